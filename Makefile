@@ -1,0 +1,49 @@
+# The two that matter: `make run` tries mcpd out, `make test` runs every test. Everything is installed into .venv and .cache.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PORT ?= 8080
+
+.PHONY: run test test-all lint format conformance interop bench soak fuzz clean
+
+run: $(READY)
+	@$(BIN)/python -m mcpd.welcome --port $(PORT)
+
+test: $(READY)
+	@$(BIN)/python .ci/suites.py
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+conformance: $(READY)
+	$(BIN)/python -m tests.conformance.run
+
+interop: $(READY)
+	$(BIN)/python -m tests.interop.run
+
+bench: $(READY)
+	$(BIN)/python -m bench
+
+fuzz: $(READY)
+	$(BIN)/python -m tests.fuzz --seconds 60
+
+clean:
+	rm -rf .venv .venv-* .cache build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Debian splits venv from Python; where it is missing it is installed, by root.
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "mcpd needs Python 3.11 or newer; set PYTHON=" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { rm -rf $(VENV); \
+	  { apt-get update && apt-get install -y --no-install-recommends python3-venv; } >/dev/null 2>&1 && $(PYTHON) -m venv $(VENV); } || \
+	  { echo "cannot make a virtual environment: install python3-venv" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,52 @@
+"""`mcpd`: command line → configuration → daemon → exit status (sysexits)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import trio
+
+from mcpd import __version__, log
+from mcpd.config.load import load
+from mcpd.config.options import parse, state_directory
+from mcpd.config.plan import plan
+from mcpd.daemon import Daemon
+from mcpd.embedded import demo_config
+from mcpd.errors import McpdError
+
+
+def main() -> None:
+    """Run mcpd; ends the process."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run mcpd with these arguments and return its exit status."""
+    options = parse(arguments, version=__version__)
+    try:
+        if options.config is None:
+            config = demo_config()
+        else:
+            credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+            config = load(
+                options.config, environ=os.environ, credentials_directory=Path(credentials) if credentials else None
+            )
+        config = options.override(config)
+        if options.check:
+            sys.stdout.write(plan(config) + "\n")
+            return 0
+        log.configure(options.log_level, config.secrets.redact)
+        daemon = Daemon(config, state_directory(options, os.environ))
+        trio.run(daemon.run_stdio if options.transport == "stdio" else daemon.run_http, strict_exception_groups=True)
+    except McpdError as error:
+        sys.stderr.write(f"mcpd: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""The contract between the gateway and its backends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+if TYPE_CHECKING:
+    from mcpd.config.model import ServerSpec
+    from mcpd.protocol.calls import Call
+    from mcpd.protocol.handshake import ServerHello
+    from mcpd.protocol.jsonrpc import Buffer, Members, Message
+    from mcpd.supervisor.states import State
+    from mcpd.types import SessionKey
+
+KINDS = ("tools", "resources", "resourceTemplates", "prompts")
+"""The lists of a catalogue, named by the member of the list result that holds them."""
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One thing that a backend lists. `key` is its name, uri or uriTemplate; `raw` its JSON object as received."""
+
+    key: str
+    raw: bytes
+
+
+class Catalogue(msgspec.Struct, frozen=True):
+    """All that a backend lists, in the order in which it lists it. A snapshot: replaced, never edited."""
+
+    tools: tuple[Entry, ...] = ()
+    resources: tuple[Entry, ...] = ()
+    resource_templates: tuple[Entry, ...] = ()
+    prompts: tuple[Entry, ...] = ()
+
+    def of(self, kind: str) -> tuple[Entry, ...]:
+        """The entries of one of KINDS."""
+        entries: tuple[Entry, ...] = getattr(self, _FIELDS[kind])
+        return entries
+
+    def with_kind(self, kind: str, entries: tuple[Entry, ...]) -> Catalogue:
+        """A copy in which one list is replaced."""
+        return msgspec.structs.replace(self, **{_FIELDS[kind]: entries})
+
+
+_FIELDS = {
+    "tools": "tools",
+    "resources": "resources",
+    "resourceTemplates": "resource_templates",
+    "prompts": "prompts",
+}
+
+
+class News(Protocol):
+    """What backends tell the gateway. All of it synchronous: the gateway decides when to act."""
+
+    def catalogue_changed(self, backend: Backend, kinds: tuple[str, ...]) -> None:
+        """The catalogue was replaced and these lists differ from before."""
+
+    def verdict(self, backend: Backend) -> None:
+        """The backend became ready, failed to, or was lost."""
+
+    def resource_updated(self, backend: Backend, params: Buffer, owner: SessionKey | None) -> None:
+        """A resource changed; `owner` is the session whose own link heard of it, None for a shared one."""
+
+    def unrelated(self, backend: Backend, method: str, params: Buffer, owner: SessionKey | None) -> None:
+        """A notification that belongs to no call (a log line, the end of a URL elicitation)."""
+
+    async def ask_owner(self, backend: Backend, owner: SessionKey | None, method: str, params: Buffer) -> Buffer:
+        """A question outside any call. Raises: RpcError when nobody can be asked."""
+
+
+class Backend(Protocol):
+    """One configured server."""
+
+    name: str
+    spec: ServerSpec
+    state: State
+    hello: ServerHello | None
+    """What it answered to the handshake; kept while it is restarted."""
+    catalogue: Catalogue
+    """What it last listed; kept while it is restarted."""
+
+    async def call(self, call: Call, method: str, members: Members) -> Message:
+        """Have one request executed and return its response, which holds a result.
+
+        Raises: RpcError: the backend's own error, or a BackendError that says what happened to it.
+        Cancellation: the backend is told, and a late answer is dropped.
+        """
+
+    async def set_level(self, level: str, key: SessionKey, own: str) -> None:
+        """`level` is the least severe that any client wants from now on, `own` what the client `key` wants. Never raises."""
+
+    async def subscribe(self, call: Call, uri: str, members: Members) -> None:
+        """Subscribe the caller's link to a resource. Raises: RpcError."""
+
+    async def unsubscribe(self, key: SessionKey, uri: str) -> None:
+        """End a subscription; never raises: the client's side of it is over anyway."""
+
+    def drop_subscription(self, uri: str) -> None:
+        """The last subscriber of a shared link left without unsubscribing."""
+
+    def roots_changed(self, key: SessionKey) -> None:
+        """The roots of a client changed."""
+
+    def forget(self, key: SessionKey) -> None:
+        """A client's session is over: what was held for it alone ends."""
+
+    async def wait_verdict(self) -> None:
+        """Return when the backend is ready, or has failed at least once since it was started."""
+
+    def describe(self) -> dict[str, object]:
+        """State in words and numbers for operators; no secrets."""

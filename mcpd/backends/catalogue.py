@@ -1,0 +1,105 @@
+"""Fetching what a backend lists, page by page, tolerant of what servers get wrong.
+
+Source: "Pagination" of every version: cursors are opaque, the empty string is one, a missing nextCursor ends the list.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from mcpd.backends.base import KINDS, Catalogue, Entry
+from mcpd.errors import METHOD_NOT_FOUND, BackendMisbehaved, ProtocolError, RpcError
+from mcpd.protocol import jsonrpc
+from mcpd.protocol.sequence import split_array
+
+if TYPE_CHECKING:
+    from mcpd.backends.link import Link
+    from mcpd.protocol.capabilities import ServerCapabilities
+    from mcpd.protocol.jsonrpc import Members
+
+log = logging.getLogger("mcpd.backends")
+
+PAGES_MAX: Final = 100
+"""Pages of one list. The official SDKs stop there too; a server that pages for ever must not fill our memory."""
+
+ENTRIES_MAX: Final = 20_000
+"""Entries of one list: far beyond what any client shows to a model."""
+
+SOURCES: Final = {
+    "tools": ("tools/list", "name", "tools"),
+    "resources": ("resources/list", "uri", "resources"),
+    "resourceTemplates": ("resources/templates/list", "uriTemplate", "resources"),
+    "prompts": ("prompts/list", "name", "prompts"),
+}
+"""For each kind: the method, the member that tells entries apart, and the capability that announces it."""
+
+CHANGED_BY: Final = {
+    "notifications/tools/list_changed": ("tools",),
+    "notifications/resources/list_changed": ("resources", "resourceTemplates"),
+    "notifications/prompts/list_changed": ("prompts",),
+}
+"""Which lists a notification is about. Templates have no notification of their own."""
+
+
+async def fetch(link: Link, timeout: float) -> Catalogue:
+    """Everything the backend lists. Raises: RpcError, BackendError."""
+    assert link.hello is not None
+    catalogue = Catalogue()
+    for kind in KINDS:
+        if offered(kind, link.hello.capabilities):
+            catalogue = catalogue.with_kind(kind, await fetch_kind(link, kind, timeout))
+    return catalogue
+
+
+def offered(kind: str, capabilities: ServerCapabilities) -> bool:
+    """Whether the backend announced the family that this list belongs to."""
+    announced: bool = getattr(capabilities, SOURCES[kind][2])
+    return announced
+
+
+async def fetch_kind(link: Link, kind: str, timeout: float) -> tuple[Entry, ...]:
+    """One list, all pages. A list method that the backend does not have counts as empty.
+
+    Raises: RpcError, BackendError: the list could not be had; what was known before stays valid.
+    """
+    method, key, _ = SOURCES[kind]
+    entries: dict[str, Entry] = {}
+    seen: set[bytes] = set()
+    members: Members = {}
+    for _page in range(PAGES_MAX):
+        try:
+            answer = await link.request(method, members, timeout)
+        except RpcError as error:
+            if error.code == METHOD_NOT_FOUND:
+                break  # resources without templates, commonly
+            raise
+        try:
+            result = jsonrpc.members_of(answer.members["result"])
+            raws = split_array(result[kind]) if kind in result else []
+        except (ProtocolError, ValueError):
+            raise BackendMisbehaved(link.name, f"its answer to {method} is not a list") from None
+        for raw in raws:
+            entry = _entry(raw, key)
+            if entry is None:
+                log.warning("backend=%s event=bad_entry list=%s entry=%.200s", link.name, method, bytes(raw).decode())
+            elif entry.key not in entries and len(entries) < ENTRIES_MAX:
+                entries[entry.key] = entry
+        cursor = result.get("nextCursor")
+        if cursor is None or bytes(cursor)[:1] != b'"' or bytes(cursor) in seen:
+            break
+        seen.add(bytes(cursor))
+        members = {"cursor": msgspec.Raw(bytes(cursor))}
+    else:
+        log.warning("backend=%s event=list_cut list=%s pages=%d", link.name, method, PAGES_MAX)
+    return tuple(entries.values())
+
+
+def _entry(raw: jsonrpc.Buffer, key: str) -> Entry | None:
+    try:
+        value = jsonrpc.members_of(raw)[key]
+        return Entry(msgspec.json.decode(value, type=str), bytes(raw))
+    except (ProtocolError, KeyError, msgspec.DecodeError):
+        return None

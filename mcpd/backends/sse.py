@@ -1,0 +1,180 @@
+"""A remote server over HTTP+SSE, the transport of 2024-11-05: one event stream down, POSTs up.
+
+Theory of operation. GET opens the stream; its first event, `endpoint`, names the URL for POSTs. Everything the backend says comes on
+the stream, answers included, so a call parks like on a pipe. The stream is the session: when it ends, the link is lost.
+
+Source: "HTTP with SSE" of 2024-11-05; the endpoint must be of the same origin.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import urljoin
+
+import trio
+
+from mcpd.backends.http import NotHere, messages_of, open_within
+from mcpd.errors import (
+    BackendCrashed,
+    BackendMisbehaved,
+    BackendUnavailable,
+    ConnectFailed,
+    LimitExceeded,
+    ProtocolError,
+    TransportError,
+)
+from mcpd.protocol.sse import EventDecoder
+from mcpd.wire.http_client import header_block
+from mcpd.wire.http_url import Url, parse_url
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from mcpd.backends.link import Link
+    from mcpd.backends.waiter import Waiter
+    from mcpd.config.model import ServerSpec
+    from mcpd.protocol.handshake import ServerHello
+    from mcpd.protocol.jsonrpc import Buffer, Message
+    from mcpd.wire.http_client import HttpClient, Response
+
+log = logging.getLogger("mcpd.backends")
+
+
+class SseCarrier:
+    """Moves the messages of one session."""
+
+    def __init__(self, spec: ServerSpec, client: HttpClient, link: Link, endpoint: Url) -> None:
+        self._spec = spec
+        self._client = client
+        self._link = link
+        self._endpoint = endpoint
+        self._base = header_block([*spec.headers.items(), ("Content-Type", "application/json")])
+        self._headers = self._base
+
+    async def carry(self, waiter: Waiter, parts: tuple[Buffer, ...]) -> Message:
+        await self.post(parts)
+        return await waiter.wait()
+
+    async def post(self, parts: tuple[Buffer, ...]) -> None:
+        name = self._spec.name
+        try:
+            response = await self._client.request(self._endpoint, b"POST", self._headers, parts)
+            status = response.status
+            await response.read()
+        except ConnectFailed as error:
+            raise BackendUnavailable(name, str(error), remedy="is it running?") from None
+        except TransportError as error:
+            raise BackendCrashed(name, f"the connection broke: {error}") from None
+        if not 200 <= status < 300:
+            raise BackendUnavailable(name, f"HTTP {status} to a message", remedy="see the server's own log")
+
+    def forgo(self, waiter: Waiter) -> None:
+        """Nothing to break off: the stream is shared."""
+
+    def opened(self, hello: ServerHello) -> None:
+        # Not asked for by 2024-11-05, but servers that speak later versions on this transport look at it.
+        self._headers = self._base + header_block([("MCP-Protocol-Version", hello.version.text)])
+
+    def reset(self) -> None:
+        self._headers = self._base
+
+
+@asynccontextmanager
+async def connect(
+    spec: ServerSpec, client: HttpClient, link: Link, nursery: trio.Nursery, *, message_max: int
+) -> AsyncIterator[SseCarrier]:
+    """Open the stream, do the handshake and read the stream while the block runs.
+
+    `nursery` is the link's own. Raises: NotHere: nothing speaks HTTP+SSE here either; BackendError.
+    """
+    assert spec.url is not None
+    url = parse_url(spec.url)
+    headers = header_block([*spec.headers.items(), ("Accept", "text/event-stream")])
+    decoder = EventDecoder(message_max)
+    try:
+        with trio.fail_after(spec.timeouts.init):
+            response = await client.request(url, b"GET", headers)
+            try:
+                endpoint = await _endpoint(spec, url, response, decoder)
+            except BaseException:
+                response.close()
+                raise
+    except trio.TooSlowError:
+        raise BackendUnavailable(spec.name, f"no endpoint event in {spec.timeouts.init:g} s") from None
+    except ConnectFailed as error:
+        raise BackendUnavailable(
+            spec.name, str(error), remedy=f"is it running? check servers.{spec.name}.url"
+        ) from None
+    except TransportError as error:
+        raise BackendUnavailable(spec.name, str(error)) from None
+    try:
+        link.attach(SseCarrier(spec, client, link, endpoint))
+        nursery.start_soon(_read, spec, response, decoder, link)
+        await open_within(spec, link)
+        yield SseCarrier(spec, client, link, endpoint)
+    finally:
+        response.close()
+
+
+async def _endpoint(spec: ServerSpec, url: Url, response: Response, decoder: EventDecoder) -> Url:
+    """The URL that the first event names. Raises: NotHere, BackendMisbehaved."""
+    kind = response.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    if response.status in (401, 403):
+        raise BackendUnavailable(
+            spec.name,
+            f"HTTP {response.status}: it wants credentials",
+            remedy=f"set servers.{spec.name}.headers",
+            needs_operator=True,
+        )
+    if response.status != 200 or kind != b"text/event-stream":
+        raise NotHere(
+            spec.name,
+            f"HTTP {response.status} to GET, no event stream",
+            remedy=f"check servers.{spec.name}.url and transport",
+            needs_operator=response.status == 404,
+        )
+    while data := await response.receive_some():
+        decoder.receive_data(data)
+        event = decoder.next_event()
+        if event is None or not event.data:
+            continue
+        if event.event != "endpoint":
+            raise NotHere(spec.name, "its event stream does not begin with an endpoint", remedy="check its url")
+        target = parse_url(urljoin(str(url), event.data.decode("utf-8", "replace").strip()))
+        if target.origin != url.origin:
+            raise BackendMisbehaved(
+                spec.name, "its endpoint is of another origin, which would receive our credentials", remedy="do not use it"
+            )
+        return target
+    raise NotHere(spec.name, "its event stream ended before the endpoint event", remedy="check its url")
+
+
+async def _read(spec: ServerSpec, response: Response, decoder: EventDecoder, link: Link) -> None:
+    """Feed the link from the stream until it ends; then the link is lost."""
+    reason = "its event stream ended"
+    try:
+        data = b""
+        while True:
+            if data:
+                decoder.receive_data(data)
+            while (event := decoder.next_event()) is not None:
+                if event.data:
+                    _take(spec, link, event.data)
+            data = await response.receive_some()
+            if not data:
+                break
+    except LimitExceeded as error:
+        reason = f"{error} (limits.message)"
+    except TransportError as error:
+        reason = f"its event stream broke: {error}"
+    link.fail(BackendCrashed(spec.name, reason, remedy="it is connected to again; call again"))
+
+
+def _take(spec: ServerSpec, link: Link, data: bytes) -> None:
+    try:
+        for message in messages_of(data):
+            link.receive(message)
+    except ProtocolError as error:
+        log.warning("backend=%s event=junk_on_stream reason=%r", spec.name, error.message)

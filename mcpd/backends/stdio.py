@@ -1,0 +1,181 @@
+"""A child process as a backend: newline-framed messages on its pipes.
+
+Source: "stdio" transport of every version. The child gets a clean environment; what it writes to stderr is kept for errors.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from mcpd.backends.link import Link
+from mcpd.errors import BackendCrashed, BackendMisbehaved, BackendUnavailable, ConnectionBroken, LimitExceeded, ProtocolError
+from mcpd.protocol import jsonrpc
+from mcpd.protocol.lines import LineDecoder, encode_line
+from mcpd.supervisor.environment import clean_environment
+from mcpd.supervisor.exits import SpawnFailed
+from mcpd.supervisor.process import ChildSpec, StopLadder
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from mcpd.backends.waiter import Waiter
+    from mcpd.config.model import ServerSpec
+    from mcpd.protocol.handshake import ServerHello
+    from mcpd.protocol.jsonrpc import Buffer, Message
+    from mcpd.supervisor.process import Child
+    from mcpd.supervisor.supervisor import Supervisor
+
+log = logging.getLogger("mcpd.backends")
+stderr_log = logging.getLogger("mcpd.backends.stderr")
+
+QUEUE_MAX: Final = 4 << 20
+"""Unwritten bytes toward one child before callers wait for it to read; the pipe itself holds up to 1 MiB more."""
+
+JUNK_SHOWN: Final = 20
+"""Lines of junk on a child's stdout that are logged one by one; the rest is counted."""
+
+LAST_WORDS: Final = 0.25
+"""Seconds that an ending child gets to be reaped and to finish its last line on stderr, before its calls are failed."""
+
+
+class StdioCarrier:
+    """Moves the messages of one child."""
+
+    def __init__(self, child: Child) -> None:
+        self.child = child
+
+    async def carry(self, waiter: Waiter, parts: tuple[Buffer, ...]) -> Message:
+        await self.post(parts)
+        return await waiter.wait()
+
+    async def post(self, parts: tuple[Buffer, ...]) -> None:
+        stdin = self.child.stdin
+        try:
+            stdin.write(encode_line(parts))
+            if stdin.queued > QUEUE_MAX:
+                await stdin.room(QUEUE_MAX)
+        except ConnectionBroken:
+            raise BackendCrashed(self.child.name, "it closed its stdin") from None
+
+    def forgo(self, waiter: Waiter) -> None:
+        """Nothing to break off: the pipe is shared."""
+
+    def opened(self, hello: ServerHello) -> None:
+        """Messages on a pipe carry nothing of the handshake."""
+
+    def reset(self) -> None:
+        """A pipe has no session to lose."""
+
+
+def child_spec(spec: ServerSpec) -> ChildSpec:
+    """How the supervisor starts this server."""
+    assert spec.command is not None
+    return ChildSpec(
+        name=spec.name,
+        argv=(spec.command, *spec.args),
+        env=clean_environment(
+            {**{name: os.environ[name] for name in spec.inherit_env if name in os.environ}, **spec.env},
+            inherited=os.environ,
+        ),
+        cwd=spec.cwd,
+        stop=StopLadder(eof=spec.stop.eof, term=spec.stop.term, kill=spec.stop.kill),
+        on_stderr=lambda line: stderr_log.info("backend=%s stderr=%s", spec.name, line),
+    )
+
+
+@asynccontextmanager
+async def connect(
+    spec: ServerSpec, supervisor: Supervisor, link: Link, nursery: trio.Nursery, *, message_max: int
+) -> AsyncIterator[Child]:
+    """Start the child, do the handshake, and read its messages while the block runs; then stop its whole tree.
+
+    `nursery` is the link's own. Raises: BackendUnavailable, BackendCrashed, BackendTimedOut when it does not come up.
+    """
+    try:
+        child = await supervisor.spawn(child_spec(spec))
+    except SpawnFailed as error:
+        raise BackendUnavailable(
+            spec.name, error.reason, remedy=error.remedy, needs_operator=error.needs_operator
+        ) from None
+    log.info("backend=%s event=started pid=%d", spec.name, child.pid)
+    try:
+        nursery.start_soon(_read, child, link, message_max)
+        link.attach(StdioCarrier(child))
+        try:
+            with trio.fail_after(spec.timeouts.init):
+                await link.open()
+        except trio.TooSlowError:
+            raise BackendUnavailable(
+                spec.name,
+                f"no answer to initialize in {spec.timeouts.init:g} s",
+                remedy=f"raise servers.{spec.name}.timeouts.init if it starts slowly, or run its command by hand",
+                detail=child.stderr.tail(),
+            ) from None
+        yield child
+    finally:
+        # Shielded inside, and bounded by the stop ladder.
+        how = await child.stop()
+        log.info("backend=%s event=stopped pid=%d how=%r", spec.name, child.pid, how.describe())
+
+
+async def _read(child: Child, link: Link, message_max: int) -> None:
+    """Feed the link from the child's stdout until it ends; then the link is lost and everybody is told why."""
+    decoder = LineDecoder(message_max)
+    junk = 0
+    while True:
+        try:
+            data = await child.stdout.receive_some()
+        except ConnectionBroken:
+            data = b""
+        if not data:
+            break
+        decoder.receive_data(data)
+        while True:
+            try:
+                line = decoder.next_line()
+                if line is None:
+                    break
+                for message in _messages(line):
+                    link.receive(message)
+            except LimitExceeded as error:
+                log.warning("backend=%s event=line_too_long reason=%s", child.name, error)
+                link.fail(
+                    BackendMisbehaved(child.name, f"it sent a line that is too long: {error}", remedy="raise limits.message")
+                )
+                return
+            except ProtocolError as error:
+                junk += 1
+                if junk <= JUNK_SHOWN:
+                    log.warning(
+                        "backend=%s event=junk_on_stdout reason=%r line=%.120r", child.name, error.message, bytes(line or b"")
+                    )
+    await fail_dead(child, link)
+
+
+def _messages(line: bytes) -> list[Message]:
+    """The messages on a line: one, or those of an array (2025-03-26 servers may batch)."""
+    if jsonrpc.is_array(line):
+        return [message for message in jsonrpc.decode_many(line) if isinstance(message, jsonrpc.Message)]
+    return [jsonrpc.decode(line)]
+
+
+async def fail_dead(child: Child, link: Link) -> None:
+    """Say how the child ended to everybody who waits for it."""
+    reason = "it closed its stdout"
+    with trio.move_on_after(LAST_WORDS):
+        exit = await child.wait()
+        reason = exit.describe()
+        await child.stderr.settle()
+    link.fail(
+        BackendCrashed(
+            child.name,
+            reason,
+            remedy="it is restarted; call again" if link.hello else "run its command by hand to see why",
+            detail=child.stderr.tail(),
+        )
+    )

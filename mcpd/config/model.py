@@ -1,0 +1,234 @@
+"""The configuration as frozen values: every setting, its unit and its default. No I/O, no parsing.
+
+Times are seconds (float), sizes are bytes (int). The defaults here are the ones that count: `schema.json`,
+`etc/mcpd.yaml` and the manual page repeat them, and tests hold them equal.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Transport = Literal["stdio", "streamable-http", "sse", "auto"]
+Instances = Literal["shared", "per-session"]
+Validate = Literal["off", "arguments", "results", "both"]
+Policy = Literal["always", "on-failure", "never"]
+
+KIB = 1024
+MIB = 1024 * KIB
+MINUTE = 60.0
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+
+SECRET_MIN = 6
+"""Shorter values are not redacted: `1`, `true` or `debug` would blank out ordinary words and hide nothing."""
+REDACTED = "***"
+
+
+class Secrets(msgspec.Struct, frozen=True):
+    """Values that must not be shown: what was substituted into the file, and `env` and `headers` values."""
+
+    values: tuple[str, ...] = ()
+    """Longest first, so that a secret which contains another one is replaced whole."""
+
+    @classmethod
+    def of(cls, values: set[str]) -> Secrets:
+        """Keep what is long enough to be worth hiding."""
+        kept = {value.strip() for value in values}
+        # Output is redacted line by line, so the lines of a longer secret (a PEM file) count by themselves.
+        kept |= {
+            line for v in kept if "\n" in v for line in v.splitlines() if len(line) >= 16 and line[0] != "-"
+        }
+        return cls(tuple(sorted((v for v in kept if len(v) >= SECRET_MIN), key=lambda v: (-len(v), v))))
+
+    def redact(self, text: str) -> str:
+        """The text with every secret replaced by `***`."""
+        for value in self.values:
+            if value in text:
+                text = text.replace(value, REDACTED)
+        return text
+
+    def __repr__(self) -> str:
+        return f"Secrets({len(self.values)})"
+
+
+class Listen(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the HTTP fronts listen and which requests they believe."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    """0 lets the kernel choose, for tests."""
+    behind_authenticating_proxy: bool = False
+    """The operator's word that something in front authenticates; without it only loopback is listened on."""
+    trusted_hosts: tuple[str, ...] = ()
+    """Accepted in Host besides the loopback names; `.example.org` means that domain and all below it."""
+    trusted_origins: tuple[str, ...] = ()
+    """Accepted in Origin besides loopback origins, e.g. `https://chat.example.org`."""
+
+
+class Naming(msgspec.Struct, frozen=True, kw_only=True):
+    """How tools and prompts of many backends become the names of one server."""
+
+    separator: str = "_"
+    """Between server and tool name where a server sets no prefix. Many clients refuse all but `_` and `-`."""
+    name_max: int = 56
+    """Characters; clients accept 64 and some put a prefix of their own in front."""
+    page_size: int = 500
+    """Entries of one page of a list."""
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds on what one client, one backend and all of them together may cost."""
+
+    body: int = 32 * MIB
+    """One request body from a client."""
+    head: int = 32 * KIB
+    """One HTTP head, request line and headers together."""
+    message: int = 64 * MIB
+    """One line or one body from a backend; results are larger than arguments."""
+    sessions: int = 10_000
+    """Sessions in memory. Only idle ones are dropped, and those are resurrected when they are used again."""
+    session_idle: float = 30 * MINUTE
+    """An idle session leaves memory after this long; its client notices nothing."""
+    session_age: float = 30 * DAY
+    """A session id is refused after this long, so that a leaked one ends by itself."""
+    connections: int = 4096
+    calls: int = 2048
+    """In flight in all; one more is refused at once."""
+    calls_per_session: int = 256
+    streams_per_session: int = 16
+    stream_queue: int = 8 * MIB
+    """Unsent bytes of one event stream; a client that reads more slowly than this loses the stream."""
+    replay_events: int = 256
+    """Events kept for each session for `Last-Event-ID`."""
+    replay_bytes: int = 4 * MIB
+    subscriptions: int = 1024
+    """Resources that one session may be subscribed to."""
+
+
+class Streams(msgspec.Struct, frozen=True, kw_only=True):
+    """Timing of event streams to clients."""
+
+    keepalive: float = 15.0
+    """A comment after this much silence: proxies cut a silent stream after 30 to 125 s."""
+    hold: float = 0.1
+    """An answer that takes longer than this is sent as an event stream instead of plain JSON."""
+    retry: float = 0.5
+    """What the `retry:` field tells a client to wait before it reconnects."""
+    poll_after: float = 0.0
+    """End a 2025-11-25 client's stream after this long, its call going on, so that it polls; 0 = never."""
+    list_changed_delay: float = 0.05
+    """Changes of the catalogue within this time become one notification."""
+
+
+class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
+    """How long mcpd waits for one backend."""
+
+    init: float = 60.0
+    """From start or connect to the end of the handshake; `npx` and `uvx` download first."""
+    call_idle: float = 60.0
+    """A call without answer or progress; any progress starts it again."""
+    call_max: float = 1800.0
+    """A call in all, progress or not."""
+    list: float = 30.0
+    """One page of a list."""
+    ask: float = 600.0
+    """A question of the backend to the client (sampling, elicitation, roots); people answer some of them."""
+
+
+class Restart(msgspec.Struct, frozen=True, kw_only=True):
+    """When a backend that ended is started again. Delays grow to `cap`, and trying goes on at the cap."""
+
+    policy: Policy = "always"
+    initial: float = 0.2
+    factor: float = 2.0
+    cap: float = 300.0
+    jitter: float = 0.2
+    """Share of the delay that is random, 0 to 1."""
+    stable: float = 30.0
+    """Ready for this long: the next failure starts at `initial` again."""
+
+
+class Stop(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a child is given after each step of being stopped."""
+
+    eof: float = 2.0
+    """After its stdin was closed."""
+    term: float = 2.0
+    """After SIGTERM to its process group."""
+    kill: float = 2.0
+    """After SIGKILL, for the kernel to report the end."""
+
+
+class Tls(msgspec.Struct, frozen=True, kw_only=True):
+    """How an https backend is trusted and how mcpd shows itself to it. Paths of PEM files."""
+
+    verify: bool = True
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+
+
+class ServerSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One backend as configured. Two specs that are equal need no restart between them."""
+
+    name: str
+    transport: Transport
+    """`auto`: a url whose transport is found out by probing."""
+    command: str | None = None
+    """Looked up in PATH of the child's environment. Set if, and only if, the transport is stdio."""
+    args: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+    inherit_env: tuple[str, ...] = ()
+    """Names that are passed through from mcpd's own environment."""
+    cwd: str | None = None
+    """None: the directory mcpd was started in."""
+    url: str | None = None
+    headers: dict[str, str] = {}
+    prefix: str | None = None
+    """None: the name followed by the separator; the empty string: names as the backend gives them."""
+    instances: Instances = "shared"
+    """The loader's default is `shared` for stdio and `per-session` for everything remote."""
+    validate: Validate = "off"
+    enabled: bool = True
+    description: str = ""
+    timeouts: Timeouts = Timeouts()
+    restart: Restart = Restart()
+    stop: Stop = Stop()
+    tls: Tls = Tls()
+    max_instances: int = 64
+    """Processes or backend sessions of a server that is `per-session`."""
+    instance_idle: float = 600.0
+    """An instance that served nobody for this long is ended."""
+
+    def exposed_prefix(self, separator: str) -> str:
+        """What is put in front of this backend's names."""
+        return f"{self.name}{separator}" if self.prefix is None else self.prefix
+
+    def __repr__(self) -> str:
+        """Names and the transport only: command line, url, env and headers may hold secrets."""
+        return (
+            f"ServerSpec(name={self.name!r}, transport={self.transport!r}, instances={self.instances!r}, "
+            f"env={sorted(self.env)}, headers={sorted(self.headers)}, enabled={self.enabled})"
+        )
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole configuration, checked. It is replaced, never edited."""
+
+    listen: Listen = Listen()
+    naming: Naming = Naming()
+    limits: Limits = Limits()
+    servers: tuple[ServerSpec, ...] = ()
+    """In the order of the file, which is the order of every list that clients see."""
+    streams: Streams = Streams()
+    instructions: str | None = None
+    """Put before the backends' instructions."""
+    source: str = ""
+    """The file it came from, for messages."""
+    secrets: Secrets = Secrets()
+
+    def server(self, name: str) -> ServerSpec | None:
+        """The server of that name."""
+        return next((spec for spec in self.servers if spec.name == name), None)

@@ -1,0 +1,141 @@
+"""The command line of `mcpd`, and which directory state goes to."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NoReturn, cast
+
+import msgspec
+
+from mcpd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mcpd.config.model import Config
+
+Front = Literal["http", "stdio"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+SYSTEM_CONFIG = Path("/etc/mcpd/mcpd.yaml")
+"""Read when there is no `--config`; where it is missing too, the daemon has a default of its own."""
+EX_USAGE = 64
+"""sysexits(3): the command line was wrong; systemd need not try again."""
+
+_FRONTS: dict[str, Front] = {"http": "http", "stdio": "stdio", "sse": "http", "streamable-http": "http"}
+_LEVELS: tuple[LogLevel, ...] = ("debug", "info", "warning", "error")
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """The command line. What is None was not given, and the configuration decides."""
+
+    config: Path | None = None
+    """None: no file at all; the daemon's embedded default."""
+    host: str | None = None
+    port: int | None = None
+    transport: Front = "http"
+    state_dir: Path | None = None
+    check: bool = False
+    log_level: LogLevel = "info"
+
+    def override(self, config: Config) -> Config:
+        """The configuration with `--host` and `--port` in place of its own."""
+        host = config.listen.host if self.host is None else self.host
+        port = config.listen.port if self.port is None else self.port
+        listen = msgspec.structs.replace(config.listen, host=host, port=port)
+        return msgspec.structs.replace(config, listen=listen)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Usage goes to stderr: stdout may be a client's pipe."""
+        self.print_usage(sys.stderr)
+        self.exit(EX_USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def parser(version: str) -> argparse.ArgumentParser:
+    """The parser, for `parse` and for the test that holds the manual page to it."""
+    result = _Parser(
+        prog="mcpd", description="One MCP server in front of many.", allow_abbrev=False, add_help=False
+    )
+    add = result.add_argument
+    add("--config", type=Path, metavar="FILE", help=f"configuration, YAML or JSON (default: {SYSTEM_CONFIG})")
+    add("--host", type=_host, metavar="HOST", help="listen on this address instead of the configured one")
+    add("--port", type=_port, metavar="PORT", help="listen on this port instead of the configured one")
+    add(
+        "--transport",
+        choices=sorted(_FRONTS),
+        default="http",
+        help="http ('sse' and 'streamable-http' mean it too), or stdio: one client on stdin and stdout",
+    )
+    add("--state-dir", type=Path, metavar="DIR", help="keep state here")
+    add("--check", action="store_true", help="check the configuration, print the plan and exit")
+    add("--log-level", choices=_LEVELS, default="info", help="default: info")
+    add("--version", action="version", version=f"mcpd {version}", help="print the version and exit")
+    add("--help", "-h", action="help", help="print this and exit")
+    return result
+
+
+def parse(arguments: Sequence[str], *, version: str, system_config: Path = SYSTEM_CONFIG) -> Options:
+    """Read the command line, without the program's name.
+
+    Raises: SystemExit, with EX_USAGE for a wrong command line and 0 after `--help` and `--version`.
+    """
+    given = parser(version).parse_args(arguments)
+    config = cast("Path | None", given.config)
+    if config is None and _is_there(system_config):
+        config = system_config
+    return Options(
+        config=config,
+        host=given.host,
+        port=given.port,
+        transport=_FRONTS[given.transport],
+        state_dir=given.state_dir,
+        check=given.check,
+        log_level=given.log_level,
+    )
+
+
+def state_directory(options: Options, environ: Mapping[str, str]) -> Path:
+    """Where state goes: `--state-dir`, else what systemd made, else the user's own. Makes nothing.
+
+    Raises: ConfigError, when nothing tells.
+    """
+    if options.state_dir is not None:
+        return options.state_dir
+    # systemd.exec(5): several directories of one unit are joined by colons; the first one is ours.
+    by_systemd = environ.get("STATE_DIRECTORY", "").split(":")[0]
+    if by_systemd:
+        return Path(by_systemd)
+    by_user = environ.get("XDG_STATE_HOME", "")
+    if Path(by_user).is_absolute():  # the XDG specification: a relative path is to be ignored
+        return Path(by_user) / "mcpd"
+    home = environ.get("HOME", "")
+    if Path(home).is_absolute():
+        return Path(home) / ".local" / "state" / "mcpd"
+    raise ConfigError("no directory for state", remedy="give --state-dir DIR, or set STATE_DIRECTORY or HOME")
+
+
+def _is_there(path: Path) -> bool:
+    """Anything but a clear no is a yes: a file out of reach is to be an error, not a silent default."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"'{text[:40]}' is not a port: 0 to 65535")
+    return int(text)
+
+
+def _host(text: str) -> str:
+    if not text or any(char.isspace() or char in "/\0" for char in text):
+        raise argparse.ArgumentTypeError(f"'{text[:40]}' is not an address or host name")
+    return text

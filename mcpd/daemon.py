@@ -1,0 +1,182 @@
+"""The task tree: what runs as long as mcpd runs, in the order in which it is started and, backwards, ended.
+
+Everything is made here and handed down; nothing else in mcpd knows all parts. Holds no logic of its own.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import secrets
+import signal
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import trio
+
+from mcpd.backends.backend import ManagedBackend
+from mcpd.backends.connector import Connector
+from mcpd.errors import ConfigError
+from mcpd.frontends.endpoint import Endpoint
+from mcpd.frontends.guard import Guard
+from mcpd.frontends.http import StreamableHttp
+from mcpd.frontends.management import Management
+from mcpd.frontends.sse import MESSAGES, HttpSse
+from mcpd.frontends.stdio import serve_stdio
+from mcpd.gateway.gateway import Gateway
+from mcpd.gateway.sessions import Sessions, number_questions_from
+from mcpd.gateway.vault import Vault
+from mcpd.supervisor.pipes import PipeReader, PipeWriter
+from mcpd.supervisor.supervisor import Supervisor
+from mcpd.wire.deadlines import Deadlines
+from mcpd.wire.http_client import ClientLimits, HttpClient
+from mcpd.wire.http_limits import HttpLimits
+from mcpd.wire.http_server import serve_http
+from mcpd.wire.listeners import bound_addresses, format_address, is_loopback, open_listeners
+from mcpd.wire.tls import client_context
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from mcpd.config.model import Config, ServerSpec
+
+log = logging.getLogger("mcpd")
+
+PATIENCE_RESOLUTION = 0.05
+"""Seconds between looks at exchanges: `streams.hold` is a tenth of a second."""
+
+SWEEP = 30.0
+"""Seconds between looks for idle sessions and old event logs."""
+
+
+class Daemon:
+    """One run of mcpd."""
+
+    def __init__(self, config: Config, state_dir: Path) -> None:
+        self.config = config
+        self.deadlines = Deadlines()
+        self.patience = Deadlines(resolution=PATIENCE_RESOLUTION)
+        self.supervisor = Supervisor(state_dir)
+        self.vault = Vault(state_dir, now=time.time(), session_age=config.limits.session_age)
+        # Sessions outlive a run of the daemon, so serials and question ids must not meet those of earlier runs.
+        number_questions_from(int(time.time()) << 20)
+        self.sessions = Sessions(self.vault, config.limits, clock=time.time, first_serial=secrets.randbits(31))
+        self.gateway = Gateway(config, sessions=self.sessions)
+        self.sessions.forget = self.gateway.forget
+        self.backends = [self._backend(spec) for spec in config.servers if spec.enabled]
+        self.gateway.use(self.backends)
+
+    def _backend(self, spec: ServerSpec) -> ManagedBackend:
+        client = None
+        if spec.url is not None:
+            tls = None
+            if spec.url.startswith("https:"):
+                tls = client_context(
+                    verify=spec.tls.verify, ca_file=spec.tls.ca, client_cert=spec.tls.cert, client_key=spec.tls.key
+                )
+            client = HttpClient(limits=ClientLimits(body=self.config.limits.message), tls=tls, deadlines=self.deadlines)
+        connector = Connector(
+            spec,
+            supervisor=self.supervisor,
+            client=client,
+            deadlines=self.deadlines,
+            message_max=self.config.limits.message,
+        )
+        return ManagedBackend(spec, connector, self.gateway.notices)
+
+    async def run_http(self) -> None:
+        """Serve on the configured address until SIGTERM or SIGINT. Raises: ConfigError."""
+        listen = self.config.listen
+        loopback = await is_loopback(listen.host)
+        if not loopback and not listen.behind_authenticating_proxy:
+            raise ConfigError(
+                f"{listen.host!r} is reachable from other machines, and mcpd does not authenticate clients itself",
+                path="listen.host",
+                remedy="listen on 127.0.0.1, or set listen.behind_authenticating_proxy if something in front authenticates",
+            )
+        listeners = await open_listeners(listen.host, listen.port)
+        with ExitStack() as stack:
+            for listener in listeners:
+                stack.callback(listener.close)
+            async with trio.open_nursery() as nursery:
+                await self._start(nursery)
+                await nursery.start(self._serve, listeners, loopback)
+                for host, port in bound_addresses(listeners):
+                    log.info("event=ready listening on http://%s", format_address(host, port))
+                gc.freeze()
+                await wait_for_signal()
+                nursery.cancel_scope.cancel()
+
+    async def run_stdio(self) -> None:
+        """Serve one client on stdin and stdout until it leaves, or SIGTERM or SIGINT."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_at_signal, nursery.cancel_scope)
+            await self._start(nursery)
+            reader, writer = PipeReader(0), PipeWriter(1)
+            nursery.start_soon(writer.run)
+            gc.freeze()
+            await serve_stdio(self.gateway, self.config, reader, writer)
+            nursery.cancel_scope.cancel()
+
+    async def _start(self, nursery: trio.Nursery) -> None:
+        """Start what every front needs. The supervisor comes first, so that it ends last and finds no child left."""
+        await nursery.start(self.deadlines.run)
+        await nursery.start(self.patience.run)
+        swept = await nursery.start(self.supervisor.run)
+        for stray in swept.killed:
+            log.warning("event=stray_killed %s", stray)
+        await nursery.start(self.gateway.run)
+        nursery.start_soon(self._sweep)
+        for backend in self.backends:
+            nursery.start_soon(backend.run)
+
+    async def _serve(
+        self, listeners: list[socket.socket], loopback: bool, *, task_status: trio.TaskStatus[object]
+    ) -> None:
+        streamable = StreamableHttp(self.gateway, self.config, self.patience)
+        sse = HttpSse(self.gateway, self.config, self.patience)
+        management = Management(self.gateway)
+        endpoint = Endpoint(
+            Guard(self.config.listen, loopback=loopback),
+            {
+                b"/mcp": streamable.handle,
+                b"/sse": sse.stream,
+                MESSAGES: sse.message,
+                b"/health": management.health,
+                b"/healthz": management.healthz,
+                b"/readyz": management.readyz,
+                b"/servers": management.servers,
+                b"/tools": management.tools,
+            },
+        )
+        limits = self.config.limits
+        await serve_http(
+            listeners,
+            endpoint.handle,
+            limits=HttpLimits(
+                head=limits.head, body=limits.body, stream_queue=limits.stream_queue, connections=limits.connections
+            ),
+            deadlines=self.deadlines,
+            task_status=task_status,
+        )
+
+    async def _sweep(self) -> None:
+        while True:
+            await trio.sleep(SWEEP)
+            self.sessions.sweep()
+
+
+async def wait_for_signal() -> None:
+    """Return at SIGTERM or SIGINT."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            log.info("event=stopping signal=%s", signal.Signals(number).name)
+            return
+
+
+async def _cancel_at_signal(scope: trio.CancelScope) -> None:
+    await wait_for_signal()
+    scope.cancel()

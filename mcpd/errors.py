@@ -1,0 +1,160 @@
+"""Every error mcpd raises, in one tree; each class fixes the codes it turns into at the edges.
+
+    McpdError
+    ├── ConfigError               the operator's file or command line is wrong          exit 78 (EX_CONFIG)
+    ├── RpcError                  an answer in JSON-RPC's error form, ours or relayed
+    │   ├── ProtocolError         the peer broke MCP, JSON-RPC or HTTP
+    │   ├── UnknownName           no such tool, prompt or resource
+    │   └── BackendError          a backend could not do its part; names it, the reason and the remedy
+    │       ├── BackendUnavailable    it is not running, not reachable or not ready
+    │       ├── BackendCrashed        it ended or the connection broke while the call was in flight
+    │       ├── BackendTimedOut       it did not answer in time
+    │       └── BackendMisbehaved     it answered something that is not MCP
+    └── TransportError            bytes could not be moved (raised by wire/, renamed by backends/)
+        ├── ConnectFailed             nothing was sent
+        ├── ConnectionBroken          the connection ended before the answer was whole
+        └── LimitExceeded             the peer sent more than its limit
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+PARSE_ERROR = -32700
+INVALID_REQUEST = -32600
+METHOD_NOT_FOUND = -32601
+INVALID_PARAMS = -32602
+INTERNAL_ERROR = -32603
+RESOURCE_NOT_FOUND = -32002
+"""Legacy versions only; 2026-07-28 uses INVALID_PARAMS."""
+UNSUPPORTED_VERSION = -32022
+URL_ELICITATION_REQUIRED = -32042
+REQUEST_CANCELLED = -32800
+"""What a cancelled legacy request is answered with over HTTP, so that its stream ends (as the Python SDK does)."""
+
+
+class McpdError(Exception):
+    """Base of all errors that mcpd raises on purpose."""
+
+    exit_code = 70
+    """EX_SOFTWARE, when it ends the process."""
+
+
+class ConfigError(McpdError):
+    """The configuration or command line cannot be used. Fields first; the message is derived from them."""
+
+    exit_code = 78
+    """EX_CONFIG."""
+
+    def __init__(
+        self, reason: str, *, file: str = "", line: int | None = None, path: str = "", remedy: str = ""
+    ) -> None:
+        self.reason = reason
+        self.file = file
+        self.line = line
+        self.path = path
+        self.remedy = remedy
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        where = self.file + (f":{self.line}" if self.line is not None else "")
+        parts = [part for part in (where, self.path, self.reason) if part]
+        return ": ".join(parts) + (f" ({self.remedy})" if self.remedy else "")
+
+
+class RpcError(McpdError):
+    """A JSON-RPC error object: code, message and raw JSON data. `raw` carries a relayed error byte for byte."""
+
+    def __init__(
+        self, code: int, message: str, *, data: bytes | None = None, raw: bytes | None = None, http_status: int = 200
+    ) -> None:
+        self.code = code
+        self.message = message
+        self.data = data
+        self.raw = raw
+        self.http_status = http_status
+        super().__init__(message)
+
+    def encode(self) -> bytes:
+        """The error member as JSON bytes."""
+        if self.raw is not None:
+            return self.raw
+        head = b'{"code":%d,"message":%b' % (self.code, msgspec.json.encode(self.message))
+        return head + (b"}" if self.data is None else b',"data":%b}' % self.data)
+
+
+class ProtocolError(RpcError):
+    """The peer sent something that breaks the protocol; harms only its sender."""
+
+    def __init__(self, code: int, message: str, *, http_status: int = 400) -> None:
+        super().__init__(code, message, http_status=http_status)
+
+
+class UnknownName(RpcError):
+    """No backend offers the tool, prompt or resource that was asked for."""
+
+
+class BackendError(RpcError):
+    """A backend could not do its part of a call."""
+
+    def __init__(self, backend: str, reason: str, *, remedy: str = "", detail: str = "") -> None:
+        self.backend = backend
+        self.reason = reason
+        self.remedy = remedy
+        self.detail = detail
+        message = f"backend '{backend}': {reason}" + (f" ({remedy})" if remedy else "")
+        data: dict[str, str] = {"backend": backend, "reason": reason}
+        if remedy:
+            data["remedy"] = remedy
+        if detail:
+            data["stderr"] = detail
+            message += f"; last stderr: {detail}"
+        super().__init__(INTERNAL_ERROR, message, data=msgspec.json.encode(data))
+
+
+class BackendUnavailable(BackendError):
+    """Nothing was executed: the backend is not running, not reachable or not ready, or refused the request."""
+
+    def __init__(
+        self,
+        backend: str,
+        reason: str,
+        *,
+        remedy: str = "",
+        detail: str = "",
+        needs_operator: bool = False,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(backend, reason, remedy=remedy, detail=detail)
+        self.needs_operator = needs_operator
+        """Trying again will not help before somebody changed something."""
+        self.retry_after = retry_after
+        """Seconds after which the backend itself wants to be tried again."""
+
+
+class BackendCrashed(BackendError):
+    """The backend ended, or its connection broke, while the call was in flight; it may have been executed."""
+
+
+class BackendTimedOut(BackendError):
+    """The backend did not answer within its timeout."""
+
+
+class BackendMisbehaved(BackendError):
+    """The backend answered something that is not a valid reply."""
+
+
+class TransportError(McpdError):
+    """Bytes could not be moved. Raised by `wire`, renamed with the backend's name by `backends`."""
+
+
+class ConnectFailed(TransportError):
+    """No connection came about, so nothing was sent."""
+
+
+class ConnectionBroken(TransportError):
+    """The connection ended before the answer was whole; the request may have been executed."""
+
+
+class LimitExceeded(TransportError):
+    """The peer sent more than the limit that the message names."""

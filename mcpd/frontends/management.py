@@ -1,0 +1,91 @@
+"""What an operator or a load balancer asks over HTTP: /health, /healthz, /readyz, /servers, /tools. Read-only.
+
+Says what is, never what is hoped for: a server is "ready" only while its handshake is done and its catalogue loaded.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from mcpd import __version__
+from mcpd.frontends.replies import JSON, refuse
+from mcpd.protocol import jsonrpc
+from mcpd.supervisor.states import State
+
+if TYPE_CHECKING:
+    from mcpd.frontends.endpoint import Verdict
+    from mcpd.gateway.gateway import Gateway
+    from mcpd.wire.http_server import Request
+
+
+class Management:
+    """The handlers of the management routes."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def health(self, request: Request, verdict: Verdict) -> None:
+        """200 while mcpd answers; the body tells whether every server does."""
+        if self._read_only(request):
+            states = {backend.name: backend.state for backend in self._gateway.backends}
+            well = all(state is State.READY for state in states.values())
+            self._answer(
+                request,
+                200,
+                {
+                    "status": "ok" if well else "degraded",
+                    "version": __version__,
+                    "servers": {name: state.value for name, state in states.items()},
+                    "sessions": len(self._gateway.sessions),
+                    "calls_in_flight": self._gateway.in_flight,
+                },
+            )
+
+    async def healthz(self, request: Request, verdict: Verdict) -> None:
+        """200 while mcpd answers: is the process alive?"""
+        if self._read_only(request):
+            self._answer(request, 200, {"status": "ok"})
+
+    async def readyz(self, request: Request, verdict: Verdict) -> None:
+        """200 once every server started at boot has had its first verdict, ready or failed."""
+        if self._read_only(request):
+            ready = self._gateway.all_judged
+            waiting = [b.name for b in self._gateway.backends if b.state is State.STARTING and not ready]
+            self._answer(
+                request, 200 if ready else 503, {"status": "ready" if ready else "starting", "waiting_for": waiting}
+            )
+
+    async def servers(self, request: Request, verdict: Verdict) -> None:
+        """Every configured server with its true state."""
+        if self._read_only(request):
+            self._answer(request, 200, {"servers": [backend.describe() for backend in self._gateway.backends]})
+
+    async def tools(self, request: Request, verdict: Verdict) -> None:
+        """All tools under the names that clients see."""
+        if not self._read_only(request):
+            return
+        listing = self._gateway.catalog.tools
+        entries = []
+        for raw, (name, route) in zip(listing.raws, listing.routes.items(), strict=True):
+            entries.append(
+                jsonrpc.encode_members(
+                    {
+                        "name": msgspec.json.encode(name),
+                        "server": msgspec.json.encode(route.backend.name),
+                        "tool": msgspec.json.encode(route.name),
+                        "definition": raw,
+                    }
+                )
+            )
+        request.answer(200, JSON, b'{"tools":[%b]}' % b",".join(entries))
+
+    def _read_only(self, request: Request) -> bool:
+        if request.head.method in (b"GET", b"HEAD"):
+            return True
+        refuse(request, 405, "this route is read-only", b"Allow: GET, HEAD\r\n")
+        return False
+
+    def _answer(self, request: Request, status: int, body: object) -> None:
+        request.answer(status, JSON, msgspec.json.encode(body))

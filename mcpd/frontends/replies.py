@@ -1,0 +1,44 @@
+"""Errors and headers as every HTTP front sends them: the one place where an error of ours becomes bytes for a client."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from mcpd.protocol import jsonrpc
+
+if TYPE_CHECKING:
+    from mcpd.errors import RpcError
+    from mcpd.protocol.jsonrpc import Buffer
+    from mcpd.wire.http_server import Request
+
+JSON: Final = b"Content-Type: application/json\r\n"
+EVENTS: Final = b"Content-Type: text/event-stream\r\nCache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n"
+"""`no-transform` and `X-Accel-Buffering` keep proxies from collecting events before they pass them on."""
+
+LARGE: Final = 32 * 1024
+"""Bytes from which a message is sent as parts instead of being joined first: then the copy costs more than the call."""
+
+
+def send_parts(request: Request, status: int, headers: bytes, parts: tuple[Buffer, ...]) -> None:
+    """Answer with a message."""
+    views = tuple(part if type(part) is bytes else memoryview(part) for part in parts)
+    if sum(map(len, views)) <= LARGE:
+        request.answer(status, headers, b"".join(views))
+    else:
+        request.answer(status, headers, views)
+
+
+def send_error(request: Request, error: RpcError, id: bytes | None, headers: bytes = b"") -> None:
+    """Answer with a JSON-RPC error under the HTTP status that it carries."""
+    send_parts(request, error.http_status, JSON + headers, jsonrpc.error(id, error.encode()))
+
+
+def refuse(request: Request, status: int, reason: str, headers: bytes = b"") -> None:
+    """Answer a request that is not about one message with an error that a person can read."""
+    body = msgspec.json.encode({"jsonrpc": "2.0", "id": None, "error": {"code": _CODES.get(status, -32600), "message": reason}})
+    request.answer(status, JSON + headers, body)
+
+
+_CODES: Final = {500: -32603, 503: -32603}

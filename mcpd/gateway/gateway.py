@@ -1,0 +1,331 @@
+"""The walk: one request of a client, from its session to a result.
+
+`serve` looks the method up in one table. What mcpd answers itself never waits for a backend (but for the first moments after the
+start, and then not for stragglers); what a backend answers is one nested await: route, validate, call, convert for the client's
+version. Every failure is an RpcError, which the frontend turns into bytes.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import msgspec
+import trio
+
+from mcpd.errors import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    METHOD_NOT_FOUND,
+    URL_ELICITATION_REQUIRED,
+    ProtocolError,
+    RpcError,
+)
+from mcpd.gateway import local, validation
+from mcpd.gateway.catalog import Catalog, build
+from mcpd.gateway.notices import Notices
+from mcpd.gateway.routing import Router
+from mcpd.gateway.subscriptions import Subscriptions
+from mcpd.protocol import handshake, jsonrpc
+from mcpd.protocol.calls import LOG_LEVELS, Ask, Call, Caller, Emit, Part
+from mcpd.protocol.convert import down_result
+from mcpd.protocol.versions import Version
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from mcpd.backends.base import Backend
+    from mcpd.config.model import Config
+    from mcpd.gateway.sessions import Session, Sessions
+    from mcpd.protocol.jsonrpc import Buffer, Members, Message
+
+log = logging.getLogger("mcpd.gateway")
+
+Answer: TypeAlias = "tuple[Buffer, Members | None]"
+"""A result and the members beside it."""
+
+STRAGGLER_FLOOR: Final = 0.8
+"""Seconds after the start that every backend gets before a list is answered without it."""
+
+STRAGGLER_SHARE: Final = 1.5
+STRAGGLER_MORE: Final = 0.9
+"""A backend that needs more than 1.5 times what the slowest other one took, and 0.9 s more, is not waited for."""
+
+FIRST_WAIT: Final = 10.0
+"""Seconds that the first list waits while no backend at all is known; clients wait 30 to 60 s."""
+
+LEVEL_WAIT: Final = 1.0
+"""Seconds that setLevel waits for backends to take the level, so that it holds for the client's next call."""
+
+
+class Gateway:
+    """Many backends as one server."""
+
+    def __init__(self, config: Config, *, sessions: Sessions) -> None:
+        self.config = config
+        self.backends: Sequence[Backend] = ()
+        self.sessions = sessions
+        self.catalog: Catalog = build((), config.naming)
+        self.notices = Notices(sessions, rebuild=self._rebuild, delay=config.streams.list_changed_delay)
+        self.subscriptions = Subscriptions(config.limits.subscriptions)
+        self.router = Router(())
+        self.in_flight = 0
+        self._settled = False
+        self._started = 0.0
+        self._took: dict[str, float] = {}
+
+    def use(self, backends: Sequence[Backend]) -> None:
+        """Take the backends, in the order of the configuration; called once, before `run`."""
+        self.backends = tuple(backends)
+        self.router = Router(self.backends)
+        self._rebuild()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Watch the backends for as long as the daemon runs."""
+        self._started = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.notices.run)
+            for backend in self.backends:
+                nursery.start_soon(self._note_verdict, backend)
+            task_status.started()
+
+    async def _note_verdict(self, backend: Backend) -> None:
+        await backend.wait_verdict()
+        self._took[backend.name] = trio.current_time() - self._started
+        self.notices.verdict(backend)
+
+    @property
+    def all_judged(self) -> bool:
+        """Whether every backend has had its first verdict, ready or failed."""
+        return len(self._took) == len(self.backends)
+
+    def _rebuild(self) -> tuple[Catalog, Catalog]:
+        before = self.catalog
+        self.catalog = build(self.backends, self.config.naming, before)
+        self.router.use(self.catalog)
+        for note in self.catalog.notes:
+            if note not in before.notes:
+                log.warning("event=name %s", note)
+        return before, self.catalog
+
+    async def settled(self, limit: float = FIRST_WAIT) -> None:
+        """Wait until every backend was heard of, but not for stragglers; afterwards the snapshot is up to date."""
+        while not self._settled:
+            if self.all_judged:
+                self._settled = True
+                break
+            now = trio.current_time() - self._started
+            slowest = max(self._took.values(), default=None)
+            patience = limit
+            if slowest is not None:
+                patience = max(STRAGGLER_FLOOR, min(slowest * STRAGGLER_SHARE, slowest + STRAGGLER_MORE))
+            if now >= min(patience, limit):
+                break
+            with trio.move_on_after(min(patience, limit) - now):
+                await self.notices.wait_news()
+        self.notices.flush()
+
+    # ---- the walk -----------------------------------------------------------------------------------------------------
+
+    async def initialize(self, version: Version) -> bytes:
+        """The result of initialize for a client of this version; instructions are those known within a second."""
+        await self.settled(1.0)
+        text = local.instructions(self.config.instructions, self.backends)
+        return handshake.initialize_result(version, local.SERVER_INFO, text)
+
+    async def serve(self, session: Session, message: Message, emit: Emit, ask: Ask, part: Part) -> Answer:
+        """Answer one request. Raises: RpcError.
+
+        Cancellation: the backend that works on it is told.
+        """
+        assert message.method is not None
+        handler = _HANDLERS.get(message.method)
+        if handler is None:
+            raise RpcError(METHOD_NOT_FOUND, f"Method not found: {message.method}")
+        params: Buffer = message.params if message.params is not None else b"{}"
+        try:
+            members = jsonrpc.members_of(params)
+        except ProtocolError:
+            raise RpcError(INVALID_PARAMS, "params is a JSON object") from None
+        if self.in_flight >= self.config.limits.calls:
+            raise RpcError(
+                INTERNAL_ERROR, f"more than {self.config.limits.calls} calls in flight (limits.calls); try later", http_status=503
+            )
+        self.in_flight += 1
+        try:
+            call = Call(session.caller, message.method, params, members, emit, ask, part, _token(members))
+            return await handler(self, session, call)
+        finally:
+            self.in_flight -= 1
+
+    async def _ping(self, session: Session, call: Call) -> Answer:
+        return b"{}", None
+
+    async def _list_tools(self, session: Session, call: Call) -> Answer:
+        await self.settled()
+        return local.list_page(self.catalog.tools, call.members, call.caller.version), None
+
+    async def _list_prompts(self, session: Session, call: Call) -> Answer:
+        await self.settled()
+        return local.list_page(self.catalog.prompts, call.members, call.caller.version), None
+
+    async def _list_resources(self, session: Session, call: Call) -> Answer:
+        await self.settled()
+        return local.list_page(self.catalog.resources, call.members, call.caller.version), None
+
+    async def _list_templates(self, session: Session, call: Call) -> Answer:
+        await self.settled()
+        return local.list_page(self.catalog.resource_templates, call.members, call.caller.version), None
+
+    async def _call_tool(self, session: Session, call: Call) -> Answer:
+        name = self._name(call)
+        if not self._settled and name not in self.catalog.tools.routes:
+            await self.settled()
+        route = self.router.named("tools", name)
+        spec = route.backend.spec
+        if spec.validate in ("arguments", "both") and (schema := _member(route.entry.raw, "inputSchema")) is not None:
+            problem = validation.check_arguments(name, schema, call.members.get("arguments"))
+            if problem is not None:
+                return local.error_result(problem), None
+        members = call.members
+        members["name"] = route.name_raw
+        members.pop("task", None)  # mcpd does not offer tasks, and who does not offer them ignores the wish
+        try:
+            answer = await route.backend.call(call, "tools/call", members)
+        except RpcError as error:
+            if error.code == URL_ELICITATION_REQUIRED and call.caller.version < Version.V2025_11_25:
+                return local.error_result(f"{error.message} {_urls(error)}".strip()), None
+            raise
+        result = answer.members["result"]
+        self.router.learn(result, route.backend)
+        if spec.validate in ("results", "both") and (schema := _member(route.entry.raw, "outputSchema")) is not None:
+            outcome = jsonrpc.members_of(result)
+            if bytes(outcome.get("isError", b"")) != b"true":
+                problem = validation.check_result(name, schema, outcome.get("structuredContent"))
+                if problem is not None:
+                    raise RpcError(INTERNAL_ERROR, f"backend '{spec.name}': {problem} (servers.{spec.name}.validate)")
+        return down_result("tools/call", result, call.caller.version), answer.extra()
+
+    async def _get_prompt(self, session: Session, call: Call) -> Answer:
+        name = self._name(call)
+        if not self._settled and name not in self.catalog.prompts.routes:
+            await self.settled()
+        route = self.router.named("prompts", name)
+        call.members["name"] = route.name_raw
+        return await self._relay(route.backend, call)
+
+    async def _read_resource(self, session: Session, call: Call) -> Answer:
+        uri = local.string(call.members, "uri")
+        await self.settled()
+        return await self._relay(self.router.resource(uri), call)
+
+    async def _complete(self, session: Session, call: Call) -> Answer:
+        ref = call.members.get("ref")
+        if ref is None:
+            raise RpcError(INVALID_PARAMS, "params.ref is required")
+        await self.settled()
+        inner = jsonrpc.members_of(ref)
+        kind = local.string(inner, "type")
+        if kind == "ref/prompt":
+            route = self.router.named("prompts", local.string(inner, "name"))
+            backend = route.backend
+            inner["name"] = route.name_raw
+            call.members["ref"] = msgspec.Raw(jsonrpc.encode_members(inner))
+        elif kind == "ref/resource":
+            backend = self.router.template(local.string(inner, "uri"))
+        else:
+            raise RpcError(INVALID_PARAMS, f"params.ref.type is ref/prompt or ref/resource, not {kind!r}")
+        hello = backend.hello
+        if hello is not None and not hello.capabilities.completions:
+            return b'{"completion":{"values":[]}}', None
+        if hello is not None and hello.version < Version.V2025_06_18:
+            call.members.pop("context", None)
+        return await self._relay(backend, call)
+
+    async def _relay(self, backend: Backend, call: Call) -> Answer:
+        answer = await backend.call(call, call.method, call.members)
+        return down_result(call.method, answer.members["result"], call.caller.version), answer.extra()
+
+    async def _subscribe(self, session: Session, call: Call) -> Answer:
+        uri = local.string(call.members, "uri")
+        await self.settled()
+        await self.subscriptions.add(session, call, uri, self.router.resource(uri), call.members)
+        return b"{}", None
+
+    async def _unsubscribe(self, session: Session, call: Call) -> Answer:
+        await self.subscriptions.remove(session, local.string(call.members, "uri"))
+        return b"{}", None
+
+    async def _set_level(self, session: Session, call: Call) -> Answer:
+        level = local.log_level(call.members)
+        session.caller = msgspec.structs.replace(session.caller, log_level=level)
+        lowest = min(s.caller.log_level for s in self.sessions if s.caller.log_level is not None)
+        with trio.move_on_after(LEVEL_WAIT):
+            async with trio.open_nursery() as nursery:
+                for backend in self.backends:
+                    nursery.start_soon(backend.set_level, LOG_LEVELS[lowest], session.caller.key, LOG_LEVELS[level])
+        return b"{}", None
+
+    def _name(self, call: Call) -> str:
+        if bytes(call.params).count(b'"name"') > 1:
+            jsonrpc.refuse_duplicate(call.params, call.members, b'"name"')
+        return local.string(call.members, "name")
+
+    # ---- the end of a session -----------------------------------------------------------------------------------------
+
+    def forget(self, session: Session) -> None:
+        """A session ended or left memory: what was held for it at the backends is given back."""
+        for backend, uri in self.subscriptions.last_of(session):
+            backend.drop_subscription(uri)
+        for backend in self.backends:
+            backend.forget(session.caller.key)
+
+    def roots_changed(self, caller: Caller) -> None:
+        """A client's roots changed; backends that were told of roots hear of it."""
+        for backend in self.backends:
+            backend.roots_changed(caller.key)
+
+
+Handler: TypeAlias = "Callable[[Gateway, Session, Call], Awaitable[Answer]]"
+
+_HANDLERS: Final[dict[str, Handler]] = {
+    "tools/call": Gateway._call_tool,
+    "tools/list": Gateway._list_tools,
+    "prompts/list": Gateway._list_prompts,
+    "prompts/get": Gateway._get_prompt,
+    "resources/list": Gateway._list_resources,
+    "resources/templates/list": Gateway._list_templates,
+    "resources/read": Gateway._read_resource,
+    "resources/subscribe": Gateway._subscribe,
+    "resources/unsubscribe": Gateway._unsubscribe,
+    "completion/complete": Gateway._complete,
+    "logging/setLevel": Gateway._set_level,
+    "ping": Gateway._ping,
+}
+
+
+def _token(members: Members) -> bytes | None:
+    """The progress token as the client spelled it."""
+    meta = members.get("_meta")
+    if meta is None:
+        return None
+    try:
+        token = jsonrpc.members_of(meta).get("progressToken")
+    except ProtocolError:
+        return None
+    return bytes(token) if token is not None else None
+
+
+def _member(raw: bytes, name: str) -> msgspec.Raw | None:
+    return jsonrpc.members_of(raw).get(name)
+
+
+def _urls(error: RpcError) -> str:
+    """The URLs of a -32042, for clients that do not know it."""
+    if error.raw is None:
+        return ""
+    try:
+        value = msgspec.json.decode(error.raw)
+        return " ".join(str(item["url"]) for item in value["data"]["elicitations"])
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return ""

@@ -1,0 +1,74 @@
+"""What mcpd answers itself: who it is, what it offers, and the merged instructions of its backends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from mcpd import __version__
+from mcpd.errors import INVALID_PARAMS, RpcError
+from mcpd.protocol import jsonrpc
+from mcpd.protocol.calls import LOG_LEVELS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mcpd.backends.base import Backend
+    from mcpd.gateway.catalog import Listing
+    from mcpd.protocol.jsonrpc import Members
+    from mcpd.protocol.versions import Version
+
+SERVER_INFO: Final = msgspec.json.encode({"name": "mcpd", "title": "mcpd gateway", "version": __version__})
+
+INSTRUCTIONS_MAX: Final = 64 * 1024
+"""Characters of merged instructions: they go into a model's context with every conversation."""
+
+
+def instructions(configured: str | None, backends: Sequence[Backend]) -> str:
+    """The configured text, else each backend's own under its name; a lone backend's text stands as it is."""
+    if configured is not None:
+        return configured
+    having = [(b.name, b.hello.instructions.strip()) for b in backends if b.hello is not None and b.hello.instructions]
+    if len(backends) == 1 and having:
+        return having[0][1]
+    return "\n\n".join(f"## {name}\n\n{text}" for name, text in having)[:INSTRUCTIONS_MAX]
+
+
+def list_page(listing: Listing, params: Members, version: Version) -> bytes:
+    """The answer to a list request. Raises: RpcError INVALID_PARAMS for a bad cursor."""
+    return listing.page(optional_string(params, "cursor"), version)
+
+
+def log_level(params: Members) -> int:
+    """The level of a logging/setLevel request. Raises: RpcError INVALID_PARAMS when it is none of RFC 5424's."""
+    level = string(params, "level")
+    if level not in LOG_LEVELS:
+        raise RpcError(INVALID_PARAMS, f"level is one of {', '.join(LOG_LEVELS)}, not {level!r}")
+    return LOG_LEVELS.index(level)
+
+
+def string(params: Members, name: str) -> str:
+    """A required string among the params. Raises: RpcError INVALID_PARAMS."""
+    value = optional_string(params, name)
+    if value is None:
+        raise RpcError(INVALID_PARAMS, f"params.{name} is required")
+    return value
+
+
+def optional_string(params: Members, name: str) -> str | None:
+    """A string among the params, None when absent or null. Raises: RpcError INVALID_PARAMS for another type."""
+    raw = params.get(name)
+    if raw is None:
+        return None
+    try:
+        return msgspec.json.decode(raw, type=str | None)
+    except (msgspec.DecodeError, RecursionError):
+        raise RpcError(INVALID_PARAMS, f"params.{name} is a string") from None
+
+
+def error_result(text: str) -> bytes:
+    """A tool result that says what went wrong in words a model can act on."""
+    return b'{"content":[%b],"isError":true}' % jsonrpc.encode_members(
+        {"type": b'"text"', "text": msgspec.json.encode(text)}
+    )

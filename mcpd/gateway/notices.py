@@ -1,0 +1,140 @@
+"""News on its way up: what changed at the backends, told to the clients it concerns and to nobody else.
+
+Changes of the catalogue are collected for a moment, the snapshot is built anew once, and a client hears `list_changed` only for a
+list that really differs. A resource's update goes to the sessions that subscribed to it; what one session's own backend link
+says outside any call goes to that session alone.
+
+Source: "List Changed Notification", "Subscriptions" of each version.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import trio
+
+from mcpd.backends.link import allowed, severity
+from mcpd.errors import INTERNAL_ERROR, METHOD_NOT_FOUND, ProtocolError, RpcError
+from mcpd.protocol import jsonrpc
+from mcpd.protocol.capabilities import ASKED_FOR
+from mcpd.protocol.convert import Untranslatable, down_request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mcpd.backends.base import Backend
+    from mcpd.gateway.catalog import Catalog
+    from mcpd.gateway.sessions import Session, Sessions
+    from mcpd.protocol.jsonrpc import Buffer
+    from mcpd.types import SessionKey
+
+log = logging.getLogger("mcpd.gateway")
+
+NOTIFICATIONS: Final = {
+    "tools": "notifications/tools/list_changed",
+    "prompts": "notifications/prompts/list_changed",
+    "resources": "notifications/resources/list_changed",
+    "resourceTemplates": "notifications/resources/list_changed",
+}
+
+
+class Notices:
+    """Implements `backends.base.News` for the gateway."""
+
+    def __init__(
+        self, sessions: Sessions, *, rebuild: Callable[[], tuple[Catalog, Catalog]], delay: float
+    ) -> None:
+        self._sessions = sessions
+        self._rebuild = rebuild
+        self._delay = delay
+        self._dirty = trio.Event()
+        self._verdicts = trio.Event()
+
+    async def run(self) -> None:
+        """Turn changes into notifications, for ever."""
+        while True:
+            await self._dirty.wait()
+            await trio.sleep(self._delay)
+            self.flush()
+
+    def flush(self) -> None:
+        """Build the snapshot now if something changed, and tell everybody what differs."""
+        if not self._dirty.is_set():
+            return
+        self._dirty = trio.Event()
+        before, after = self._rebuild()
+        methods = {NOTIFICATIONS[kind] for kind in after.changed_since(before, NOTIFICATIONS)}
+        for method in sorted(methods):
+            parts = jsonrpc.notification(method.encode())
+            for session in self._sessions:
+                session.deliver(method, parts)
+        if methods:
+            log.info("event=catalogue_changed lists=%s", ",".join(sorted(m.split("/")[1] for m in methods)))
+
+    async def wait_news(self) -> None:
+        """Return at the next verdict about any backend."""
+        await self._verdicts.wait()
+
+    # ---- what backends say (base.News) --------------------------------------------------------------------------------
+
+    def catalogue_changed(self, backend: Backend, kinds: tuple[str, ...]) -> None:
+        self._dirty.set()
+
+    def verdict(self, backend: Backend) -> None:
+        verdicts, self._verdicts = self._verdicts, trio.Event()
+        verdicts.set()
+
+    def resource_updated(self, backend: Backend, params: Buffer, owner: SessionKey | None) -> None:
+        try:
+            uri = msgspec.json.decode(jsonrpc.members_of(params)["uri"], type=str)
+        except (ProtocolError, KeyError, msgspec.DecodeError):
+            log.warning("backend=%s event=bad_notification method=notifications/resources/updated", backend.name)
+            return
+        parts = jsonrpc.notification(b"notifications/resources/updated", bytes(params))
+        if owner is not None:
+            session = self._sessions.by_key(owner)
+            if session is not None:
+                session.deliver(f"updated {uri}", parts)
+            return
+        for session in self._sessions:
+            if session.subscriptions and any(covers(subscribed, uri) for subscribed in session.subscriptions):
+                session.deliver(f"updated {uri}", parts)
+
+    def unrelated(self, backend: Backend, method: str, params: Buffer, owner: SessionKey | None) -> None:
+        session = self._sessions.by_key(owner) if owner is not None else self._sessions.the_only_one()
+        if session is None:
+            return
+        if method == "notifications/message":
+            level = session.caller.log_level
+            if level is not None and severity(params) < level:
+                return
+        session.deliver("", jsonrpc.notification(method.encode(), bytes(params)))
+
+    async def ask_owner(self, backend: Backend, owner: SessionKey | None, method: str, params: Buffer) -> Buffer:
+        session = self._sessions.by_key(owner) if owner is not None else self._sessions.the_only_one()
+        if session is None or not session.caller.capabilities & ASKED_FOR[method]:
+            raise RpcError(METHOD_NOT_FOUND, f"{method}: no client can be asked outside a call")
+        allowed(method, params, session.caller.capabilities)
+        try:
+            params = down_request(method, params, session.caller.version)
+        except Untranslatable as refusal:
+            raise RpcError(METHOD_NOT_FOUND, str(refusal)) from None
+        return await self._ask(backend, session, method, params)
+
+    async def _ask(self, backend: Backend, session: Session, method: str, params: Buffer) -> Buffer:
+        outlet = session.outlet
+        if outlet is None:
+            raise RpcError(INTERNAL_ERROR, f"{method}: the client has no open stream to be asked on")
+        timeout = backend.spec.timeouts.ask
+        with trio.move_on_after(timeout):
+            return await session.ask(outlet.send, method, params)
+        raise RpcError(INTERNAL_ERROR, f"the client did not answer {method} in {timeout:g} s")
+
+
+def covers(subscribed: str, updated: str) -> bool:
+    """Whether an update concerns a subscription: the same URI, or a sub-resource of it."""
+    return updated == subscribed or (
+        updated.startswith(subscribed) and (subscribed.endswith("/") or updated[len(subscribed)] in "/?#")
+    )

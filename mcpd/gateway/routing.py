@@ -1,0 +1,101 @@
+"""Whose is it? Exposed names through the catalogue's table, URIs by what backends list, by template, or by having been seen.
+
+Rules.
+1. A name is found in the table or it is unknown; it is never taken apart.
+2. A URI belongs to the backend that lists it; else to the one whose template matches it most specifically; else to the one that
+   linked to it in a result; else to the only backend that has resources at all. URIs are never rewritten, and a URI is never
+   tried at a backend that gave no reason to own it: it may hold a secret.
+
+Source: "Resource not found" (-32002 up to 2025-11-25).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from mcpd.errors import INVALID_PARAMS, RESOURCE_NOT_FOUND, ProtocolError, UnknownName
+from mcpd.protocol import jsonrpc
+from mcpd.protocol.sequence import split_array
+from mcpd.protocol.uritemplate import compile as compile_template
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mcpd.backends.base import Backend
+    from mcpd.gateway.catalog import Catalog, Route
+    from mcpd.protocol.jsonrpc import Buffer
+    from mcpd.protocol.uritemplate import Matcher
+
+LINKS_MAX: Final = 4096
+"""URIs learnt from results; the oldest go first. Clients follow a link soon after they saw it."""
+
+_WORDS: Final = {"tools": "tool", "prompts": "prompt"}
+
+
+class Router:
+    """Finds the backend for a name or URI on the current snapshot."""
+
+    def __init__(self, backends: Sequence[Backend]) -> None:
+        self._backends = backends
+        self._catalog: Catalog | None = None
+        self._templates: list[tuple[Matcher, Backend]] = []
+        self._linked: dict[str, Backend] = {}
+
+    def use(self, catalog: Catalog) -> None:
+        """Route by this snapshot from now on."""
+        self._catalog = catalog
+        routes = catalog.resource_templates.routes
+        templates = [(compile_template(template), route.backend) for template, route in routes.items()]
+        self._templates = sorted(templates, key=lambda pair: -pair[0].specificity)
+
+    def named(self, kind: str, name: str) -> Route:
+        """The route of a tool or prompt. Raises: UnknownName."""
+        assert self._catalog is not None
+        route = self._catalog.of(kind).routes.get(name)
+        if route is None:
+            waiting = [backend.name for backend in self._backends if not backend.hello]
+            hint = f" (not ready yet: {', '.join(waiting)})" if waiting else ""
+            raise UnknownName(INVALID_PARAMS, f"Unknown {_WORDS[kind]}: {name}{hint}")
+        return route
+
+    def resource(self, uri: str) -> Backend:
+        """The backend that a URI belongs to (rule 2). Raises: UnknownName."""
+        assert self._catalog is not None
+        route = self._catalog.resources.routes.get(uri)
+        if route is not None:
+            return route.backend
+        for matcher, backend in self._templates:
+            if matcher.match(uri):
+                return backend
+        linked = self._linked.get(uri)
+        if linked is not None:
+            return linked
+        having = [b for b in self._backends if b.hello is not None and b.hello.capabilities.resources]
+        if len(having) == 1:
+            return having[0]
+        raise UnknownName(
+            RESOURCE_NOT_FOUND, f"Resource not found: {uri}", data=msgspec.json.encode({"uri": uri})
+        )
+
+    def template(self, uri: str) -> Backend:
+        """The backend that lists this URI template, for completion; a plain URI is routed like a read."""
+        assert self._catalog is not None
+        route = self._catalog.resource_templates.routes.get(uri)
+        return route.backend if route is not None else self.resource(uri)
+
+    def learn(self, result: Buffer, backend: Backend) -> None:
+        """Remember the resource links in a tool's result."""
+        if b'"resource_link"' not in bytes(result):
+            return
+        try:
+            for raw in split_array(jsonrpc.members_of(result)["content"]):
+                block = jsonrpc.members_of(raw)
+                if bytes(block.get("type", b"")) == b'"resource_link"':
+                    self._linked.pop(uri := msgspec.json.decode(block["uri"], type=str), None)
+                    self._linked[uri] = backend
+        except (ProtocolError, KeyError, ValueError, msgspec.DecodeError):
+            return  # not the shape of a result with links; it passes through as it is
+        while len(self._linked) > LINKS_MAX:
+            del self._linked[next(iter(self._linked))]

@@ -1,0 +1,145 @@
+"""Session ids that describe themselves, sealed so that nobody can make or change one.
+
+An id carries what a session needs to be resurrected after mcpd was restarted: version and capabilities of the client, when it began,
+whose it is. It ends by a message authentication code under a key that is kept in the state directory. What was DELETEd is
+remembered as intervals of serial numbers, so that ten thousand ended sessions cost no more memory than one.
+
+Source: "Session Management" (2025-03-26 on): visible ASCII, globally unique, cryptographically secure.
+"""
+
+from __future__ import annotations
+
+import base64
+import bisect
+import binascii
+import hashlib
+import hmac
+import struct
+from typing import Final
+
+import msgspec
+
+from mcpd.protocol.capabilities import EVERYTHING, ClientCapability
+from mcpd.protocol.versions import HANDSHAKE, Version
+
+_LAYOUT: Final = struct.Struct(">BBBIII8s")
+"""format, version, capabilities, begun (s since 1970), epoch, serial, principal digest."""
+_FORMAT: Final = 1
+_MAC: Final = 16
+"""Bytes of the code: 128 bits, as much as a random UUID would have."""
+
+KEY_SIZE: Final = 32
+
+
+class Claims(msgspec.Struct, frozen=True):
+    """What a session id says."""
+
+    version: Version
+    capabilities: ClientCapability
+    begun: int
+    epoch: int
+    serial: int
+    principal: bytes
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Epoch of the daemon run and serial number in it: unique."""
+        return self.epoch, self.serial
+
+
+def principal_digest(principal: str) -> bytes:
+    """Eight bytes that stand for a principal inside an id."""
+    return hashlib.sha256(principal.encode()).digest()[:8]
+
+
+class Seal:
+    """Makes and opens session ids under one key."""
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) != KEY_SIZE:
+            raise ValueError(f"the session key has {len(key)} bytes, not {KEY_SIZE}")
+        self._key = key
+
+    def make(self, claims: Claims) -> str:
+        """The id that says this."""
+        body = _LAYOUT.pack(
+            _FORMAT,
+            HANDSHAKE.index(claims.version),
+            int(claims.capabilities),
+            claims.begun,
+            claims.epoch,
+            claims.serial,
+            claims.principal,
+        )
+        return base64.urlsafe_b64encode(body + self._code(body)).rstrip(b"=").decode()
+
+    def open(self, id: str) -> Claims | None:
+        """What the id says, or None when mcpd did not make it under this key."""
+        if len(id) > 80:
+            return None
+        try:
+            data = base64.urlsafe_b64decode(id.encode("ascii") + b"=" * (-len(id) % 4))
+        except (binascii.Error, ValueError):
+            return None
+        body, code = data[:-_MAC], data[-_MAC:]
+        if len(body) != _LAYOUT.size or not hmac.compare_digest(code, self._code(body)):
+            return None
+        format, version, capabilities, begun, epoch, serial, principal = _LAYOUT.unpack(body)
+        if format != _FORMAT or version >= len(HANDSHAKE):
+            return None
+        return Claims(
+            HANDSHAKE[version], ClientCapability(capabilities) & EVERYTHING, begun, epoch, serial, principal
+        )
+
+    def _code(self, body: bytes) -> bytes:
+        return hmac.digest(self._key, b"mcpd session" + body, "sha256")[:_MAC]
+
+
+class Revoked:
+    """Sessions that were ended for good: sorted, merged intervals of serials for each epoch."""
+
+    def __init__(self) -> None:
+        self._spans: dict[int, list[list[int]]] = {}
+
+    def add(self, epoch: int, serial: int) -> bool:
+        """Revoke one session; False when it already was."""
+        return self.add_span(epoch, serial, serial)
+
+    def add_span(self, epoch: int, first: int, last: int) -> bool:
+        """Revoke all serials from first to last; False when that changes nothing."""
+        spans = self._spans.setdefault(epoch, [])
+        at = bisect.bisect_left(spans, [first])
+        if at and spans[at - 1][1] >= first - 1:
+            at -= 1
+            if spans[at][1] >= last:
+                return False
+            spans[at][1] = last
+        elif at < len(spans) and spans[at][0] <= first and spans[at][1] >= last:
+            return False
+        else:
+            spans.insert(at, [first, last])
+        while at + 1 < len(spans) and spans[at + 1][0] <= spans[at][1] + 1:
+            spans[at][1] = max(spans[at][1], spans[at + 1][1])
+            del spans[at + 1]
+        return True
+
+    def __contains__(self, identity: tuple[int, int]) -> bool:
+        epoch, serial = identity
+        spans = self._spans.get(epoch)
+        if spans is None:
+            return False
+        at = bisect.bisect_right(spans, [serial, 1 << 62])
+        return at > 0 and spans[at - 1][1] >= serial
+
+    def lines(self) -> list[str]:
+        """One line an interval, as `load` reads them."""
+        return [f"{epoch} {first} {last}" for epoch, spans in self._spans.items() for first, last in spans]
+
+    def load(self, text: str, *, oldest_epoch: int) -> None:
+        """Read lines; those of epochs whose sessions are too old to be used anyway are dropped, as are broken ones."""
+        for line in text.splitlines():
+            words = line.split()
+            if len(words) == 3 and all(word.isascii() and word.isdigit() for word in words):
+                epoch, first, last = map(int, words)
+                if epoch >= oldest_epoch and first <= last:
+                    self.add_span(epoch, first, last)

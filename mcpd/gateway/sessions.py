@@ -1,0 +1,332 @@
+"""Clients and what mcpd remembers of each: facts for their calls, calls in flight, open questions, news not yet delivered.
+
+A session in memory is small and may be dropped when it is idle: its id says enough to make it again. Everything that a client can
+name (request ids, progress tokens, questions) is looked up in its own session only.
+
+Source: "Session Management" (2025-03-26 on); stdio and HTTP+SSE connections are sessions without an id.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Final, Protocol
+
+import trio
+
+from mcpd.errors import INTERNAL_ERROR, INVALID_REQUEST, ProtocolError, RpcError
+from mcpd.gateway.seal import Claims, principal_digest
+from mcpd.protocol import jsonrpc
+from mcpd.protocol.calls import Caller
+from mcpd.protocol.capabilities import NOTHING
+from mcpd.protocol.handshake import Event, ServerState, serve
+from mcpd.protocol.versions import LATEST_HANDSHAKE
+from mcpd.types import SessionKey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from mcpd.config.model import Limits
+    from mcpd.gateway.vault import Vault
+    from mcpd.protocol.handshake import ClientHello
+    from mcpd.protocol.jsonrpc import Buffer, Message
+
+BACKLOG_MAX: Final = 64
+"""Different news kept for a client that has no stream open: list changes (three) and updated resources, one each."""
+
+
+class Running(Protocol):
+    """A call in flight that its client can cancel."""
+
+    def cancel(self) -> None:
+        """Stop working on it."""
+
+
+class Outlet(Protocol):
+    """Where a client hears what belongs to none of its calls: its GET stream, its pipe, its event stream."""
+
+    def send(self, parts: tuple[Buffer, ...]) -> bool:
+        """Send one message; False when it cannot be delivered (any more)."""
+
+
+class Sweepable(Protocol):
+    """What a frontend keeps with a session."""
+
+    def sweep(self) -> None:
+        """Forget what is too old to be of use."""
+
+
+class Question:
+    """A question to the client that waits for its answer."""
+
+    __slots__ = ("answer", "answered")
+
+    def __init__(self) -> None:
+        self.answered = trio.Event()
+        self.answer: Message | None = None
+
+
+class Session:
+    """One client."""
+
+    __slots__ = (
+        "_backlog",
+        "_questions",
+        "calls",
+        "caller",
+        "claims",
+        "client_name",
+        "id",
+        "last_used",
+        "outlet",
+        "state",
+        "streams",
+        "subscriptions",
+    )
+
+    def __init__(self, caller: Caller, *, id: str = "", claims: Claims | None = None) -> None:
+        self.caller = caller
+        self.id = id
+        self.claims = claims
+        self.state = ServerState.NEW
+        self.client_name = ""
+        self.calls: dict[bytes, Running] = {}
+        self.subscriptions: set[str] | None = None
+        self.outlet: Outlet | None = None
+        self.streams: Sweepable | None = None
+        """The frontend's own record of this session's event streams."""
+        self.last_used = trio.current_time()
+        self._questions: dict[bytes, Question] | None = None
+        self._backlog: dict[str, tuple[Buffer, ...]] | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing would be lost at once if it left memory."""
+        return not self.calls and self.outlet is None and not self._questions
+
+    def handshake(self, event: Event) -> None:
+        """Note a step of the handshake. Raises: ProtocolError when it is out of order."""
+        if self.state is not ServerState.READY or event is Event.INITIALIZE:
+            self.state = serve(self.state, event)
+
+    def register(self, id: bytes, running: Running, limit: int) -> None:
+        """Note a call in flight. Raises: ProtocolError for an id in use, RpcError beyond the limit."""
+        if id in self.calls:
+            raise ProtocolError(INVALID_REQUEST, f"request id {id.decode()} is already in use by a call in flight")
+        if len(self.calls) >= limit:
+            raise RpcError(
+                INTERNAL_ERROR, f"more than {limit} calls in flight in one session (limits.calls_per_session)", http_status=503
+            )
+        self.calls[id] = running
+
+    def cancel(self, id: bytes) -> None:
+        """The client cancels one of its calls; an unknown or finished id is ignored."""
+        running = self.calls.get(id)
+        if running is not None:
+            running.cancel()
+
+    # ---- questions to the client --------------------------------------------------------------------------------------
+
+    async def ask(self, send: Callable[[tuple[Buffer, ...]], bool], method: str, params: Buffer) -> Buffer:
+        """Put a question to the client on the given stream and wait for its answer.
+
+        Raises: RpcError: the client's own, or that the question cannot be delivered.
+        Cancellation: the client is told.
+        """
+        id = b"%d" % next(_question_ids)
+        question = Question()
+        if self._questions is None:
+            self._questions = {}
+        self._questions[id] = question
+        try:
+            if not send(jsonrpc.request(id, method.encode(), params)):
+                raise RpcError(INTERNAL_ERROR, f"{method}: the client has no open stream to be asked on")
+            try:
+                await question.answered.wait()
+            except trio.Cancelled:
+                send(jsonrpc.notification(b"notifications/cancelled", b'{"requestId":%b}' % id))
+                raise
+        finally:
+            self._questions.pop(id, None)
+        answer = question.answer
+        if answer is None:
+            raise RpcError(INTERNAL_ERROR, f"{method}: the client left without an answer")
+        result = answer.members.get("result")
+        if result is None:
+            raise RpcError(INTERNAL_ERROR, f"{method}: the client refused", raw=bytes(answer.members["error"]))
+        return result
+
+    def answer(self, message: Message) -> bool:
+        """Take a client's response; False when mcpd has not asked this."""
+        question = self._questions.get(message.id or b"") if self._questions else None
+        if question is None or question.answered.is_set():
+            return False
+        question.answer = message
+        question.answered.set()
+        return True
+
+    # ---- news that belongs to no call ---------------------------------------------------------------------------------
+
+    def deliver(self, key: str, parts: tuple[Buffer, ...]) -> None:
+        """Send a notification, or keep the newest for each key until the client listens. An empty key is not kept."""
+        if self.outlet is not None and self.outlet.send(parts):
+            return
+        if not key:
+            return
+        if self._backlog is None:
+            self._backlog = {}
+        if key in self._backlog or len(self._backlog) < BACKLOG_MAX:
+            self._backlog[key] = parts
+
+    def listen(self, outlet: Outlet) -> None:
+        """From now on news goes here; what was kept goes first."""
+        self.outlet = outlet
+        backlog, self._backlog = self._backlog, None
+        for parts in (backlog or {}).values():
+            outlet.send(parts)
+
+    def close(self) -> None:
+        """The session is over: calls are cancelled, questions end unanswered."""
+        for running in list(self.calls.values()):
+            running.cancel()
+        for question in (self._questions or {}).values():
+            question.answered.set()
+        self.outlet = None
+
+
+class Sessions:
+    """All sessions in memory, and the way back for those that left it."""
+
+    def __init__(
+        self,
+        vault: Vault,
+        limits: Limits,
+        *,
+        clock: Callable[[], float],
+        first_serial: int,
+    ) -> None:
+        self._vault = vault
+        self._clock = clock
+        self._limits = limits
+        self._epoch = int(clock())
+        self._serials = itertools.count(first_serial)
+        self.forget: Callable[[Session], None] = _nothing_held
+        """Called when a session ended or left memory; the gateway's."""
+        self._by_id: dict[str, Session] = {}
+        self._connected: dict[SessionKey, Session] = {}
+
+    def __iter__(self) -> Iterator[Session]:
+        yield from list(self._by_id.values())
+        yield from list(self._connected.values())
+
+    def __len__(self) -> int:
+        return len(self._by_id) + len(self._connected)
+
+    def begin(self, hello: ClientHello, principal: str) -> Session:
+        """A new session with an id. Raises: RpcError (HTTP 503) when memory is full of sessions in use."""
+        self._make_room()
+        claims = Claims(
+            hello.version, hello.capabilities, int(self._clock()), self._epoch, next(self._serials) & 0xFFFFFFFF, principal_digest(principal)
+        )
+        session = self._make(self._vault.seal.make(claims), claims, principal)
+        session.client_name = hello.client_name
+        session.handshake(Event.INITIALIZE)
+        return session
+
+    def find(self, id: str, principal: str) -> Session | None:
+        """The session with this id, resurrected if need be; None when it is not ours, ended, too old or somebody else's."""
+        session = self._by_id.get(id)
+        if session is not None:
+            if session.caller.principal != principal:
+                return None
+            session.last_used = trio.current_time()
+            return session
+        claims = self._vault.seal.open(id)
+        if (
+            claims is None
+            or claims.identity in self._vault.revoked
+            or claims.principal != principal_digest(principal)
+            or self._clock() - claims.begun > self._limits.session_age
+        ):
+            return None
+        self._make_room()
+        session = self._make(id, claims, principal)
+        session.state = ServerState.READY
+        return session
+
+    def connect(self, principal: str) -> Session:
+        """A session of a connection that needs no id (stdio, HTTP+SSE). It ends with `disconnect`."""
+        self._make_room()
+        key = SessionKey(f"c{self._epoch}.{next(self._serials)}")
+        session = Session(Caller(key, principal, LATEST_HANDSHAKE, NOTHING))
+        self._connected[key] = session
+        return session
+
+    def agree(self, session: Session, hello: ClientHello) -> None:
+        """Note what the initialize of a connected session said. Raises: ProtocolError when it came twice."""
+        session.handshake(Event.INITIALIZE)
+        session.client_name = hello.client_name
+        session.caller = Caller(session.caller.key, session.caller.principal, hello.version, hello.capabilities)
+
+    def disconnect(self, session: Session) -> None:
+        """The connection of a session without id ended."""
+        if self._connected.pop(session.caller.key, None) is not None:
+            session.close()
+            self.forget(session)
+
+    def end(self, session: Session) -> None:
+        """The client ended its session for good."""
+        if session.claims is not None:
+            self._vault.revoke(session.claims)
+        self._by_id.pop(session.id, None)
+        session.close()
+        self.forget(session)
+
+    def sweep(self) -> int:
+        """Take sessions out of memory that were not used for `limits.session_idle`; returns how many."""
+        for session in self:
+            if session.streams is not None:
+                session.streams.sweep()
+        horizon = trio.current_time() - self._limits.session_idle
+        idle = [session for session in self._by_id.values() if session.last_used < horizon and session.idle]
+        for session in idle:
+            del self._by_id[session.id]
+            self.forget(session)
+        return len(idle)
+
+    def the_only_one(self) -> Session | None:
+        """The session, if there is exactly one client."""
+        return next(iter(self)) if len(self) == 1 else None
+
+    def by_key(self, key: SessionKey) -> Session | None:
+        """The session with this key, if it is in memory."""
+        return self._connected.get(key) or self._by_id.get(key)
+
+    def _make(self, id: str, claims: Claims, principal: str) -> Session:
+        # The id itself is the key: one string instead of two, and it never leaves but to its own client.
+        session = Session(Caller(SessionKey(id), principal, claims.version, claims.capabilities), id=id, claims=claims)
+        self._by_id[id] = session
+        return session
+
+    def _make_room(self) -> None:
+        if len(self) < self._limits.sessions:
+            return
+        oldest = min((s for s in self._by_id.values() if s.idle), key=lambda s: s.last_used, default=None)
+        if oldest is None:
+            raise RpcError(
+                INTERNAL_ERROR, f"{self._limits.sessions} sessions are in use (limits.sessions); try later", http_status=503
+            )
+        del self._by_id[oldest.id]
+        self.forget(oldest)
+
+
+def _nothing_held(session: Session) -> None:
+    """Until the gateway is there, sessions hold nothing anywhere."""
+
+
+_question_ids = itertools.count(1)
+
+
+def number_questions_from(first: int) -> None:
+    """Start question ids at a number that earlier runs of the daemon have not used: sessions outlive it."""
+    global _question_ids
+    _question_ids = itertools.count(first)

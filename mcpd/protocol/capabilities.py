@@ -1,0 +1,148 @@
+"""What a client declared that it can do, and what a server declared that it has.
+
+Only what mcpd decides by is read. A client's capabilities are a set of flags, small enough to travel inside a sealed session
+id; how they are spelled toward a backend depends on the backend's version.
+
+Source: "Capabilities" of each version; protocol versions differ in `sampling` and `elicitation` (2025-11-25 split both).
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+import msgspec
+
+from mcpd.protocol.jsonrpc import Buffer, Members, encode_members, members_of
+from mcpd.protocol.versions import Version
+
+
+class ClientCapability(enum.IntFlag):
+    """What a client can be asked for."""
+
+    ROOTS = 1
+    ROOTS_LIST_CHANGED = 2
+    SAMPLING = 4
+    SAMPLING_TOOLS = 8
+    SAMPLING_CONTEXT = 16
+    ELICITATION_FORM = 32
+    ELICITATION_URL = 64
+
+
+NOTHING: Final = ClientCapability(0)
+EVERYTHING: Final = ClientCapability(127)
+"""All that mcpd bridges: what the session that fetches a backend's catalogue declares."""
+
+ASKED_FOR: Final = {
+    "roots/list": ClientCapability.ROOTS,
+    "sampling/createMessage": ClientCapability.SAMPLING,
+    "elicitation/create": ClientCapability.ELICITATION_FORM | ClientCapability.ELICITATION_URL,
+}
+"""Which capability a server's request needs; any one of the flags will do, the mode decides further."""
+
+
+def parse_client_capabilities(raw: Buffer | None) -> ClientCapability:
+    """Flags from the `capabilities` object of an initialize request; unknown keys and shapes mean nothing declared."""
+    found = NOTHING
+    for name, value in _object(raw).items():
+        inner = _object(value)
+        if name == "roots":
+            found |= ClientCapability.ROOTS
+            if _true(inner.get("listChanged")):
+                found |= ClientCapability.ROOTS_LIST_CHANGED
+        elif name == "sampling":
+            found |= ClientCapability.SAMPLING
+            if "tools" in inner:
+                found |= ClientCapability.SAMPLING_TOOLS
+            if "context" in inner:
+                found |= ClientCapability.SAMPLING_CONTEXT
+        elif name == "elicitation":
+            # 2025-06-18 knows only {}, which later versions read as form mode.
+            if "form" in inner or "url" not in inner:
+                found |= ClientCapability.ELICITATION_FORM
+            if "url" in inner:
+                found |= ClientCapability.ELICITATION_URL
+    return found
+
+
+def encode_client_capabilities(flags: ClientCapability, version: Version) -> bytes:
+    """The `capabilities` object for an initialize request at `version`."""
+    out: dict[str, object] = {}
+    if flags & ClientCapability.ROOTS:
+        out["roots"] = {"listChanged": True} if flags & ClientCapability.ROOTS_LIST_CHANGED else {}
+    if flags & ClientCapability.SAMPLING:
+        sampling: dict[str, object] = {}
+        if version >= Version.V2025_11_25:
+            if flags & ClientCapability.SAMPLING_CONTEXT:
+                sampling["context"] = {}
+            if flags & ClientCapability.SAMPLING_TOOLS:
+                sampling["tools"] = {}
+        out["sampling"] = sampling
+    modes = flags & (ClientCapability.ELICITATION_FORM | ClientCapability.ELICITATION_URL)
+    if modes and version >= Version.V2025_06_18:
+        elicitation: dict[str, object] = {}
+        if version >= Version.V2025_11_25:
+            if flags & ClientCapability.ELICITATION_FORM:
+                elicitation["form"] = {}
+            if flags & ClientCapability.ELICITATION_URL:
+                elicitation["url"] = {}
+            out["elicitation"] = elicitation
+        elif flags & ClientCapability.ELICITATION_FORM:
+            out["elicitation"] = elicitation
+    return msgspec.json.encode(out)
+
+
+class ServerCapabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What a backend declared, as far as mcpd decides by it."""
+
+    tools: bool = False
+    tools_list_changed: bool = False
+    resources: bool = False
+    resources_subscribe: bool = False
+    resources_list_changed: bool = False
+    prompts: bool = False
+    prompts_list_changed: bool = False
+    completions: bool = False
+    logging: bool = False
+
+
+def parse_server_capabilities(raw: Buffer | None, version: Version) -> ServerCapabilities:
+    """Read an initialize result's `capabilities` for a backend that negotiated `version`."""
+    top = _object(raw)
+    tools, resources, prompts = (_object(top.get(name)) for name in ("tools", "resources", "prompts"))
+    return ServerCapabilities(
+        tools="tools" in top,
+        tools_list_changed=_true(tools.get("listChanged")),
+        resources="resources" in top,
+        resources_subscribe=_true(resources.get("subscribe")),
+        resources_list_changed=_true(resources.get("listChanged")),
+        prompts="prompts" in top,
+        prompts_list_changed=_true(prompts.get("listChanged")),
+        # 2024-11-05 has completion but no capability for it: there one can only try.
+        completions="completions" in top
+        or (version <= Version.V2024_11_05 and ("prompts" in top or "resources" in top)),
+        logging="logging" in top,
+    )
+
+
+def encode_gateway_capabilities(version: Version) -> bytes:
+    """What mcpd declares to a client: every family, for what a backend offers may come and go while the session lasts."""
+    out: dict[str, Buffer] = {
+        "tools": b'{"listChanged":true}',
+        "resources": b'{"subscribe":true,"listChanged":true}',
+        "prompts": b'{"listChanged":true}',
+        "logging": b"{}",
+    }
+    if version >= Version.V2025_03_26:
+        out["completions"] = b"{}"
+    return encode_members(out)
+
+
+def _object(raw: Buffer | None) -> Members:
+    if raw is None or bytes(raw)[:1] != b"{":
+        return {}
+    return members_of(raw)
+
+
+def _true(raw: Buffer | None) -> bool:
+    return raw is not None and bytes(raw) == b"true"

@@ -1,0 +1,287 @@
+"""JSON-RPC 2.0 envelopes with lossless pass-through.
+
+Theory of operation. A message is decoded one level deep: a dict of its members in their order, each value still the bytes
+it came as (`msgspec.Raw`). Only the members that mcpd reads are decoded further; everything else is joined into the outgoing
+message as it is, so numbers, key order and unknown members survive, and a 10 MiB payload costs one scan.
+
+Rules.
+1. Two parsers must not disagree about who is called: a message whose routing members come twice is refused.
+2. An id keeps its JSON spelling (`1`, `"1"`, `1.0` are three ids): it is compared and sent back as bytes.
+3. What `msgspec` cannot scan but RFC 8259 allows (lone surrogate escapes) takes the slow road, not an error.
+
+Source: JSON-RPC 2.0; MCP "Base protocol" of each version.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Final, TypeAlias
+
+import msgspec
+from msgspec import Raw
+
+from mcpd.errors import INVALID_REQUEST, PARSE_ERROR, ProtocolError
+
+Buffer: TypeAlias = bytes | Raw
+"""JSON text, either owned or a view into a received message."""
+
+Members: TypeAlias = dict[str, Raw]
+"""The members of a JSON object in their order, values undecoded."""
+
+ID_MAX: Final = 1024
+"""Bytes of an id. Ids are counters or UUIDs; the bound keeps a client from filling our tables with one request."""
+
+BATCH_MAX: Final = 256
+"""Messages in one batch (2025-03-26 only): each may hold a call in flight."""
+
+_members_of = msgspec.json.Decoder(Members).decode
+_raws_of = msgspec.json.Decoder(list[Raw]).decode
+_ID_STARTS: Final = frozenset(b'"-0123456789')
+_ROUTING: Final = (b'"method"', b'"id"', b'"params"')
+_ENVELOPE: Final = frozenset(("jsonrpc", "id", "method", "params", "result", "error"))
+# Spellings of ASCII letters by escape sequence (\u0061 …): the only other way to write a routing member's name.
+_ESCAPED_LETTER: Final = (b"\\u006", b"\\u007", b"\\u004", b"\\u005")
+
+
+class Message:
+    """One decoded envelope. `id` is its JSON text or None; `method` is None for a response."""
+
+    __slots__ = ("id", "members", "method")
+
+    def __init__(self, members: Members, id: bytes | None, method: str | None) -> None:
+        self.members = members
+        self.id = id
+        self.method = method
+
+    @property
+    def params(self) -> Raw | None:
+        return self.members.get("params")
+
+    @property
+    def is_request(self) -> bool:
+        return self.method is not None and self.id is not None
+
+    @property
+    def is_response(self) -> bool:
+        return self.method is None
+
+    def extra(self) -> Members | None:
+        """Members beside the envelope's own, which travel with a response; None for nearly every message."""
+        members = self.members
+        if len(members) <= 3 and "jsonrpc" in members:
+            return None
+        return {name: raw for name, raw in members.items() if name not in _ENVELOPE} or None
+
+    def __repr__(self) -> str:
+        return f"<{self.method or 'response'} id={self.id!r}>"
+
+
+def decode(data: Buffer) -> Message:
+    """One envelope from the bytes of one message.
+
+    Raises: ProtocolError PARSE_ERROR when it is not JSON, INVALID_REQUEST when it is not one JSON-RPC message.
+    """
+    try:
+        members = _members_of(data)
+    except msgspec.ValidationError:
+        raise ProtocolError(INVALID_REQUEST, "a message is one JSON object") from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        members = _decode_slowly(data, error)
+    return _message(members)
+
+
+def decode_from_client(data: bytes) -> Message:
+    """`decode`, for a message that will be routed: also refuses invalid UTF-8 and ambiguous members (rule 1)."""
+    if not data.isascii():
+        try:
+            data.decode()
+        except UnicodeDecodeError as error:
+            raise ProtocolError(PARSE_ERROR, f"not valid UTF-8 at byte {error.start}") from None
+    message = decode(data)
+    for key in _ROUTING:
+        if data.count(key) > 1:
+            refuse_duplicate(data, message.members, key)
+    refuse_escaped(data, message.members)
+    return message
+
+
+def decode_many(data: bytes) -> list[Message | ProtocolError]:
+    """The messages of a batch, each on its own: a bad one is an error in its place.
+
+    Raises: ProtocolError when the array itself is bad, empty or longer than BATCH_MAX.
+    """
+    try:
+        raws = _raws_of(data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ProtocolError(PARSE_ERROR, f"not valid JSON: {error}") from None
+    if not raws:
+        raise ProtocolError(INVALID_REQUEST, "a batch holds at least one message")
+    if len(raws) > BATCH_MAX:
+        raise ProtocolError(INVALID_REQUEST, f"a batch holds at most {BATCH_MAX} messages")
+    messages: list[Message | ProtocolError] = []
+    for raw in raws:
+        try:
+            messages.append(decode_from_client(bytes(raw)))
+        except ProtocolError as error:
+            messages.append(error)
+    return messages
+
+
+def is_array(data: bytes) -> bool:
+    """Whether the text is a JSON array, told by its first significant byte."""
+    return data[:64].lstrip(b" \t\r\n")[:1] == b"["
+
+
+def members_of(data: Buffer) -> Members:
+    """The members of a JSON object (params, `_meta`, a result). Raises: ProtocolError INVALID_REQUEST otherwise."""
+    try:
+        return _members_of(data)
+    except msgspec.ValidationError:
+        raise ProtocolError(INVALID_REQUEST, "expected a JSON object") from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        return _decode_slowly(data, error)
+
+
+def refuse_duplicate(data: Buffer, members: Members, key: bytes) -> None:
+    """Raise when `key` (quoted, as bytes) names a member of the object `data` more than once.
+
+    Occurrences inside the values are counted off, so an argument that is called "name" harms nobody.
+    """
+    text = bytes(data)
+    outside = text.count(key) - sum(bytes(raw).count(key) for raw in members.values())
+    if outside > 1:
+        raise ProtocolError(INVALID_REQUEST, f"member {key.decode()} comes more than once")
+
+
+def refuse_escaped(data: Buffer, members: Members) -> None:
+    """Raise when a member's name spells a letter as an escape: a second way to write `method`, unseen by others."""
+    text = bytes(data)
+    if b"\\u00" not in text:
+        return
+    for escape in _ESCAPED_LETTER:
+        if text.count(escape) > sum(bytes(raw).count(escape) for raw in members.values()):
+            raise ProtocolError(INVALID_REQUEST, "a member's name is spelled with an escaped letter")
+
+
+def encode_members(members: Members | dict[str, Buffer]) -> bytes:
+    """A JSON object from members, values as they are."""
+    parts: list[Buffer] = []
+    glue = b"{"
+    for name, raw in members.items():
+        parts.append(glue)
+        parts.append(_KEYS.get(name) or msgspec.json.encode(name) + b":")
+        parts.append(raw)
+        glue = b","
+    if not parts:
+        return b"{}"
+    parts.append(b"}")
+    return b"".join(parts)
+
+
+_KEYS: Final = {
+    name: b'"%b":' % name.encode()
+    for name in ("name", "arguments", "_meta", "uri", "ref", "argument", "context", "progressToken", "progress", "total")
+}
+
+
+def request(id: int | bytes, method: bytes, params: Buffer | None) -> tuple[Buffer, ...]:
+    """A request as parts to write one after the other; `method` without quotes."""
+    if isinstance(id, int):
+        id = b"%d" % id
+    if params is None:
+        return (b'{"jsonrpc":"2.0","id":%b,"method":"%b"}' % (id, method),)
+    return (b'{"jsonrpc":"2.0","id":%b,"method":"%b","params":' % (id, method), params, b"}")
+
+
+def notification(method: bytes, params: Buffer | None = None) -> tuple[Buffer, ...]:
+    """A notification as parts."""
+    if params is None:
+        return (b'{"jsonrpc":"2.0","method":"%b"}' % method,)
+    return (b'{"jsonrpc":"2.0","method":"%b","params":' % method, params, b"}")
+
+
+def result(id: bytes, value: Buffer, extra: Members | None = None) -> tuple[Buffer, ...]:
+    """A successful response as parts; `extra` members beside `result` travel along."""
+    if extra:
+        tail = b"," + encode_members(extra)[1:]
+        return (b'{"jsonrpc":"2.0","id":%b,"result":' % id, value, tail)
+    return (b'{"jsonrpc":"2.0","id":%b,"result":' % id, value, b"}")
+
+
+def error(id: bytes | None, value: Buffer) -> tuple[Buffer, ...]:
+    """An error response as parts; `value` is the error object. An unreadable id is sent as null."""
+    return (b'{"jsonrpc":"2.0","id":%b,"error":' % (b"null" if id is None else id), value, b"}")
+
+
+def _message(members: Members) -> Message:
+    raw_method = members.get("method")
+    raw_id = members.get("id")
+    id = None if raw_id is None else bytes(raw_id)
+    if raw_method is not None:
+        method = _METHODS.get(bytes(raw_method)) or _method_name(raw_method)
+        if id is not None and (id[0] not in _ID_STARTS or len(id) > ID_MAX):
+            raise ProtocolError(INVALID_REQUEST, f"an id is a string or a number of at most {ID_MAX} bytes")
+        return Message(members, id, method)
+    if "result" not in members and "error" not in members:
+        raise ProtocolError(INVALID_REQUEST, "a message has a method, a result or an error")
+    return Message(members, id, None)
+
+
+_METHODS: Final[dict[bytes, str]] = {}
+
+
+def intern_methods(names: list[str]) -> None:
+    """Make the methods in `names` decode without work; called once by the table of methods."""
+    _METHODS.update({b'"%b"' % name.encode(): name for name in names})
+
+
+intern_methods(["tools/call", "notifications/progress", "notifications/message"])
+
+
+def _method_name(raw: Raw) -> str:
+    try:
+        return msgspec.json.decode(raw, type=str)
+    except (msgspec.DecodeError, RecursionError):
+        raise ProtocolError(INVALID_REQUEST, "method is a string") from None
+
+
+def _decode_slowly(data: Buffer, cause: Exception) -> Members:
+    """Split an object with the standard library's scanner, which knows lone surrogates (rule 3)."""
+    try:
+        text = bytes(data).decode()
+        scan = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_refuse_constant).raw_decode
+        at = _skip(text, 0)
+        if text[at : at + 1] != "{":
+            raise ValueError("not an object")
+        members: Members = {}
+        at = _skip(text, at + 1)
+        while text[at : at + 1] != "}":
+            if members:
+                if text[at : at + 1] != ",":
+                    raise ValueError("expected a comma")
+                at = _skip(text, at + 1)
+            name, at = scan(text, at)
+            at = _skip(text, at)
+            if not isinstance(name, str) or name in members or text[at : at + 1] != ":":
+                raise ValueError("expected a new member")
+            start = _skip(text, at + 1)
+            _value, at = scan(text, start)
+            members[name] = Raw(text[start:at].encode())
+            at = _skip(text, at)
+        if _skip(text, at + 1) != len(text):
+            raise ValueError("trailing characters")
+    except (ValueError, RecursionError):
+        deep = isinstance(cause, RecursionError)
+        reason = "nested too deeply" if deep else str(cause)
+        raise ProtocolError(PARSE_ERROR, f"not valid JSON: {reason}") from None
+    return members
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")  # the scanner takes NaN and Infinity, JSON has neither
+
+
+def _skip(text: str, at: int) -> int:
+    while text[at : at + 1] in (" ", "\t", "\r", "\n") and at < len(text):
+        at += 1
+    return at

@@ -1,0 +1,116 @@
+"""One JSON-RPC connection to a backend: whose answer, progress or question is this?
+
+Theory of operation. mcpd is the sender of every request on the connection, so ids and progress tokens are its own: a counter,
+the same number for both. Each request in flight is a `Pending`; an answer takes it out of the table, progress finds it by
+its token. A question or log line of a backend on a shared pipe names no request, so it is attributed by what is in flight.
+
+Rules.
+1. An id is never used twice on a connection.
+2. A question goes to the one client that has a call in flight and declared the capability; if there is not exactly one, it is
+   refused, never guessed (legacy wires carry no pointer from a question to its cause).
+3. A log line goes to a client under the same condition without the capability.
+
+Source: "Requests", "Progress", "Cancellation" of 2024-11-05 to 2025-11-25.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from mcpd.protocol.methods import BY_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mcpd.protocol.calls import Call
+    from mcpd.protocol.capabilities import ClientCapability
+    from mcpd.protocol.jsonrpc import Message
+    from mcpd.types import SessionKey
+
+
+class Pending:
+    """One request of mcpd's in flight. `call` is None for mcpd's own (lists, handshake, levels)."""
+
+    __slots__ = ("call", "id", "method", "questions")
+
+    def __init__(self, method: str, call: Call | None) -> None:
+        self.method = method
+        self.call = call
+        self.id = 0
+        self.questions = 0
+        """Questions to the client that are open on behalf of this request; a person who thinks is not a hang."""
+
+
+class Peer:
+    """The requests in flight on one connection to a backend."""
+
+    __slots__ = ("_last", "_pending")
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._pending: dict[int, Pending] = {}
+
+    def open(self, pending: Pending) -> int:
+        """Give the request its id and remember it."""
+        self._last += 1
+        pending.id = self._last
+        self._pending[pending.id] = pending
+        return pending.id
+
+    def close(self, pending: Pending) -> None:
+        """Forget the request; a later answer to it is ignored. Harmless when it is already gone."""
+        self._pending.pop(pending.id, None)
+
+    def take(self, message: Message) -> Pending | None:
+        """The request that a response answers, taken out of the table; None for a late or foreign one."""
+        return self._pending.pop(_number(message.id), None)
+
+    def find(self, token: bytes | None) -> Pending | None:
+        """The request in flight that has this id or progress token (JSON text)."""
+        return self._pending.get(_number(token))
+
+    def take_all(self) -> list[Pending]:
+        """Empty the table: the connection ended."""
+        everything = list(self._pending.values())
+        self._pending.clear()
+        return everything
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def whose_question(self, capability: ClientCapability) -> tuple[Pending | None, int]:
+        """The call that a question on a shared connection belongs to, and how many clients it could belong to (rule 2)."""
+        return _only_client(
+            pending
+            for pending in self._pending.values()
+            if pending.call is not None
+            and pending.call.caller.capabilities & capability
+            and BY_NAME[pending.method].may_ask
+        )
+
+    def whose_log(self) -> tuple[Pending | None, int]:
+        """The call that a log line on a shared connection belongs to (rule 3)."""
+        return _only_client(pending for pending in self._pending.values() if pending.call is not None)
+
+
+NOTHING: Final = -1
+
+
+def _only_client(candidates: Iterable[Pending]) -> tuple[Pending | None, int]:
+    newest: dict[SessionKey, Pending] = {}
+    for pending in candidates:
+        if pending.call is not None:
+            newest[pending.call.caller.key] = pending
+    if len(newest) == 1:
+        return next(iter(newest.values())), 1
+    return None, len(newest)
+
+
+def _number(text: bytes | None) -> int:
+    """Our ids are small integers; some peers send them back as strings or floats."""
+    if text is None:
+        return NOTHING
+    text = text.strip(b'"')
+    if text.endswith(b".0"):
+        text = text[:-2]
+    return int(text) if text.isdigit() and len(text) < 19 else NOTHING

@@ -1,0 +1,397 @@
+"""One child process: its start, its pipes, its end.
+
+Theory of operation
+    1. One task, `Child.run`, lives the child's life from start to grave: it drains stderr, flushes stdin,
+       notices the end, goes down the ladder when asked to stop, and returns when nothing of the tree is
+       left. Others ask and wait.
+    2. The end is noticed through a pidfd without waiting for the process: as a zombie it keeps its number,
+       so that its session and group can be killed safely. It is waited for (reaped) last.
+    3. The ladder: end of stdin, SIGTERM, SIGKILL, each with its time. What a child leaves behind when it
+       ends (a wrapper whose worker survives) gets SIGTERM and SIGKILL the same way.
+    4. Every wait is bounded. Only a process that hangs in the kernel can outlive the ladder; it stays
+       recorded.
+
+PR_SET_PDEATHSIG is not used: it follows the thread that forked, and that is one of Trio's worker threads,
+which ends when it was idle for a while.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import trio
+
+from mcpd.supervisor import reaper
+from mcpd.supervisor.exits import Exit, SpawnFailed, classify_spawn_error
+from mcpd.supervisor.pipes import PipeBudget, PipeReader, PipeWriter
+from mcpd.supervisor.registry import Record, Registry
+from mcpd.supervisor.stderr import StderrTail
+from mcpd.supervisor.tree import (
+    MARKER_NAME,
+    ProcessInfo,
+    Scanner,
+    Tree,
+    kill,
+    kill_until_gone,
+    read_process,
+    scan,
+    signal_group,
+    terminate,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+LOOK_MIN = 0.005
+LOOK_MAX = 0.05
+"""Seconds between two looks whether a dying tree is gone; the leader's own end is an event and needs no
+looking."""
+
+STOP_SLACK = 5.0
+"""Seconds beyond the ladder's own within which `stop` returns whatever happens: scans on a machine under
+load."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopLadder:
+    """Seconds to wait after the end of stdin, after SIGTERM and after SIGKILL."""
+
+    eof: float = 2.0
+    term: float = 2.0
+    kill: float = 2.0
+
+    @property
+    def total(self) -> float:
+        return self.eof + self.term + self.kill
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSpec:
+    """What to start. `env` is the complete environment (see `environment`), to which only the marker is
+    added."""
+
+    name: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: str | None = None
+    stop: StopLadder = field(default_factory=StopLadder)
+    on_stderr: Callable[[str], None] | None = None
+    """Called with lines of stderr, rate-limited, secrets not removed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChildStatistics:
+    """For status and metrics; sizes in bytes, `started` on Trio's clock."""
+
+    name: str
+    pid: int
+    started: float
+    exit: Exit | None
+    stdin_bytes: int
+    stdin_queued: int
+    stdout_bytes: int
+    stderr_bytes: int
+    stderr_dropped: int
+
+
+@dataclass(slots=True)
+class Surroundings:
+    """What all children of one supervisor share."""
+
+    registry: Registry
+    scanner: Scanner
+    pipes: PipeBudget
+    since: int
+    """When it began, in clock ticks since boot. Nothing of ours is older."""
+
+    @classmethod
+    def of(cls, registry: Registry) -> Surroundings:
+        ticks = time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK")
+        since = int(ticks) - 1  # the kernel rounds start times down
+        return cls(registry, Scanner(since), PipeBudget(), since)
+
+
+async def spawn(spec: ChildSpec, *, around: Surroundings) -> Child:
+    """Start the process; the caller runs `Child.run` in a task at once.
+
+    Raises: SpawnFailed.
+    Cancellation: only before the process is made; from then on it is returned.
+    """
+    registry = around.registry
+    marker = registry.next_marker()
+    # First, because a search for it reads only the first part of a large environment.
+    environment = {MARKER_NAME: marker, **{k: v for k, v in spec.env.items() if k != MARKER_NAME}}
+    with ExitStack() as on_failure, ExitStack() as always, reaper.starting():
+        try:
+            theirs, ours = _make_pipes(on_failure, always)
+            process = await trio.lowlevel.open_process(
+                list(spec.argv),
+                stdin=theirs[0],
+                stdout=theirs[1],
+                stderr=theirs[2],
+                cwd=spec.cwd,
+                env=environment,
+                start_new_session=True,
+            )
+        except (OSError, ValueError, IndexError) as error:
+            raise _name_failure(error, spec) from error
+        reaper.own(process.pid)
+        try:
+            pidfd = os.pidfd_open(process.pid)
+            on_failure.callback(os.close, pidfd)
+            info = read_process(process.pid)
+            if (
+                info is None
+            ):  # a child that nobody waited for is in the table; it cannot be read without a descriptor
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        except OSError as error:
+            with trio.CancelScope(shield=True):
+                process.kill()
+                await process.wait()
+            reaper.disown(process.pid)
+            raise _name_failure(error, spec) from error
+        on_failure.pop_all()
+    registry.record(Record(spec.name, process.pid, info.start))
+    return Child(spec, process, pidfd, Tree(process.pid, info.start, marker), ours, around)
+
+
+class Child:
+    """A running child. `stdin` and `stdout` belong to whoever speaks to it; everything else happens in `run`.
+
+    The owner calls `stop` when it is done with it, also after the child ended by itself: that closes the
+    pipes.
+    """
+
+    def __init__(
+        self,
+        spec: ChildSpec,
+        process: trio.Process,
+        pidfd: int,
+        tree: Tree,
+        fds: tuple[int, int, int],
+        around: Surroundings,
+    ) -> None:
+        self.spec = spec
+        self.name = spec.name
+        self.pid = process.pid
+        self.started = trio.current_time()
+        self.tree = tree
+        self.exit: Exit | None = None
+        """How it ended; None while it runs."""
+        self.on_end: Callable[[], None] | None = None
+        """Called once, when the process has ended."""
+        self._process = process
+        self._pidfd = pidfd
+        self._around = around
+        self._large = [around.pipes.enlarge(fd) for fd in fds[:2]]
+        self.stdin = PipeWriter(fds[0])
+        self.stdout = PipeReader(fds[1])
+        self.stderr = StderrTail(fds[2], on_line=spec.on_stderr)
+        self._changed = trio.Event()
+        self._ended = trio.Event()
+        self._gone = trio.Event()
+        self._stopping = False
+        self._drain = False
+
+    async def wait(self) -> Exit:
+        """Return the moment the process ends; what it started may still be there (see `gone`). Any number
+        may wait."""
+        await self._ended.wait()
+        assert self.exit is not None
+        return self.exit
+
+    async def gone(self) -> None:
+        """Wait until nothing of its tree is left."""
+        await self._gone.wait()
+
+    async def stop(self, *, drain: bool = True) -> Exit:
+        """Go down the ladder, and return when the whole tree is gone.
+
+        With `drain`, stdout is read and dropped from now on, and a task that waits for it sees its end. Pass
+        False while a task keeps reading, for the last replies.
+
+        Cancellation: shielded; bounded by the ladder and STOP_SLACK.
+        """
+        self._drain = self._drain or drain
+        self._stopping = True
+        self._changed.set()
+        with trio.move_on_after(2 * self.spec.stop.total + STOP_SLACK, shield=True):
+            await self._gone.wait()
+        if not self._gone.is_set():
+            self.kill_now()
+        if drain:
+            self.close()
+        return self.exit or Exit()
+
+    def kill_now(self) -> None:
+        """Kill the tree without waiting for anything. `run` notices, cleans up and reaps as ever."""
+        if self._gone.is_set():
+            return
+        signal_group(self.pid, signal.SIGKILL)
+        kill(self.tree.members(scan(self.tree.start)))
+
+    def close(self) -> None:
+        """Close our ends of the pipes."""
+        self.stdin.close()
+        self.stdout.close()
+        self.stderr.close()
+
+    def statistics(self) -> ChildStatistics:
+        return ChildStatistics(
+            name=self.name,
+            pid=self.pid,
+            started=self.started,
+            exit=self.exit,
+            stdin_bytes=self.stdin.written,
+            stdin_queued=self.stdin.queued,
+            stdout_bytes=self.stdout.received,
+            stderr_bytes=self.stderr.received,
+            stderr_dropped=self.stderr.dropped,
+        )
+
+    async def run(self) -> None:
+        """The child's life; returns when nothing of it is left.
+
+        Cancellation: shielded, since a child must never be left alone. To end it, call `stop`; it is bounded.
+        """
+        with trio.CancelScope(shield=True):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.stdin.run)
+                nursery.start_soon(self.stderr.run)
+                nursery.start_soon(self._notice_end)
+                await self._changed.wait()
+                killed = self.exit is None and await self._descend(nursery)
+                await self._bury(killed=killed)
+                await self.stderr.settle()
+                nursery.cancel_scope.cancel()
+            self._reap()
+
+    async def _notice_end(self) -> None:
+        await trio.lowlevel.wait_readable(self._pidfd)
+        self._end(_read_end(self._pidfd))
+
+    def _end(self, how: Exit) -> None:
+        self.exit = how
+        self._ended.set()
+        self._changed.set()
+        if self.on_end is not None:
+            self.on_end()
+
+    async def _descend(self, nursery: trio.Nursery) -> bool:
+        """The ladder; whether SIGKILL was needed. On return the process has ended, or cannot be ended."""
+        ladder = self.spec.stop
+        await self._look()  # whoever loses its parent on the way is remembered
+        if self._drain:
+            nursery.start_soon(self.stdout.drain)
+        self.stdin.close()
+        if await self._ends_within(ladder.eof):
+            return False
+        members = await self._look()
+        # Each process once: to some programs a second SIGTERM means "at once".
+        signal_group(self.pid, signal.SIGTERM, signal.SIGCONT)
+        terminate(info for info in members if info.pgid != self.pid)
+        if await self._ends_within(ladder.term):
+            return False
+        signal_group(self.pid, signal.SIGKILL)
+        kill(await self._look())
+        if not await self._ends_within(ladder.kill):
+            self._end(Exit())
+        return True
+
+    async def _bury(self, *, killed: bool) -> None:
+        """End what the process left behind: SIGTERM first, which a worker that holds a lock deserves, then
+        SIGKILL."""
+        self.stdin.close()
+        ladder = self.spec.stop
+        left = await self._look()
+        if left and not killed:
+            terminate(left)
+            left = await self._look_until_none(ladder.term, again=None)
+        if left:
+            await self._look_until_none(ladder.kill, again=kill)
+
+    async def _look(self) -> list[ProcessInfo]:
+        members = self.tree.members(await self._around.scanner.snapshot())
+        reaper.reap_adopted()
+        return members
+
+    async def _look_until_none(
+        self, seconds: float, *, again: Callable[[list[ProcessInfo]], None] | None
+    ) -> list[ProcessInfo]:
+        deadline = trio.current_time() + seconds
+        pause = LOOK_MIN
+        while left := await self._look():
+            if again is not None:
+                again(left)
+            if trio.current_time() >= deadline:
+                break
+            await trio.sleep(pause)
+            pause = min(2 * pause, LOOK_MAX)
+        return left
+
+    async def _ends_within(self, seconds: float) -> bool:
+        with trio.move_on_after(seconds):
+            await self._ended.wait()
+        return self._ended.is_set()
+
+    def _reap(self) -> None:
+        """Let go of the number, and of everything that goes by it. Decide, then do: no await in here."""
+        os.close(self._pidfd)
+        self.stdin.close()
+        self.stderr.close()
+        while self._large:
+            self._around.pipes.give_back(self._large.pop())
+        if self._process.poll() is not None:
+            reaper.disown(self.pid)
+            self._around.registry.forget(self.pid)
+        # Otherwise it hangs in the kernel: it stays ours, and stays recorded for the next sweep.
+        reaper.reap_adopted()
+        self._gone.set()
+
+
+def _read_end(pidfd: int) -> Exit:
+    """How a process ended that has ended; it stays a zombie (WNOWAIT), and with it its number, until
+    `_reap`."""
+    status = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    assert status is not None
+    if status.si_code == os.CLD_EXITED:
+        return Exit(code=status.si_status)
+    return Exit(signal=status.si_status)
+
+
+def _make_pipes(
+    on_failure: ExitStack, always: ExitStack
+) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """Three pipes: the child's ends (closed here in any case) and ours."""
+    child_stdin, stdin = os.pipe2(os.O_CLOEXEC)
+    always.callback(os.close, child_stdin)
+    on_failure.callback(os.close, stdin)
+    stdout, child_stdout = os.pipe2(os.O_CLOEXEC)
+    always.callback(os.close, child_stdout)
+    on_failure.callback(os.close, stdout)
+    stderr, child_stderr = os.pipe2(os.O_CLOEXEC)
+    always.callback(os.close, child_stderr)
+    on_failure.callback(os.close, stderr)
+    return (child_stdin, child_stdout, child_stderr), (stdin, stdout, stderr)
+
+
+def _name_failure(error: Exception, spec: ChildSpec) -> SpawnFailed:
+    if not spec.argv:
+        return SpawnFailed("no command is configured", remedy="set command", needs_operator=True)
+    command = spec.argv[0]
+    path = spec.env.get("PATH", os.defpath)
+    found = shutil.which(command, mode=os.F_OK, path=path)
+    return classify_spawn_error(error, command=command, cwd=spec.cwd, path=path, exists=found is not None)
+
+
+async def end_all(find: Callable[[dict[int, ProcessInfo]], list[ProcessInfo]], *, since: int) -> None:
+    """Kill everything that `find` finds, in a thread, and reap what of it came to us."""
+    await trio.to_thread.run_sync(lambda: kill_until_gone(find, since=since))
+    reaper.reap_adopted()

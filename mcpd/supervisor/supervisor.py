@@ -1,0 +1,153 @@
+"""All children of the daemon: swept before the first, started a few at a time, and none left after the
+last."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING, NoReturn
+
+import trio
+
+from mcpd.supervisor import reaper
+from mcpd.supervisor.exits import SpawnFailed
+from mcpd.supervisor.process import STOP_SLACK, Child, ChildSpec, Surroundings, end_all, spawn
+from mcpd.supervisor.registry import Registry, parse_marker
+from mcpd.supervisor.slots import StartSlots
+from mcpd.supervisor.strays import Strays, Swept
+from mcpd.supervisor.tree import ProcessInfo, Snapshot, become_subreaper, with_descendants
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SPAWN_CONCURRENCY = 8
+"""Children that start up at the same time: enough to keep a few cores busy, few enough that each meets the
+deadline of its handshake on two."""
+
+REAP_INTERVAL = 5.0
+"""Seconds between two looks for dead orphans, where SIGCHLD cannot be had (outside the main thread). Zombies
+cost a line in the process table each, so they may wait a little."""
+
+
+class Supervisor:
+    """Starts and stops children. `run` must be running before `spawn` is called."""
+
+    def __init__(self, state_dir: Path | None, *, spawn_concurrency: int = SPAWN_CONCURRENCY) -> None:
+        self.registry = Registry(state_dir)
+        self.slots = StartSlots(spawn_concurrency)
+        self.swept = Swept((), ())
+        """What `run` found at its start."""
+        self.subreaper = False
+        """Whether orphaned descendants come to us. Without it, only marker, session and group find them."""
+        self._around = Surroundings.of(self.registry)
+        self._children: dict[int, Child] = {}
+        self._nursery: trio.Nursery | None = None
+        self._closing = False
+        self._making = 0
+        self._made = trio.lowlevel.ParkingLot()
+
+    async def run(self, *, task_status: trio.TaskStatus[Swept] = trio.TASK_STATUS_IGNORED) -> NoReturn:
+        """Sweep strays, then serve until cancelled; `started` hands over what was swept.
+
+        Cancellation: stops all children, bounded by the longest ladder, before it passes on.
+        Resources: on return no process is left that was started here, nor any that those started.
+        """
+        self.subreaper = become_subreaper()
+        self.swept = await trio.to_thread.run_sync(Strays(self.registry).sweep)
+        try:
+            # Children outlive the task that asked for them by the time it takes to bury them: their lives
+            # are in here.
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(self._reap_orphans)
+                task_status.started(self.swept)
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    await self.stop_all()
+        finally:
+            self._nursery = None
+            with trio.CancelScope(shield=True):
+                await self._end_rest()
+        raise AssertionError("sleep_forever returned")
+
+    async def spawn(self, spec: ChildSpec) -> Child:
+        """Start a child, after waiting for a free start slot. It is drained, watched and buried here; its
+        owner reads, writes, and calls `Child.stop`.
+
+        Raises: SpawnFailed.
+        """
+        slot = await self.slots.acquire()
+        self._making += 1
+        try:
+            if self._nursery is None or self._closing:
+                raise SpawnFailed("mcpd is stopping")
+            child = await spawn(spec, around=self._around)
+            # No await from here on: a child is either not made or looked after.
+            child.stdout.on_first = slot.release
+            child.on_end = slot.release
+            self._children[child.pid] = child
+            self._nursery.start_soon(self._live, child)
+        except BaseException:
+            slot.release()
+            raise
+        finally:
+            self._making -= 1
+            self._made.unpark_all()
+            # While it was made, nothing could be reaped.
+            reaper.reap_adopted()
+        return child
+
+    def children(self) -> tuple[Child, ...]:
+        """Those of which something may still be there."""
+        return tuple(self._children.values())
+
+    async def stop_all(self) -> None:
+        """Stop all children at the same time, and refuse new ones. Shielded; bounded by the longest
+        ladder."""
+        self._closing = True
+        with trio.CancelScope(shield=True):
+            while self._making or self._children:
+                if self._making:
+                    await self._made.park()
+                    continue
+                children = self.children()
+                bound = max(2 * child.spec.stop.total for child in children) + 2 * STOP_SLACK
+                with trio.move_on_after(bound) as scope:
+                    async with trio.open_nursery() as nursery:
+                        for child in children:
+                            nursery.start_soon(child.stop)
+                if scope.cancelled_caught:
+                    return
+
+    async def _live(self, child: Child) -> None:
+        try:
+            await child.run()
+        finally:
+            del self._children[child.pid]
+
+    async def _reap_orphans(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            while True:
+                await trio.sleep(REAP_INTERVAL)
+                reaper.reap_adopted()
+        with trio.open_signal_receiver(signal.SIGCHLD) as signals:
+            async for _ in signals:
+                reaper.reap_adopted()
+
+    async def _end_rest(self) -> None:
+        """Kill whatever still carries one of our markers, and orphans that came to us without one."""
+        owner = self.registry.owner
+        born = self._around.since
+
+        def find(snapshot: Snapshot) -> list[ProcessInfo]:
+            roots = {info.pid for info in reaper.adopted(snapshot, since=born)}
+            for info in snapshot.values():
+                marker = parse_marker(info.marker) if info.marker else None
+                if marker and marker.owner == owner and marker.instance == self.registry.instance:
+                    roots.add(info.pid)
+            found = with_descendants(snapshot, roots) - {os.getpid()}
+            return [snapshot[pid] for pid in found if not snapshot[pid].dead]
+
+        await end_all(find, since=born)

@@ -1,0 +1,183 @@
+"""The HTTP/1.1 server: accepts connections and serves each in a task of its own."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from mcpd.wire.http_connection import JSON, Connection, Handler, error_body
+from mcpd.wire.http_limits import HttpLimits
+from mcpd.wire.http_request import CLOSE, Buffer, Request, Stream, status_line
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mcpd.wire.deadlines import Deadlines
+
+__all__ = ["Buffer", "Handler", "HttpLimits", "HttpServer", "Request", "Stream", "serve_http"]
+
+logger = logging.getLogger(__name__)
+
+ACCEPT_BACKOFF = 0.1
+"""Seconds until accept is tried again when the process or the machine is out of something: connections end,
+so it passes."""
+ACCEPT_BATCH = 64
+"""Connections taken before the accepting task lets others run."""
+
+_OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+_LISTENER_CLOSED = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK})
+
+
+class _HasFileno(Protocol):
+    def fileno(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class HttpServerStatistics:
+    """Now open, and since the start."""
+
+    connections: int
+    accepted: int
+    refused: int
+    requests: int
+
+
+class HttpServer:
+    """What `serve_http` is doing. Others ask `statistics` and may `drain` it."""
+
+    def __init__(
+        self, handler: Handler, *, limits: HttpLimits, deadlines: Deadlines, nursery: trio.Nursery
+    ) -> None:
+        self._handler = handler
+        self._limits = limits
+        self._deadlines = deadlines
+        # The nursery is serve_http's own, which this object does not outlive in any useful way.
+        self._nursery = nursery
+        self._connections: set[Connection] = set()
+        self._accepting = trio.CancelScope()
+        self._accepted = 0
+        self._refused = 0
+        self._requests = 0
+
+    def statistics(self) -> HttpServerStatistics:
+        """Connections and requests, now and in all."""
+        requests = self._requests + sum(connection.requests for connection in self._connections)
+        return HttpServerStatistics(len(self._connections), self._accepted, self._refused, requests)
+
+    def drain(self) -> None:
+        """Accept no more, close idle connections now and the others after their current request; then
+        `serve_http` returns.
+        """
+        self._accepting.cancel()
+        for connection in list(self._connections):
+            connection.drain()
+
+    async def accept(self, listener: socket.socket) -> None:
+        """Accept from one listener until drained."""
+        while True:
+            try:
+                await trio.lowlevel.wait_readable(listener)
+                for _ in range(ACCEPT_BATCH):
+                    sock, _address = listener.accept()
+                    self._begin(sock)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                if error.errno in _LISTENER_CLOSED:
+                    raise
+                if error.errno in _OUT_OF_RESOURCES:
+                    logger.warning(
+                        "event=accept-failed reason=%r retry=%gs", os.strerror(error.errno), ACCEPT_BACKOFF
+                    )
+                    await trio.sleep(ACCEPT_BACKOFF)
+                # Anything else is the fate of that one connection (ECONNABORTED, EPROTO, network errors:
+                # accept(2)).
+
+    async def accept_all(self, listeners: Sequence[socket.socket]) -> None:
+        """Accept from all listeners until drained."""
+        with self._accepting:
+            async with trio.open_nursery() as nursery:
+                for listener in listeners:
+                    nursery.start_soon(self.accept, listener)
+
+    def _begin(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        if len(self._connections) >= self._limits.connections:
+            self._refused += 1
+            logger.warning(
+                "event=connection-refused limit=%d setting=limits.connections", self._limits.connections
+            )
+            _refuse(sock, f"all {self._limits.connections} connections are in use (limits.connections)")
+            return
+        self._accepted += 1
+        if sock.family != socket.AF_UNIX:
+            try:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            except OSError:
+                pass  # gone again already: its task will see
+        connection = Connection(
+            sock,
+            self._handler,
+            limits=self._limits,
+            deadlines=self._deadlines,
+            nursery=self._nursery,
+            at_end=self._end,
+        )
+        self._connections.add(connection)
+        self._deadlines.add(connection)
+        self._nursery.start_soon(connection.run)
+
+    def _end(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        self._requests += connection.requests
+
+
+def _refuse(sock: socket.socket, reason: str) -> None:
+    body = error_body(reason)
+    try:
+        sock.send(b"%b%b%bContent-Length: %d\r\n\r\n%b" % (status_line(503), JSON, CLOSE, len(body), body))
+        sock.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass
+    sock.close()
+
+
+async def serve_http(
+    listeners: Sequence[_HasFileno],
+    handler: Handler,
+    *,
+    limits: HttpLimits,
+    deadlines: Deadlines,
+    task_status: trio.TaskStatus[HttpServer] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve until cancelled, or until `HttpServer.drain` (the value given to `task_status`) has let every
+    request end.
+
+    `listeners` are listening sockets (the standard library's, trio's, or `trio.SocketListener`); they stay
+    the caller's to close. `handler` runs in the connection's task; if it raises or gives no answer, that
+    request is answered 500 and that connection closed.
+
+    Cancellation: ends all connections at once, whatever they do.
+    """
+    socks = []
+    try:
+        for listener in listeners:
+            inner = getattr(listener, "socket", listener)
+            # A duplicate, because neither trio's socket nor its listener gives the plain socket away.
+            sock = socket.socket(fileno=os.dup(inner.fileno()))
+            sock.setblocking(False)
+            socks.append(sock)
+        async with trio.open_nursery() as nursery:
+            server = HttpServer(handler, limits=limits, deadlines=deadlines, nursery=nursery)
+            nursery.start_soon(server.accept_all, socks)
+            task_status.started(server)
+    finally:
+        for sock in socks:
+            trio.lowlevel.notify_closing(sock)
+            sock.close()

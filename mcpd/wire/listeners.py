@@ -1,0 +1,111 @@
+"""Listening sockets, and the question whether a host name means this machine alone."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+
+import trio
+
+from mcpd.errors import ConfigError
+
+BACKLOG = 1024
+"""Connections the kernel holds until they are accepted; it cuts this to net.core.somaxconn (4096 by
+default)."""
+PORT_TRIES = 8
+"""With port 0 and two families the port of the first may be taken in the second; then both are tried anew."""
+
+
+async def open_listeners(host: str, port: int) -> list[socket.socket]:
+    """Non-blocking listening sockets, one for each address of `host`, all on the same port. "" is every
+    address.
+
+    Raises: ConfigError, when the name does not resolve or an address cannot be bound.
+    """
+    try:
+        found = await trio.socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_ADDRCONFIG
+        )
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {host!r}: {error.strerror}", remedy="is the host name right?"
+        ) from None
+    addresses = list(dict.fromkeys((int(family), str(address[0])) for family, _, _, _, address in found))
+    last: OSError | None = None
+    for _ in range(PORT_TRIES if port == 0 and len(addresses) > 1 else 1):
+        try:
+            return _bind_all(addresses, port)
+        except OSError as error:
+            last = error
+            if error.errno != errno.EADDRINUSE:
+                break
+    assert last is not None
+    remedy = ""
+    if last.errno == errno.EADDRINUSE:
+        remedy = "another process listens there: stop it or choose another port"
+    elif last.errno == errno.EACCES:
+        remedy = "ports below 1024 need CAP_NET_BIND_SERVICE or a listener passed by systemd"
+    elif last.errno == errno.EADDRNOTAVAIL:
+        remedy = "this machine has no such address"
+    raise ConfigError(f"cannot listen on {host or '*'}:{port}: {last.strerror}", remedy=remedy)
+
+
+def _bind_all(addresses: list[tuple[int, str]], port: int) -> list[socket.socket]:
+    """Raises: OSError, with nothing left open, unless the family is merely missing on this machine."""
+    socks: list[socket.socket] = []
+    missing: OSError | None = None
+    try:
+        for family, address in addresses:
+            try:
+                sock = socket.socket(family, socket.SOCK_STREAM)
+            except OSError as error:
+                if error.errno != errno.EAFNOSUPPORT:
+                    raise
+                missing = error
+                continue
+            socks.append(sock)
+            sock.setblocking(False)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                # Otherwise `::` also takes IPv4, and the IPv4 socket beside it cannot be bound.
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind((address, port))
+            port = port or sock.getsockname()[1]
+            sock.listen(BACKLOG)
+        if not socks and missing is not None:
+            raise missing
+    except OSError:
+        for sock in socks:
+            sock.close()
+        raise
+    return socks
+
+
+def bound_addresses(listeners: list[socket.socket]) -> list[tuple[str, int]]:
+    """(IP address, port) of each listener."""
+    return [(name[0], name[1]) for name in (listener.getsockname() for listener in listeners)]
+
+
+def format_address(host: str, port: int) -> str:
+    """`127.0.0.1:80` or `[::1]:80`."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+async def is_loopback(host: str) -> bool:
+    """Whether every address of `host` is this machine's own. "" (every address) and names that do not resolve
+    are not.
+    """
+    if not host:
+        return False
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        pass
+    try:
+        found = await trio.socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return False
+    return bool(found) and all(
+        ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback for *_, address in found
+    )

@@ -1,0 +1,134 @@
+"""The command line and the state directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mcpd.config.model import Config
+from mcpd.config.options import Options, parse, state_directory
+from mcpd.errors import ConfigError
+
+
+def _parse(*arguments, system_config=Path("/no/such/file")):
+    return parse(arguments, version="1.2.3", system_config=system_config)
+
+
+def test_nothing_given():
+    assert _parse() == Options()
+
+
+def test_everything_given():
+    options = _parse(
+        *[
+            "--config",
+            "c.yaml",
+            "--host",
+            "::1",
+            "--port",
+            "0",
+            "--transport",
+            "stdio",
+            "--state-dir",
+            "s",
+            "--check",
+            "--log-level",
+            "debug",
+        ]
+    )
+    assert options == Options(
+        config=Path("c.yaml"),
+        host="::1",
+        port=0,
+        transport="stdio",
+        state_dir=Path("s"),
+        check=True,
+        log_level="debug",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "front"), [("http", "http"), ("sse", "http"), ("streamable-http", "http"), ("stdio", "stdio")]
+)
+def test_transports(name, front):
+    assert _parse("--transport", name).transport == front
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--port", "65536"],
+        ["--port", "-1"],
+        ["--port", "1" * 5000],
+        ["--port", "٣"],
+        ["--host", ""],
+        ["--host", "a b"],
+        ["--transport", "websocket"],
+        ["--log-level", "loud"],
+        ["--conf", "x"],
+        ["--config"],
+        ["file"],
+    ],
+)
+def test_a_wrong_command_line_is_status_64_and_leaves_stdout_alone(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        _parse(*arguments)
+    assert caught.value.code == 64
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "usage: mcpd" in shown.err
+    assert "(see mcpd --help)" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("option", "text"), [("--version", "mcpd 1.2.3\n"), ("--help", "usage: mcpd"), ("-h", "usage:")]
+)
+def test_version_and_help(option, text, capsys):
+    with pytest.raises(SystemExit) as caught:
+        _parse(option)
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.startswith(text)
+
+
+def test_the_systems_file_is_used_when_it_is_there(tmp_path):
+    file = tmp_path / "mcpd.yaml"
+    assert _parse(system_config=file).config is None
+    file.touch()
+    assert _parse(system_config=file).config == file
+    assert _parse("--config", "x", system_config=file).config == Path("x")
+    assert _parse(system_config=file / "below-a-file").config is None
+
+
+def test_a_systems_file_out_of_reach_is_not_passed_over(tmp_path):
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    assert _parse(system_config=loop).config == loop
+
+
+def test_override():
+    config = Config()
+    assert Options().override(config) == config
+    listen = Options(host="::1", port=0).override(config).listen
+    assert (listen.host, listen.port) == ("::1", 0)
+    assert Options(port=9).override(config).listen.host == config.listen.host
+
+
+@pytest.mark.parametrize(
+    ("environ", "directory"),
+    [
+        ({"STATE_DIRECTORY": "/var/lib/mcpd", "XDG_STATE_HOME": "/x", "HOME": "/h"}, "/var/lib/mcpd"),
+        ({"STATE_DIRECTORY": "/var/lib/a:/var/lib/b"}, "/var/lib/a"),
+        ({"STATE_DIRECTORY": "", "XDG_STATE_HOME": "/x", "HOME": "/h"}, "/x/mcpd"),
+        ({"XDG_STATE_HOME": "relative", "HOME": "/h"}, "/h/.local/state/mcpd"),
+        ({"HOME": "/h"}, "/h/.local/state/mcpd"),
+    ],
+)
+def test_state_directory(environ, directory):
+    assert state_directory(Options(), environ) == Path(directory)
+    assert state_directory(Options(state_dir=Path("given")), environ) == Path("given")
+
+
+def test_no_state_directory():
+    with pytest.raises(ConfigError, match="no directory for state"):
+        state_directory(Options(), {})

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import json
+import os
+import stat
+
+import pytest
+
+from mcpd.supervisor.registry import (
+    CHILDREN_DIR,
+    INSTANCE_FILE,
+    Owner,
+    Record,
+    Registry,
+    decode_records,
+    encode_records,
+    parse_marker,
+    read_pid_namespace,
+)
+from mcpd.supervisor.tree import read_process
+
+
+def test_the_instance_word_is_kept_and_private(tmp_path):
+    first, second = Registry(tmp_path / "state"), Registry(tmp_path / "state")
+    assert first.instance == second.instance
+    assert Registry(tmp_path / "other").instance != first.instance
+    path = tmp_path / "state" / INSTANCE_FILE
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert sorted(each.name for each in path.parent.iterdir()) == [CHILDREN_DIR, INSTANCE_FILE]
+
+
+@pytest.mark.parametrize("damaged", ["", "../../x\n", "\x00"])
+def test_a_damaged_instance_word_is_replaced(tmp_path, damaged):
+    (tmp_path / INSTANCE_FILE).write_text(damaged)
+    found = Registry(tmp_path).instance
+    assert len(found) == 32
+    assert Registry(tmp_path).instance == found
+
+
+def test_markers_name_the_owner_and_are_all_different(tmp_path):
+    registry = Registry(tmp_path)
+    one, two = registry.next_marker(), registry.next_marker()
+    assert one != two
+    marker = parse_marker(one)
+    assert marker.owner == registry.owner == Owner(os.getpid(), read_process(os.getpid()).start)
+    assert (marker.instance, marker.serial) == (registry.instance, 1)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "1.2.3.4", "a" * 32 + ".1.2", "a" * 32 + ".1.2.x", "A" * 32 + ".1.2.3"]
+)
+def test_other_markers_are_not_ours(text):
+    assert parse_marker(text) is None
+
+
+def test_an_owner_is_alive_by_pid_and_start_time():
+    info = read_process(os.getpid())
+    assert Owner(info.pid, info.start).alive
+    assert not Owner(info.pid, info.start + 1).alive
+    assert not Owner(1 << 30, 1).alive
+
+
+def test_children_are_recorded_and_forgotten(tmp_path):
+    registry = Registry(tmp_path)
+    file = tmp_path / CHILDREN_DIR / f"{registry.owner.pid}.{registry.owner.start}"
+    registry.record(Record("a", 10, 100))
+    registry.record(Record("b", 11, 101))
+    assert registry.records == (Record("a", 10, 100), Record("b", 11, 101))
+    assert decode_records(file.read_bytes()) == registry.records
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    registry.forget(10)
+    registry.forget(99)
+    assert decode_records(file.read_bytes()) == (Record("b", 11, 101),)
+    registry.forget(11)
+    assert list(file.parent.iterdir()) == []
+
+
+def test_a_disk_that_refuses_does_not_keep_a_child_from_starting(tmp_path):
+    registry = Registry(tmp_path)
+    (tmp_path / CHILDREN_DIR).rmdir()
+    registry.record(Record("a", 10, 100))
+    registry.forget(10)
+
+
+def test_without_a_state_directory_there_is_only_the_marker():
+    registry = Registry(None)
+    registry.record(Record("a", 10, 100))
+    assert registry.records == (Record("a", 10, 100),)
+    assert parse_marker(registry.next_marker()) is not None
+
+
+def test_records_of_another_boot_or_namespace_or_damaged_ones():
+    good = json.loads(encode_records((Record("a", 1, 2),)))
+    assert good["namespace"] == read_pid_namespace("self") != ""
+    assert decode_records(json.dumps(good | {"boot": "x"}).encode()) == ()
+    assert decode_records(json.dumps(good | {"namespace": "x"}).encode()) is None
+    for damaged in (b"", b"{}", b"[]", json.dumps(good | {"children": [1]}).encode()):
+        assert decode_records(damaged) == ()

@@ -1,0 +1,399 @@
+from __future__ import annotations
+
+import errno
+import json
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from mcpd.wire import http_server
+from mcpd.wire.deadlines import Deadlines
+from mcpd.wire.http_limits import HttpLimits
+from tests.wire.http_peer import TEXT, Client, chunked, post, serving
+
+if TYPE_CHECKING:
+    from mcpd.wire.http_request import Request
+
+
+async def echo(request: Request) -> None:
+    head = request.head
+    request.answer(200, TEXT, b"%b %b %b" % (head.method, head.target, request.body))
+
+
+async def test_keep_alive_requests_on_one_connection():
+    async with serving(echo) as at, await at.connect() as stream:
+        client = Client(stream)
+        for number in range(20):
+            await client.send(post(b"%d" % number))
+            status, headers, body = await client.answer()
+            assert (status, body) == (200, b"POST /mcp %d" % number)
+            assert headers[b"content-type"] == b"text/plain"
+        assert at.server.statistics().requests == 20
+        assert at.server.statistics().connections == 1
+
+
+async def test_pipelined_requests_are_answered_in_order():
+    async with serving(echo) as at, await at.connect() as stream:
+        client = Client(stream)
+        await client.send(b"".join(post(b"%d" % number) for number in range(50)))
+        for number in range(50):
+            assert (await client.answer())[2] == b"POST /mcp %d" % number
+
+
+async def test_one_busy_connection_does_not_starve_another():
+    seen: list[str] = []
+
+    async def handler(request: Request) -> None:
+        seen.append(request.body.decode())
+        request.answer(200, TEXT)
+
+    async with serving(handler) as at, await at.connect() as busy, await at.connect() as other:
+        await busy.send_all(b"".join(post(b"busy") for _ in range(500)))
+        await other.send_all(post(b"other"))
+        await Client(other).answer()
+        assert seen.count("busy") < 500
+
+
+async def test_a_body_in_pieces_and_a_large_one():
+    async with serving(echo) as at, await at.connect() as stream:
+        client = Client(stream)
+        body = bytes(range(256)) * 16384
+        await client.send(post(body))
+        assert (await client.answer())[2] == b"POST /mcp " + body
+        await client.send(b"POST /mcp HT")
+        await wait_all_tasks_blocked()
+        await client.send(b"TP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nab")
+        await wait_all_tasks_blocked()
+        await client.send(b"cd")
+        assert (await client.answer())[2] == b"POST /mcp abcd"
+
+
+async def test_chunked_body_then_a_plain_request():
+    async with serving(echo) as at, await at.connect() as stream:
+        client = Client(stream)
+        await client.send(
+            b"POST /c HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked(b"ab", b"c")
+        )
+        assert (await client.answer())[2] == b"POST /c abc"
+        await client.send(post(b"x"))
+        assert (await client.answer())[2] == b"POST /mcp x"
+
+
+async def test_expect_continue_is_answered_before_the_body():
+    async with serving(echo) as at, await at.connect() as stream:
+        client = Client(stream)
+        request = post(b"body", b"Expect: 100-continue")
+        await client.send(request[:-4])
+        assert await client.receive() == b"HTTP/1.1 100 Continue\r\n\r\n"
+        await client.send(request[-4:])
+        assert (await client.answer())[2] == b"POST /mcp body"
+        await client.send(request)
+        assert (await client.answer())[2] == b"POST /mcp body"
+
+
+async def test_expect_continue_over_the_limit_is_refused_at_once():
+    async with serving(echo, HttpLimits(body=10)) as at, await at.connect() as stream:
+        client = Client(stream)
+        await client.send(post(b"x" * 11, b"Expect: 100-continue")[:-11])
+        assert (await client.answer())[0] == 413
+
+
+async def test_http_1_0_and_connection_close_end_the_connection():
+    async with serving(echo) as at:
+        for request in (b"GET / HTTP/1.0\r\n\r\n", b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"):
+            async with await at.connect() as stream:
+                client = Client(stream)
+                await client.send(request)
+                status, headers, body = await client.answer()
+                assert (status, headers[b"connection"], body) == (200, b"close", b"GET / ")
+                assert await client.rest() == b""
+
+
+async def test_head_and_204_have_no_body():
+    async def handler(request: Request) -> None:
+        request.answer(204 if request.head.method == b"POST" else 200, TEXT, b"text")
+
+    async with serving(handler) as at, await at.connect() as stream:
+        client = Client(stream)
+        await client.send(
+            b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n" + post(b"") + b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+        )
+        status, headers, body = await client.answer(b"HEAD")
+        assert (status, headers[b"content-length"], body) == (200, b"4", b"")
+        assert (await client.answer())[::2] == (204, b"")
+        assert (await client.answer())[::2] == (200, b"text")
+
+
+async def test_answers_in_parts_small_and_large():
+    large = (b"a" * 1_000_000, bytearray(b"b"), memoryview(b"c" * 3_000_000), b"")
+
+    async def handler(request: Request) -> None:
+        request.answer(200, TEXT, (b"x", bytearray(b"y"), memoryview(b"z")) if request.body else large)
+
+    async with serving(handler) as at, await at.connect() as stream:
+        client = Client(stream)
+        await client.send(post(b"1") + post(b"") + post(b"1"))
+        assert (await client.answer())[2] == b"xyz"
+        assert (await client.answer())[2] == b"".join(large)
+        assert (await client.answer())[2] == b"xyz"
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "words"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", 400, "Host"),
+        (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1001\r\n\r\n", 413, "limits.body"),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nA: " + b"b" * 500 + b"\r\n\r\n", 431, "limits.head"),
+        (b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip\r\n\r\n", 501, "Transfer-Encoding"),
+        (b"GET / HTTP/2.0\r\nHost: h\r\n\r\n", 505, "HTTP/1.1"),
+        (
+            b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            400,
+            "one request",
+        ),
+    ],
+)
+async def test_refusals_say_why_and_close(data, status, words):
+    async with serving(echo, HttpLimits(head=400, body=1000)) as at, await at.connect() as stream:
+        client = Client(stream)
+        await client.send(post(b"fine"))
+        assert (await client.answer())[0] == 200
+        await client.send(data)
+        got, headers, body = await client.answer()
+        assert (got, headers[b"connection"], headers[b"content-type"]) == (
+            status,
+            b"close",
+            b"application/json",
+        )
+        assert words in json.loads(body)["error"]
+        assert await client.rest() == b""
+
+
+async def test_a_refused_body_that_is_still_being_sent_does_not_lose_the_answer():
+    async with serving(echo, HttpLimits(body=1000)) as at, await at.connect() as stream:
+        client = Client(stream)
+        await client.send(post(b"x" * 500_000))
+        assert (await client.answer())[0] == 413
+
+
+async def test_a_request_cut_short_is_answered_400():
+    async with serving(echo) as at:
+        for data in (b"GET / HTTP/1.1\r\nHo", post(b"abc")[:-1]):
+            async with await at.connect() as stream:
+                client = Client(stream)
+                await client.send(data)
+                await stream.send_eof()
+                assert (await client.answer())[0] == 400
+
+
+@pytest.mark.parametrize(("data", "after"), [(b"GET / HTTP/1.1\r\nHo", 10), (post(b"abc")[:-1], 30)])
+async def test_a_request_that_does_not_come_is_answered_408(autojump_clock, data, after):
+    async with serving(echo) as at, await at.connect() as stream:
+        client = Client(stream)
+        await client.send(data)
+        start = trio.current_time()
+        assert (await client.answer())[0] == 408
+        assert after - 1 <= trio.current_time() - start <= after + 1
+
+
+async def test_slowloris_gains_nothing_by_trickling(autojump_clock):
+    async with serving(echo) as at, await at.connect() as stream:
+        client = Client(stream)
+        start = trio.current_time()
+        with trio.move_on_after(60):
+            while trio.current_time() - start < 9.5:
+                await client.send(b"G")
+                await trio.sleep(1)
+            assert (await client.answer())[0] == 408
+        assert trio.current_time() - start < 12
+
+
+async def test_a_slow_body_may_take_long_as_long_as_it_moves(autojump_clock):
+    async with serving(echo) as at, await at.connect() as stream:
+        client = Client(stream)
+        data = post(b"0123456789")
+        await client.send(data[:-10])
+        for at_byte in range(10):
+            await trio.sleep(25)
+            await client.send(data[len(data) - 10 + at_byte :][:1])
+        assert (await client.answer())[2] == b"POST /mcp 0123456789"
+
+
+async def test_idle_connections_are_closed_silently(autojump_clock):
+    async with serving(echo) as at, await at.connect() as stream, await at.connect() as silent:
+        client = Client(stream)
+        start = trio.current_time()
+        await trio.sleep(200)
+        await client.send(post(b""))
+        await client.answer()
+        assert await Client(silent).rest() == b""
+        assert 299 < trio.current_time() - start < 301
+        assert await client.rest() == b""
+        assert 499 < trio.current_time() - start < 501
+        await wait_all_tasks_blocked()
+        assert at.server.statistics().connections == 0
+        assert at.deadlines.statistics().entries == 0
+
+
+async def test_a_handler_that_takes_long_is_not_idle(autojump_clock):
+    async def handler(request: Request) -> None:
+        await trio.sleep(2000)
+        request.answer(200, TEXT, b"late")
+
+    async with serving(handler) as at, await at.connect() as stream:
+        client = Client(stream)
+        await client.send(post(b""))
+        assert (await client.answer())[2] == b"late"
+
+
+async def test_a_client_that_does_not_take_its_answer_is_dropped(autojump_clock):
+    async def handler(request: Request) -> None:
+        request.answer(200, TEXT, b"x" * 20_000_000)
+
+    async with serving(handler) as at, await at.connect() as stream:
+        await stream.send_all(post(b""))
+        await trio.sleep(100)
+        assert at.server.statistics().connections == 0
+
+
+async def test_a_raising_handler_gets_500_and_harms_nobody(caplog):
+    async def handler(request: Request) -> None:
+        if request.body == b"bad":
+            raise KeyError("secret detail")
+        await echo(request)
+
+    async with serving(handler) as at, await at.connect() as one, await at.connect() as two:
+        await one.send_all(post(b"bad"))
+        status, headers, body = await Client(one).answer()
+        assert (status, headers[b"connection"]) == (500, b"close")
+        assert b"secret" not in body
+        assert "secret detail" in caplog.text
+        await two.send_all(post(b"good"))
+        assert (await Client(two).answer())[0] == 200
+
+
+async def test_a_handler_that_does_not_answer_gets_500(caplog):
+    async def handler(request: Request) -> None:
+        pass
+
+    async with serving(handler) as at, await at.connect() as stream:
+        await stream.send_all(post(b""))
+        assert (await Client(stream).answer())[0] == 500
+        assert "event=handler-gave-no-answer" in caplog.text
+
+
+async def test_answering_twice_is_an_error_of_ours(caplog):
+    async def handler(request: Request) -> None:
+        request.answer(200, TEXT, b"one")
+        with pytest.raises(RuntimeError, match="answered already"):
+            request.answer(200, TEXT, b"two")
+        with pytest.raises(RuntimeError, match="answered already"):
+            request.open_stream(200, TEXT)
+
+    async with serving(handler) as at, await at.connect() as stream:
+        await stream.send_all(post(b""))
+        assert (await Client(stream).answer())[2] == b"one"
+
+
+async def test_over_the_connection_limit_503():
+    async with serving(echo, HttpLimits(connections=1)) as at, await at.connect() as one:
+        client = Client(one)
+        await client.send(post(b""))
+        await client.answer()
+        async with await at.connect() as two:
+            status, _, body = await Client(two).answer()
+            assert status == 503
+            assert b"limits.connections" in body
+        await client.send(post(b""))
+        assert (await client.answer())[0] == 200
+        assert at.server.statistics().refused == 1
+
+
+async def test_accept_goes_on_after_running_out_of_files(autojump_clock, caplog):
+    class Exhausted(socket.socket):
+        failures = 3
+
+        def accept(self):
+            if Exhausted.failures:
+                Exhausted.failures -= 1
+                raise OSError(errno.EMFILE if Exhausted.failures else errno.ECONNABORTED, "no")
+            return super().accept()
+
+    limits = HttpLimits()
+    async with serving(echo, limits) as at:
+        listener = Exhausted(socket.AF_INET)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        listener.setblocking(False)
+        with listener:
+            at.nursery.start_soon(at.server.accept, listener)
+            async with await trio.open_tcp_stream(*listener.getsockname()) as stream:
+                await stream.send_all(post(b""))
+                assert (await Client(stream).answer())[0] == 200
+            assert caplog.text.count("event=accept-failed") == 2
+            at.nursery.cancel_scope.cancel()
+
+
+async def test_listeners_of_trio_are_taken_too():
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with trio.open_nursery() as nursery:
+
+        async def serve(task_status: trio.TaskStatus[http_server.HttpServer]) -> None:
+            await http_server.serve_http(
+                listeners, echo, limits=HttpLimits(), deadlines=Deadlines(), task_status=task_status
+            )
+
+        await nursery.start(serve)
+        async with await trio.open_tcp_stream(*listeners[0].socket.getsockname()) as stream:
+            await stream.send_all(post(b""))
+            assert (await Client(stream).answer())[0] == 200
+        nursery.cancel_scope.cancel()
+    for listener in listeners:
+        await listener.aclose()
+
+
+async def test_unix_sockets_work(tmp_path):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        seen: list[str] = []
+
+        async def handler(request: Request) -> None:
+            seen.append(request.peer)
+            assert not request.is_gone()
+            request.answer(200, TEXT)
+
+        async def serve(task_status: trio.TaskStatus[http_server.HttpServer]) -> None:
+            await http_server.serve_http(
+                [listener], handler, limits=HttpLimits(), deadlines=Deadlines(), task_status=task_status
+            )
+
+        async with trio.open_nursery() as nursery:
+            await nursery.start(serve)
+            async with await trio.open_unix_socket(str(tmp_path / "s")) as stream:
+                await stream.send_all(post(b""))
+                assert (await Client(stream).answer())[0] == 200
+            nursery.cancel_scope.cancel()
+        assert seen == ["unix"]
+
+
+async def test_drain_lets_a_request_end_and_closes_the_idle():
+    release = trio.Event()
+
+    async def handler(request: Request) -> None:
+        await release.wait()
+        request.answer(200, TEXT, b"done")
+
+    async with serving(handler) as at, await at.connect() as busy, await at.connect() as idle:
+        await busy.send_all(post(b""))
+        await wait_all_tasks_blocked()
+        at.server.drain()
+        assert await Client(idle).rest() == b""
+        release.set()
+        client = Client(busy)
+        _, headers, body = await client.answer()
+        assert (headers[b"connection"], body) == (b"close", b"done")
+        assert await client.rest() == b""
