@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 ROUNDS, SECONDS = 5, 1.0
 QUICK_ROUNDS, QUICK_SECONDS = 2, 0.4
+LIMIT_SECONDS = 3600  # a full run takes a quarter of that; one that hangs all the same ends itself
 QUICK_PEERS = "direct,mcpd"  # what needs no installing
 
 
@@ -54,6 +55,8 @@ def interrupt(_signal: int, _frame: FrameType | None) -> None:
 def main() -> int:
     arguments = parse_arguments()
     signal.signal(signal.SIGTERM, interrupt)  # stopped politely, it stops what it started
+    signal.signal(signal.SIGALRM, interrupt)
+    signal.alarm(LIMIT_SECONDS)
     peers = [p for p in all_peers() if p.name in arguments.only]
     try:
         report = run(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import http.client
 import json
+import time
 from typing import Any
 
 from bench.process import Failure
 
 VERSION = "2025-11-25"
+READ_BYTES = 1 << 20
 HEADERS = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
 
 
@@ -21,12 +23,13 @@ def messages(content_type: str, body: bytes) -> list[bytes]:
 
 
 class Client:
-    """One connection with one session.
+    """One connection with one session; `timeout` bounds each answer as a whole.
 
     Raises: OSError and http.client.HTTPException while nobody answers, Failure when the answer is no result.
     """
 
     def __init__(self, port: int, timeout: float = 60.0) -> None:
+        self.timeout = timeout
         self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
         self.headers = dict(HEADERS)
         self.next_id = 0
@@ -44,8 +47,15 @@ class Client:
 
     def _post(self, body: bytes) -> tuple[http.client.HTTPResponse, bytes]:
         self.connection.request("POST", "/mcp", body, self.headers)
+        end = time.monotonic() + self.timeout
         response = self.connection.getresponse()
-        return response, response.read()
+        sock, body = self.connection.sock, bytearray()
+        # A stream may be kept alive by comments for ever, so that no single read times out.
+        while part := response.read1(READ_BYTES):
+            body += part
+            if sock is not None:
+                sock.settimeout(max(0.001, end - time.monotonic()))
+        return response, bytes(body)
 
     def request(self, method: str, params: bytes = b"{}") -> bytes:
         """Sends a request whose params are JSON text already; the JSON text of its answer."""

@@ -34,6 +34,7 @@ class Exchange:
         "_log",
         "_outcome",
         "_part_at",
+        "_prefers_stream",
         "_request",
         "_session",
         "_stream",
@@ -43,7 +44,10 @@ class Exchange:
         "state",
     )
 
-    def __init__(self, session: Session, request: Request, config: Config, deadlines: Deadlines) -> None:
+    def __init__(
+        self, session: Session, request: Request, config: Config, deadlines: Deadlines, *, prefers_stream: bool
+    ) -> None:
+        self._prefers_stream = prefers_stream
         self._session = session
         self._request = request
         self.handler = request
@@ -78,6 +82,8 @@ class Exchange:
         """The outcome, result or error; the last thing that is said."""
         self._deadlines.discard(self)
         self.ended_at = trio.current_time()
+        if self._prefers_stream:
+            self._happen(Event.HOLD)
         self._happen(Event.OUTCOME, parts)
 
     def cancel(self) -> None:

@@ -21,7 +21,7 @@ from mcpd.frontends.notifications import take
 from mcpd.frontends.replies import EVENTS, JSON, refuse, send_error, send_parts
 from mcpd.frontends.streams import GetStream, Streams
 from mcpd.protocol import jsonrpc
-from mcpd.protocol.exchange import ALLOW, parse_event_id, read_body, refusal, version_refusal
+from mcpd.protocol.exchange import ALLOW, parse_event_id, prefers_stream, read_body, refusal, version_refusal
 from mcpd.protocol.handshake import Event, read_initialize
 from mcpd.protocol.versions import BATCH, has
 
@@ -43,12 +43,13 @@ LOCAL = ""
 class Notes:
     """What a head means to this front, derived once from its exact bytes."""
 
-    __slots__ = ("refusal", "session_id", "version_refusal")
+    __slots__ = ("prefers_stream", "refusal", "session_id", "version_refusal")
 
     def __init__(self, request: Request) -> None:
         head = request.head
         self.refusal = refusal(head.method, head.headers)
         self.version_refusal = version_refusal(head.headers)
+        self.prefers_stream = prefers_stream(head.headers)
         id = head.headers.get(b"mcp-session-id")
         self.session_id = id.decode("latin-1") if id else ""
 
@@ -118,7 +119,7 @@ class StreamableHttp:
             return
         assert isinstance(first, jsonrpc.Message)
         if first.is_request:
-            await self._call(request, session, first)
+            await self._call(request, session, first, notes)
             return
         take(self._gateway, session, first)
         request.answer(202, b"")
@@ -140,10 +141,12 @@ class StreamableHttp:
         log.info("event=session_opened client=%r version=%s", hello.client_name, hello.version.text)
         send_parts(request, 200, JSON + headers, jsonrpc.result(message.id, result))
 
-    async def _call(self, request: Request, session: Session, message: Message) -> None:
+    async def _call(self, request: Request, session: Session, message: Message, notes: Notes) -> None:
         id = message.id
         assert id is not None
-        exchange = Exchange(session, request, self._config, self._deadlines)
+        exchange = Exchange(
+            session, request, self._config, self._deadlines, prefers_stream=notes.prefers_stream
+        )
         try:
             session.register(id, exchange, self._config.limits.calls_per_session)
         except RpcError as error:

@@ -163,6 +163,13 @@ RUNGS: Final[dict[bytes, tuple[Rung, ...]]] = {
 """What a head must pass, in this order, for each HTTP method: (condition, status, why not)."""
 
 
+def prefers_stream(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a client names event streams before JSON. HTTP leaves the choice to the server; this is how mcpd makes it."""
+    accept = headers.get(b"accept", b"").lower()
+    stream, json = accept.find(b"text/event-stream"), accept.find(b"application/json")
+    return 0 <= stream < json
+
+
 def refusal(method: bytes, headers: Mapping[bytes, bytes]) -> tuple[int, str] | None:
     """Why a head is refused: status and reason, or None. Origin, Host and authentication came before this."""
     rungs = RUNGS.get(method)

@@ -229,15 +229,16 @@ class PipeReader:
             return b""
         return await self._receive()
 
-    async def drain(self) -> None:
-        """Read and drop everything until the end, so that the child cannot block on a full pipe while it is
-        stopped.
+    def take_over(self) -> None:
+        """Only `drain` gets bytes from now on; who waits in `receive_some` sees the end of the stream."""
+        if not self._draining:
+            self._draining = True
+            if self._fd >= 0:
+                trio.lowlevel.notify_closing(self._fd)
 
-        A task that waits in `receive_some` sees the end of the stream.
-        """
-        self._draining = True
-        if self._fd >= 0:
-            trio.lowlevel.notify_closing(self._fd)
+    async def drain(self) -> None:
+        """Read and drop everything until the end, so that the child cannot block on a full pipe."""
+        self.take_over()
         while await self._receive():
             pass
 

@@ -39,7 +39,6 @@ from mcpd.supervisor.tree import (
     Scanner,
     Tree,
     kill,
-    kill_until_gone,
     read_process,
     scan,
     signal_group,
@@ -219,7 +218,9 @@ class Child:
 
         Cancellation: shielded; bounded by the ladder and STOP_SLACK.
         """
-        self._drain = self._drain or drain
+        if drain:
+            self._drain = True
+            self.stdout.take_over()
         self._stopping = True
         self._changed.set()
         with trio.move_on_after(2 * self.spec.stop.total + STOP_SLACK, shield=True):
@@ -389,9 +390,3 @@ def _name_failure(error: Exception, spec: ChildSpec) -> SpawnFailed:
     path = spec.env.get("PATH", os.defpath)
     found = shutil.which(command, mode=os.F_OK, path=path)
     return classify_spawn_error(error, command=command, cwd=spec.cwd, path=path, exists=found is not None)
-
-
-async def end_all(find: Callable[[dict[int, ProcessInfo]], list[ProcessInfo]], *, since: int) -> None:
-    """Kill everything that `find` finds, in a thread, and reap what of it came to us."""
-    await trio.to_thread.run_sync(lambda: kill_until_gone(find, since=since))
-    reaper.reap_adopted()

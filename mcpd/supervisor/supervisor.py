@@ -12,11 +12,11 @@ import trio
 
 from mcpd.supervisor import reaper
 from mcpd.supervisor.exits import SpawnFailed
-from mcpd.supervisor.process import STOP_SLACK, Child, ChildSpec, Surroundings, end_all, spawn
+from mcpd.supervisor.process import STOP_SLACK, Child, ChildSpec, Surroundings, spawn
 from mcpd.supervisor.registry import Registry, parse_marker
 from mcpd.supervisor.slots import StartSlots
 from mcpd.supervisor.strays import Strays, Swept
-from mcpd.supervisor.tree import ProcessInfo, Snapshot, become_subreaper, with_descendants
+from mcpd.supervisor.tree import ProcessInfo, Snapshot, become_subreaper, kill_until_gone, with_descendants
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -150,4 +150,5 @@ class Supervisor:
             found = with_descendants(snapshot, roots) - {os.getpid()}
             return [snapshot[pid] for pid in found if not snapshot[pid].dead]
 
-        await end_all(find, since=born)
+        await trio.to_thread.run_sync(lambda: kill_until_gone(find, since=born))
+        reaper.reap_adopted()

@@ -75,6 +75,11 @@ class Response:
         self.headers: dict[bytes, bytes] = {}
         """Lower-case names; repeated ones joined by `, `. Shared by like answers: read only."""
 
+    @property
+    def complete(self) -> bool:
+        """Whether the connection was let go: the body came to its end, or the exchange was ended."""
+        return self._link is None
+
     async def receive_some(self) -> bytes:
         """The next bytes of the body as they come; b"" at its end.
 

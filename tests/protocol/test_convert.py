@@ -21,10 +21,6 @@ from mcpd.protocol.versions import HANDSHAKE, Version
 V1, V2, V3, V4, V5 = Version
 
 
-def same(new, old):
-    return bytes(new) == bytes(old)
-
-
 # ---- list entries: (kind, entry, first version that keeps it, what older ones get)
 
 ENTRY_ROWS = {
@@ -299,16 +295,18 @@ def test_task_is_for_one_version_only(method):
 
 
 def test_completion_context():
-    params = b'{"ref":{"type":"ref/prompt","name":"p"},"context":{"arguments":{}},"argument":{"name":"a","value":""}}'
+    params = b'{"ref":{"type":"ref/prompt"},"context":{"arguments":{}},"argument":{"name":"a","value":""}}'
     for to in Version:
         new = down_request("completion/complete", params, to)
         if to >= V3:
             assert new is params
         else:
-            assert new == b'{"ref":{"type":"ref/prompt","name":"p"},"argument":{"name":"a","value":""}}'
+            assert new == b'{"ref":{"type":"ref/prompt"},"argument":{"name":"a","value":""}}'
 
 
-SAMPLING = '{"messages":[%s],"maxTokens":1e2,"x":{"y":1.0}}'
+def sampling(messages):
+    return '{"messages":[' + messages + '],"maxTokens":1e2,"x":{"y":1.0}}'
+
 
 SAMPLING_ROWS = {
     "content array": (
@@ -345,16 +343,14 @@ SAMPLING_ROWS = {
 @pytest.mark.parametrize("row", SAMPLING_ROWS)
 def test_sampling_on_both_sides_of_the_boundary(row):
     messages, since, older = SAMPLING_ROWS[row]
-    params = Raw((SAMPLING % messages).encode())
+    params = Raw(sampling(messages).encode())
     for to in Version:
         new = down_request("sampling/createMessage", params, to)
         if to >= since:
             assert new is params
         else:
-            assert bytes(new).decode() == SAMPLING % older
+            assert bytes(new).decode() == sampling(older)
 
-
-TEXT = '{"type":"text","text":"a"}'
 
 REFUSED_SAMPLING = {
     "tools": ('{"messages":[],"tools":[]}', V4),
@@ -362,7 +358,7 @@ REFUSED_SAMPLING = {
     "tool_use": ('{"messages":[{"role":"assistant","content":{"type":"tool_use"}}]}', V4),
     "tool_result": ('{"messages":[{"role":"user","content":[{"type":"tool_result"}]}]}', V4),
     "audio": ('{"messages":[{"role":"user","content":{"type":"audio","data":""}}]}', V2),
-    "audio in an array": ('{"messages":[{"role":"user","content":[%s,{"type":"audio"}]}]}' % TEXT, V2),
+    "audio in an array": ('{"messages":[{"role":"user","content":[{"type":"text"},{"type":"audio"}]}]}', V2),
 }
 
 
