@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PORT ?= 8080
 
-.PHONY: run test test-all lint format conformance interop bench soak fuzz clean
+.PHONY: run test lint format conformance interop bench fuzz clean
 
 run: $(READY)
-	@$(BIN)/python -m mcpd.welcome --port $(PORT)
+	@$(BIN)/mcpd --demo --port $(PORT) --state-dir .cache/state --log-level warning
 
 test: $(READY)
 	@$(BIN)/python .ci/suites.py

@@ -54,8 +54,8 @@ def interrupt(_signal: int, _frame: FrameType | None) -> None:
 
 def main() -> int:
     arguments = parse_arguments()
-    signal.signal(signal.SIGTERM, interrupt)  # stopped politely, it stops what it started
-    signal.signal(signal.SIGALRM, interrupt)
+    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
+        signal.signal(sign, interrupt)  # stopped politely, it stops what it started
     signal.alarm(LIMIT_SECONDS)
     peers = [p for p in all_peers() if p.name in arguments.only]
     try:

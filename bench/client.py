@@ -49,13 +49,15 @@ class Client:
         self.connection.request("POST", "/mcp", body, self.headers)
         end = time.monotonic() + self.timeout
         response = self.connection.getresponse()
-        sock, body = self.connection.sock, bytearray()
+        sock = self.connection.sock
+        received = bytearray()
         # A stream may be kept alive by comments for ever, so that no single read times out.
         while part := response.read1(READ_BYTES):
-            body += part
+            received += part
             if sock is not None:
                 sock.settimeout(max(0.001, end - time.monotonic()))
-        return response, bytes(body)
+        response.read()  # nothing is left; but only this tells http.client so
+        return response, bytes(received)
 
     def request(self, method: str, params: bytes = b"{}") -> bytes:
         """Sends a request whose params are JSON text already; the JSON text of its answer."""

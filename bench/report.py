@@ -196,8 +196,8 @@ def judge(report: Report) -> list[Target]:
         targets += _throughput_targets(report.throughput)
     if report.exact:
         targets += _exact_targets(report.exact)
-    if report.memory is not None:
-        targets += _memory_targets(report.memory.get("mcpd") or Memory())
+    if report.memory is not None and "mcpd" in report.memory:
+        targets += _memory_targets(report.memory["mcpd"])
     if report.startup:
         targets += _startup_targets(report.startup)
     return targets

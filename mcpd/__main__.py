@@ -15,6 +15,7 @@ from mcpd.config.plan import plan
 from mcpd.daemon import Daemon
 from mcpd.embedded import demo_config
 from mcpd.errors import McpdError
+from mcpd.welcome import welcome
 
 
 def main() -> None:
@@ -38,7 +39,7 @@ def run(arguments: list[str]) -> int:
             sys.stdout.write(plan(config) + "\n")
             return 0
         log.configure(options.log_level, config.secrets.redact)
-        daemon = Daemon(config, state_directory(options, os.environ))
+        daemon = Daemon(config, state_directory(options, os.environ), greet=_greet if options.config is None else None)
         trio.run(daemon.run_stdio if options.transport == "stdio" else daemon.run_http, strict_exception_groups=True)
     except McpdError as error:
         sys.stderr.write(f"mcpd: {error}\n")
@@ -46,6 +47,11 @@ def run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _greet(url: str) -> None:
+    sys.stdout.write(welcome(url))
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ from mcpd.wire.tls import client_context
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from mcpd.config.model import Config, ServerSpec
@@ -55,8 +55,9 @@ SWEEP = 30.0
 class Daemon:
     """One run of mcpd."""
 
-    def __init__(self, config: Config, state_dir: Path) -> None:
+    def __init__(self, config: Config, state_dir: Path, *, greet: Callable[[str], None] | None = None) -> None:
         self.config = config
+        self._greet = greet
         self.deadlines = Deadlines()
         self.patience = Deadlines(resolution=PATIENCE_RESOLUTION)
         self.supervisor = Supervisor(state_dir)
@@ -106,6 +107,8 @@ class Daemon:
                 await nursery.start(self._serve, listeners, loopback)
                 for host, port in bound_addresses(listeners):
                     log.info("event=ready listening on http://%s", format_address(host, port))
+                if self._greet is not None:
+                    self._greet(f"http://{format_address(*bound_addresses(listeners)[0])}")
                 gc.freeze()
                 await wait_for_signal()
                 nursery.cancel_scope.cancel()

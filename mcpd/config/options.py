@@ -36,6 +36,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     host: str | None = None
     port: int | None = None
     transport: Front = "http"
+    demo: bool = False
     state_dir: Path | None = None
     check: bool = False
     log_level: LogLevel = "info"
@@ -70,6 +71,7 @@ def parser(version: str) -> argparse.ArgumentParser:
         default="http",
         help="http ('sse' and 'streamable-http' mean it too), or stdio: one client on stdin and stdout",
     )
+    add("--demo", action="store_true", help="run the demo servers that come with mcpd, whatever is configured")
     add("--state-dir", type=Path, metavar="DIR", help="keep state here")
     add("--check", action="store_true", help="check the configuration, print the plan and exit")
     add("--log-level", choices=_LEVELS, default="info", help="default: info")
@@ -85,13 +87,16 @@ def parse(arguments: Sequence[str], *, version: str, system_config: Path = SYSTE
     """
     given = parser(version).parse_args(arguments)
     config = cast("Path | None", given.config)
-    if config is None and _is_there(system_config):
+    if given.demo and config is not None:
+        parser(version).error("--demo and --config exclude each other")
+    if config is None and not given.demo and _is_there(system_config):
         config = system_config
     return Options(
         config=config,
         host=given.host,
         port=given.port,
         transport=_FRONTS[given.transport],
+        demo=given.demo,
         state_dir=given.state_dir,
         check=given.check,
         log_level=given.log_level,

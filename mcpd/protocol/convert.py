@@ -46,6 +46,9 @@ from mcpd.protocol.versions import Feature, Version
 MESSAGES_MAX: Final = 10_000
 """Messages that a sampling request may be split into; far beyond any conversation."""
 
+SEARCHED_MAX: Final = 64 * 1024
+"""Bytes of a text that is searched for what might have to be done; a larger one is taken apart sooner."""
+
 CANCEL: Final = b'{"action":"cancel"}'
 
 
@@ -367,6 +370,8 @@ def _convert(plans: _Plans, name: str, content: Buffer, to: Version) -> Buffer:
     if plan is None:
         return content
     data = bytes(content)
+    if len(data) > SEARCHED_MAX:
+        return apply(content, *plan.edits)
     for mark in plan.marks:
         if mark in data:
             return apply(content, *plan.edits)

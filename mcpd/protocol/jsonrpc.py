@@ -34,6 +34,9 @@ ID_MAX: Final = 1024
 BATCH_MAX: Final = 256
 """Messages in one batch (2025-03-26 only): each may hold a call in flight."""
 
+LOOK_TWICE: Final = 16 * 1024
+"""Bytes from which adding lengths up is cheaper than searching the text for a second spelling."""
+
 _members_of = msgspec.json.Decoder(Members).decode
 _raws_of = msgspec.json.Decoder(list[Raw]).decode
 _ID_STARTS: Final = frozenset(b'"-0123456789')
@@ -85,7 +88,7 @@ def decode(data: Buffer) -> Message:
         members = _members_of(data)
     except msgspec.ValidationError:
         raise ProtocolError(INVALID_REQUEST, "a message is one JSON object") from None
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         members = _decode_slowly(data, error)
     return _message(members)
 
@@ -98,10 +101,11 @@ def decode_from_client(data: bytes) -> Message:
         except UnicodeDecodeError as error:
             raise ProtocolError(PARSE_ERROR, f"not valid UTF-8 at byte {error.start}") from None
     message = decode(data)
-    for key in _ROUTING:
-        if data.count(key) > 1:
-            refuse_duplicate(data, message.members, key)
-    refuse_escaped(data, message.members)
+    if len(data) < LOOK_TWICE or not is_compact(data, message.members):
+        for key in _ROUTING:
+            if data.count(key) > 1:
+                refuse_duplicate(data, message.members, key)
+        refuse_escaped(data, message.members)
     return message
 
 
@@ -138,8 +142,20 @@ def members_of(data: Buffer) -> Members:
         return _members_of(data)
     except msgspec.ValidationError:
         raise ProtocolError(INVALID_REQUEST, "expected a JSON object") from None
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return _decode_slowly(data, error)
+
+
+def is_compact(data: Buffer, members: Members) -> bool:
+    """Whether an object's text is as short as its members allow: no space for a second spelling of any of them."""
+    least = 1 + sum(len(name.encode()) + 4 + memoryview(raw).nbytes for name, raw in members.items())
+    return memoryview(data).nbytes == least
+
+
+def refuse_repeated(data: Buffer, members: Members, key: bytes) -> None:
+    """`refuse_duplicate`, without looking when the text cannot hold a second spelling."""
+    if memoryview(data).nbytes < LOOK_TWICE or not is_compact(data, members):
+        refuse_duplicate(data, members, key)
 
 
 def refuse_duplicate(data: Buffer, members: Members, key: bytes) -> None:
@@ -148,7 +164,9 @@ def refuse_duplicate(data: Buffer, members: Members, key: bytes) -> None:
     Occurrences inside the values are counted off, so an argument that is called "name" harms nobody.
     """
     text = bytes(data)
-    outside = text.count(key) - sum(bytes(raw).count(key) for raw in members.values())
+    outside = text.count(key)
+    if outside > 1:
+        outside -= sum(bytes(raw).count(key) for raw in members.values())
     if outside > 1:
         raise ProtocolError(INVALID_REQUEST, f"member {key.decode()} comes more than once")
 

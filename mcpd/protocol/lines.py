@@ -33,12 +33,13 @@ _OVERLONG: Final = b""
 class LineDecoder:
     """Bytes in, lines out: without terminator, never empty. `limit` is in bytes, a `\\r` counts."""
 
-    __slots__ = ("_dropping", "_fresh", "_overlong", "_partial", "_ready", "limit")
+    __slots__ = ("_dropping", "_fresh", "_overlong", "_partial", "_ready", "_size", "limit")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._ready: deque[bytes] = deque()
-        self._partial = bytearray()
+        self._partial: list[bytes] = []  # pieces of the unfinished line, joined once: one copy, however many reads
+        self._size = 0
         self._fresh = True
         self._dropping = False
         self._overlong = 0
@@ -46,24 +47,22 @@ class LineDecoder:
     @property
     def buffered(self) -> int:
         """Bytes of the unfinished line."""
-        return len(self._partial)
+        return self._size
 
     def receive_data(self, data: bytes) -> None:
         """Take what arrived."""
+        at = data.find(b"\n")
+        if at < 0:
+            self._keep(data)
+            return
         if self._partial or self._dropping or self._fresh:
-            at = data.find(b"\n")
-            if at < 0:
-                self._keep(data)
-                return
-            if not self._dropping and len(self._partial) + at > self.limit:
+            if not self._dropping and self._size + at > self.limit:
                 self._drop()
             if self._dropping:
                 self._dropping = False
             else:
-                self._partial += data[:at]
-                self._push(self._partial)
-            if self._partial:
-                self._partial = bytearray()
+                partial, self._partial, self._size = self._partial, [], 0
+                self._push(b"".join((*partial, memoryview(data)[:at])) if partial else data[:at])
             self._fresh = False
             if at + 1 == len(data):
                 return
@@ -110,23 +109,25 @@ class LineDecoder:
         return lines
 
     def _keep(self, data: bytes) -> None:
-        if self._dropping:
+        if self._dropping or not data:
             return
-        if len(self._partial) + len(data) > self.limit:
+        if self._size + len(data) > self.limit:
             self._drop()
         else:
-            self._partial += data
+            self._partial.append(data)
+            self._size += len(data)
 
     def _drop(self) -> None:
-        self._partial = bytearray()
+        self._partial = []
+        self._size = 0
         self._dropping = True
         self._overlong += 1
         self._ready.append(_OVERLONG)
 
-    def _push(self, line: bytes | bytearray) -> None:
+    def _push(self, line: bytes) -> None:
         if self._fresh:
             line = line.removeprefix(BOM)
-        line = bytes(line).rstrip(b"\r")
+        line = line.rstrip(b"\r")
         if line:
             self._ready.append(line)
 

@@ -39,7 +39,7 @@ _OVERLONG: Final = b""
 """Stands for a dropped event in the queue, where no empty one ever is."""
 
 _PLAIN: Final = b"event: message\ndata: "
-_BARE: Final = b"data: "
+_PLAIN_SIZE: Final = len(_PLAIN)
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -74,9 +74,8 @@ class EventDecoder:
         self._ready: deque[bytes] = deque()
         # The unfinished event: never starts with an empty line, never holds two line ends in a row.
         self._partial = bytearray()
-        self._head: bytes | None = (
-            b""  # what may be the start of a byte order mark; None once that is settled
-        )
+        # What may be the start of a byte order mark; None once that is settled.
+        self._head: bytes | None = b""
         self._carriage = False  # the last chunk ended with \r: a \n that follows belongs to it
         self._dropping = False
 
@@ -115,11 +114,14 @@ class EventDecoder:
             self._finish(bytes(partial.removesuffix(b"\n")))
             data = data[after:]
         blocks = data.split(b"\n\n")
-        rest = blocks.pop().lstrip(b"\n")
-        for block in blocks:
-            self._finish(block.lstrip(b"\n"))
+        rest = blocks.pop()
+        if len(data) <= self.limit:
+            self._ready.extend(filter(None, blocks))  # empty lines at their start are passed over when read
+        else:
+            for block in blocks:
+                self._finish(block.lstrip(b"\n"))
         if rest:
-            self._keep(rest)
+            self._keep(rest.lstrip(b"\n"))
 
     def next_event(self) -> Event | None:
         """The next event; None: more data is needed. Raises: LimitExceeded in place of an overlong one."""
@@ -127,9 +129,8 @@ class EventDecoder:
         while ready:
             block = ready.popleft()
             # How nearly all servers write a message; the rest is read in the general way.
-            for start in _PLAIN, _BARE:
-                if block.startswith(start) and block.find(b"\n", len(start)) < 0 and len(block) > len(start):
-                    return Event("message", block[len(start) :])
+            if block.startswith(_PLAIN) and len(block) > _PLAIN_SIZE and block.find(b"\n", _PLAIN_SIZE) < 0:
+                return Event("message", block[_PLAIN_SIZE:])
             if not block:
                 raise LimitExceeded(f"an event is longer than {self.limit} bytes")
             event = self._read(block)
@@ -181,6 +182,9 @@ class EventDecoder:
         id: str | None = None
         retry: int | None = None
         for line in block.split(b"\n"):
+            if line.startswith(b"data: "):
+                data.append(line[6:])
+                continue
             colon = line.find(b":")
             if colon == 0:
                 self.comments += 1
@@ -193,10 +197,10 @@ class EventDecoder:
             if name == b"data":
                 data.append(value)
             elif name == b"event":
-                event = value.decode(errors="replace") or "message"
+                event = value.decode("utf-8", "replace") or "message"
             elif name == b"id":
                 if b"\0" not in value:
-                    self.last_event_id = id = value.decode(errors="replace")
+                    self.last_event_id = id = value.decode("utf-8", "replace")
             elif name == b"retry" and value.isdigit() and len(value) <= RETRY_DIGITS_MAX:
                 retry = int(value)
         text = data[0] if len(data) == 1 else b"\n".join(data)

@@ -196,7 +196,7 @@ async def connect(
     with trio.move_on_after(timeout):
         try:
             tcp = await trio.open_tcp_stream(url.host, url.port)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # the latter for a name that DNS cannot hold
             raise ConnectFailed(f"cannot connect to {where}: {_connect_reason(error)}") from None
         if context is None:
             sock = socket.socket(fileno=tcp.socket.detach())
@@ -218,7 +218,9 @@ async def connect(
     )
 
 
-def _connect_reason(error: OSError) -> str:
+def _connect_reason(error: OSError | UnicodeError) -> str:
+    if isinstance(error, UnicodeError):
+        return f"the name does not resolve ({error}); check the URL's host"
     if isinstance(error, socket.gaierror):
         return f"the name does not resolve ({error.strerror}); check the URL's host and the DNS"
     cause: BaseException | None = error.__cause__ or error

@@ -189,7 +189,7 @@ class Response:
         if self._aborted:
             raise ConnectFailed("aborted by mcpd before it was sent")
         raise ConnectFailed(
-            f"no connection became free within {limits.connect_timeout:g} s: all {limits.connections} are busy"
+            f"no connection became free in {limits.connect_timeout:g} s: all {limits.connections} are busy"
         )
 
     async def receive_head(self, link: Link, method: bytes) -> None:

@@ -16,6 +16,9 @@ default)."""
 PORT_TRIES = 8
 """With port 0 and two families the port of the first may be taken in the second; then both are tried anew."""
 
+_NOT_HERE = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
+"""`localhost` is ::1 too where IPv6 is off; that is no error while another address can be bound."""
+
 
 async def open_listeners(host: str, port: int) -> list[socket.socket]:
     """Non-blocking listening sockets, one for each address of `host`, all on the same port. "" is every
@@ -24,13 +27,12 @@ async def open_listeners(host: str, port: int) -> list[socket.socket]:
     Raises: ConfigError, when the name does not resolve or an address cannot be bound.
     """
     try:
+        # Without AI_ADDRCONFIG, which hides `localhost` on a machine that has nothing but its loopback.
         found = await trio.socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_ADDRCONFIG
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-    except OSError as error:
-        raise ConfigError(
-            f"cannot listen on {host!r}: {error.strerror}", remedy="is the host name right?"
-        ) from None
+    except (OSError, UnicodeError) as error:  # the latter for a name that DNS cannot hold
+        raise ConfigError(f"cannot listen on {host!r}: {error}", remedy="is the host name right?") from None
     addresses = list(dict.fromkeys((int(family), str(address[0])) for family, _, _, _, address in found))
     last: OSError | None = None
     for _ in range(PORT_TRIES if port == 0 and len(addresses) > 1 else 1):
@@ -52,27 +54,23 @@ async def open_listeners(host: str, port: int) -> list[socket.socket]:
 
 
 def _bind_all(addresses: list[tuple[int, str]], port: int) -> list[socket.socket]:
-    """Raises: OSError, with nothing left open, unless the family is merely missing on this machine."""
+    """Listen on all addresses this machine has.
+
+    Raises: OSError, with nothing left open.
+    """
     socks: list[socket.socket] = []
     missing: OSError | None = None
     try:
         for family, address in addresses:
             try:
-                sock = socket.socket(family, socket.SOCK_STREAM)
+                sock = _bind(family, address, port)
             except OSError as error:
-                if error.errno != errno.EAFNOSUPPORT:
+                if error.errno not in _NOT_HERE:
                     raise
                 missing = error
-                continue
-            socks.append(sock)
-            sock.setblocking(False)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                # Otherwise `::` also takes IPv4, and the IPv4 socket beside it cannot be bound.
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.bind((address, port))
-            port = port or sock.getsockname()[1]
-            sock.listen(BACKLOG)
+            else:
+                socks.append(sock)
+                port = port or sock.getsockname()[1]
         if not socks and missing is not None:
             raise missing
     except OSError:
@@ -80,6 +78,22 @@ def _bind_all(addresses: list[tuple[int, str]], port: int) -> list[socket.socket
             sock.close()
         raise
     return socks
+
+
+def _bind(family: int, address: str, port: int) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # Otherwise `::` also takes IPv4, and the IPv4 socket beside it cannot be bound.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((address, port))
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def bound_addresses(listeners: list[socket.socket]) -> list[tuple[str, int]]:
@@ -104,7 +118,7 @@ async def is_loopback(host: str) -> bool:
         pass
     try:
         found = await trio.socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError:
+    except (OSError, UnicodeError):
         return False
     return bool(found) and all(
         ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback for *_, address in found

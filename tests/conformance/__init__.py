@@ -1,1 +1,5 @@
-"""The official conformance suites against mcpd. `run` is a program for `make conformance`; pytest runs nothing here."""
+"""The official conformance suites against mcpd: a program for `make conformance`, no part of the pytest run.
+
+`run` starts a backend, mcpd in front of it and the suites; `suites` installs them, runs one, counts its
+checks.
+"""

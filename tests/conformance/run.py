@@ -59,7 +59,9 @@ async def wait_warm(url: str) -> None:
     with trio.fail_after(WAIT):
         async with HttpPeer(url) as peer:
             await peer.initialize()
-            while not (await peer.request("tools/list", {}))["tools"]:
+            while True:
+                if (await peer.request("tools/list", {}))["tools"]:
+                    break
                 await trio.sleep(RETRY)
             await peer.delete()
 
@@ -91,13 +93,13 @@ async def run_backend(
 def row(outcome: Outcome) -> str:
     """One line of the table."""
     counts = outcome.counts
-    verdict = "ok" if outcome.good else f"WRONG: {outcome.expected} must pass and 0 fail"
+    verdict = (
+        "ok" if outcome.good else f"WRONG: {' or '.join(map(str, outcome.expected))} must pass and 0 fail"
+    )
     if outcome.status is None:
         verdict = "WRONG: took too long"
-    return (
-        f"{outcome.run:16} {outcome.backend:8} {counts['SUCCESS']:6} {counts['FAILURE']:6} {counts['WARNING']:8}  "
-        f"{verdict}"
-    )
+    numbers = f"{counts['SUCCESS']:6} {counts['FAILURE']:6} {counts['WARNING']:8}"
+    return f"{outcome.run:16} {outcome.backend:8} {numbers}  {verdict}"
 
 
 async def main(options: argparse.Namespace) -> int:

@@ -1,5 +1,5 @@
 """Fuzz targets, one file a codec, written with hypothesis.
 
-`tests/protocol/test_fuzz.py` runs each for a moment with every test run; `python -m tests.fuzz.lines --seconds
-600` runs one for as long as wanted, each time with other inputs.
+`tests/protocol/test_fuzz.py` runs each for a moment with every test run. For longer, with other inputs each
+time: `python -m tests.fuzz.lines --seconds 600`.
 """

@@ -1,4 +1,4 @@
-"""JSON-RPC envelopes: nothing but ProtocolError for whatever arrives, and nothing lost of what is a message."""
+"""JSON-RPC envelopes: nothing but ProtocolError for whatever arrives, nothing lost of a message."""
 
 from __future__ import annotations
 

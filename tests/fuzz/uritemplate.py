@@ -10,7 +10,7 @@ from tests.fuzz.runner import Target, main
 LITERALS = st.text("ab:/.-?#é", min_size=1, max_size=6)
 VALUES = st.text("ab.-,~%", min_size=1, max_size=5)
 NAMES = st.sampled_from(["v", "var_1", "a,b", "list*", "v:3"])
-# Operator, what is put before the value when there is one, what may be in the value, whether there may be none.
+# Operator, what is put before a value, what may be in it, whether there may be none.
 EXPANSIONS = [
     ("", "", "", False),
     ("+", "", "/?#", False),

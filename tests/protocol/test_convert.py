@@ -383,10 +383,8 @@ def test_sampling_is_not_split_without_bound():
 
 
 def form(field):
-    return (
-        '{"message":"m","requestedSchema":{"type":"object","properties":{"a":%s,"z":{"type":"boolean"}}}}'
-        % field
-    )
+    head = '{"message":"m","requestedSchema":{"type":"object","properties":{"a":'
+    return head + field + ',"z":{"type":"boolean"}}}}'
 
 
 ELICITATION_ROWS = {

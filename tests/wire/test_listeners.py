@@ -31,7 +31,7 @@ async def test_a_taken_port_is_an_error_that_says_so():
         first[0].close()
 
 
-@pytest.mark.parametrize("host", ["192.0.2.1", "no such name.invalid"])
+@pytest.mark.parametrize("host", ["192.0.2.1", "a..invalid"])
 async def test_hosts_that_are_not_ours(host):
     with pytest.raises(ConfigError, match="cannot listen on"):
         await open_listeners(host, 0)
@@ -49,7 +49,7 @@ async def test_hosts_that_are_not_ours(host):
         ("::", False),
         ("192.0.2.1", False),
         ("", False),
-        ("no such name.invalid", False),
+        ("a..invalid", False),
     ],
 )
 async def test_is_loopback(host, answer):
