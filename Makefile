@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PORT ?= 8080
+ARGS ?=
 
 .PHONY: run test lint format conformance interop bench fuzz clean
 
@@ -12,7 +13,7 @@ run: $(READY)
 	@$(BIN)/mcpd --demo --port $(PORT) --state-dir .cache/state --log-level warning
 
 test: $(READY)
-	@$(BIN)/python .ci/suites.py
+	@$(BIN)/python .ci/suites.py $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -24,13 +25,13 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 conformance: $(READY)
-	$(BIN)/python -m tests.conformance.run
+	$(BIN)/python -m tests.conformance.run $(ARGS)
 
 interop: $(READY)
-	$(BIN)/python -m tests.interop.run
+	$(BIN)/python -m tests.interop.run $(ARGS)
 
 bench: $(READY)
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench $(ARGS)
 
 fuzz: $(READY)
 	$(BIN)/python -m tests.fuzz --seconds 60

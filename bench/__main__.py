@@ -48,13 +48,18 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
+
+
 def interrupt(_signal: int, _frame: FrameType | None) -> None:
+    for sign in SIGNALS:
+        signal.signal(sign, signal.SIG_IGN)  # stopping is bounded, and a second Ctrl-C must not cut it short
     raise KeyboardInterrupt
 
 
 def main() -> int:
     arguments = parse_arguments()
-    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
+    for sign in SIGNALS:
         signal.signal(sign, interrupt)  # stopped politely, it stops what it started
     signal.alarm(LIMIT_SECONDS)
     peers = [p for p in all_peers() if p.name in arguments.only]

@@ -38,7 +38,7 @@ class Client:
         hello = {"name": "bench", "version": "1"}
         params = {"protocolVersion": VERSION, "capabilities": {}, "clientInfo": hello}
         answer = json.loads(self.request("initialize", json.dumps(params).encode()))
-        self.headers["MCP-Protocol-Version"] = answer["result"]["protocolVersion"]
+        self.headers["MCP-Protocol-Version"] = answer["result"].get("protocolVersion", VERSION)
         self._post(b'{"jsonrpc":"2.0","method":"notifications/initialized"}')
         return self
 
@@ -69,9 +69,12 @@ class Client:
         if session := response.getheader("Mcp-Session-Id"):
             self.headers["Mcp-Session-Id"] = session
         for text in messages(response.getheader("Content-Type") or "", body):
-            message = json.loads(text)
-            if message.get("id") == wanted and "method" not in message:
-                if "result" not in message or message["result"].get("isError"):
+            try:
+                message = json.loads(text)
+            except ValueError as e:
+                raise Failure(f"{method}: not JSON: {text[:120].decode(errors='replace')}") from e
+            if isinstance(message, dict) and message.get("id") == wanted and "method" not in message:
+                if not isinstance(message.get("result"), dict) or message["result"].get("isError"):
                     raise Failure(f"{method}: {text[:160].decode(errors='replace')}")
                 return text
         raise Failure(f"{method}: no answer with our id")
@@ -82,7 +85,7 @@ class Client:
         params: dict[str, Any] = {}
         while True:
             result = json.loads(self.request("tools/list", json.dumps(params).encode()))["result"]
-            names += [tool["name"] for tool in result["tools"]]
+            names += [tool["name"] for tool in result.get("tools", [])]
             if not (cursor := result.get("nextCursor")):
                 return names
             params = {"cursor": cursor}

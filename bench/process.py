@@ -84,26 +84,23 @@ class Process:
     """
 
     def __init__(
-        self,
-        argv: list[str],
-        *,
-        log: Path,
-        cpu: int | None = None,
-        cwd: Path | None = None,
-        piped: bool = False,
+        self, argv: list[str], *, log: Path, cpu: int | None = None, cwd: Path | None = None
     ) -> None:
         self.argv, self.log = argv, log
         self._family: dict[int, str] = {}
         stream: IO[bytes] = log.open("ab")
         with stream, pinned(cpu):
-            self.popen = subprocess.Popen(
-                argv,
-                stdin=subprocess.PIPE if piped else subprocess.DEVNULL,
-                stdout=subprocess.PIPE if piped else stream,
-                stderr=stream,
-                cwd=cwd,
-                start_new_session=True,
-            )
+            try:
+                self.popen = subprocess.Popen(
+                    argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=stream,
+                    stderr=stream,
+                    cwd=cwd,
+                    start_new_session=True,
+                )
+            except OSError as e:
+                raise Failure(f"cannot run {argv[0]}: {e}") from e
         self.pid = self.popen.pid
         self.started = time.monotonic()
 
@@ -126,12 +123,10 @@ class Process:
                     total += int(Path(f"/proc/{pid}/task/{task}/schedstat").read_text().split()[0])
         return total
 
-    def memory_kib(self, field: str = "Pss", only: Callable[[int], bool] | None = None) -> int:
-        """`Pss` or `Rss` of `tree()`, or of those of its processes that `only` accepts."""
+    def memory_kib(self, field: str = "Pss") -> int:
+        """`Pss` or `Rss` of `tree()`."""
         total = 0
         for pid in self.tree():
-            if only is not None and not only(pid):
-                continue
             with contextlib.suppress(OSError):
                 for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
                     if line.startswith(field + ":"):
@@ -162,10 +157,6 @@ class Process:
     def stop(self) -> None:
         """TERM, then KILL, then KILL for whatever of its family is left; nothing for what is gone."""
         self._family |= {pid: born(pid) for pid in descendants(self.pid)}
-        for stream in (self.popen.stdin, self.popen.stdout):
-            if stream is not None:
-                with contextlib.suppress(OSError):
-                    stream.close()
         for sign, seconds in ((signal.SIGTERM, TERM_SECONDS), (signal.SIGKILL, KILL_SECONDS)):
             if self.popen.poll() is not None:
                 break

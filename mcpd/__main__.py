@@ -12,7 +12,7 @@ from mcpd import __version__, log
 from mcpd.config.load import load
 from mcpd.config.options import parse, state_directory
 from mcpd.config.plan import plan
-from mcpd.daemon import Daemon
+from mcpd.daemon import Daemon, check_exposure
 from mcpd.embedded import demo_config
 from mcpd.errors import McpdError
 from mcpd.welcome import welcome
@@ -32,15 +32,24 @@ def run(arguments: list[str]) -> int:
         else:
             credentials = os.environ.get("CREDENTIALS_DIRECTORY")
             config = load(
-                options.config, environ=os.environ, credentials_directory=Path(credentials) if credentials else None
+                options.config,
+                environ=os.environ,
+                credentials_directory=Path(credentials) if credentials else None,
             )
         config = options.override(config)
         if options.check:
+            if options.transport == "http":
+                trio.run(check_exposure, config.listen)
             sys.stdout.write(plan(config) + "\n")
             return 0
         log.configure(options.log_level, config.secrets.redact)
-        daemon = Daemon(config, state_directory(options, os.environ), greet=_greet if options.config is None else None)
-        trio.run(daemon.run_stdio if options.transport == "stdio" else daemon.run_http, strict_exception_groups=True)
+        daemon = Daemon(
+            config, state_directory(options, os.environ), greet=_greet if options.config is None else None
+        )
+        trio.run(
+            daemon.run_stdio if options.transport == "stdio" else daemon.run_http,
+            strict_exception_groups=True,
+        )
     except McpdError as error:
         sys.stderr.write(f"mcpd: {error}\n")
         return error.exit_code

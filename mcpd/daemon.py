@@ -23,11 +23,11 @@ from mcpd.frontends.guard import Guard
 from mcpd.frontends.http import StreamableHttp
 from mcpd.frontends.management import Management
 from mcpd.frontends.sse import MESSAGES, HttpSse
-from mcpd.frontends.stdio import serve_stdio
+from mcpd.frontends.stdio import serve_stdio, standard_streams
 from mcpd.gateway.gateway import Gateway
 from mcpd.gateway.sessions import Sessions, number_questions_from
 from mcpd.gateway.vault import Vault
-from mcpd.supervisor.pipes import PipeReader, PipeWriter
+from mcpd.supervisor.pipes import PipeWriter
 from mcpd.supervisor.supervisor import Supervisor
 from mcpd.wire.deadlines import Deadlines
 from mcpd.wire.http_client import ClientLimits, HttpClient
@@ -38,10 +38,11 @@ from mcpd.wire.tls import client_context
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from mcpd.config.model import Config, ServerSpec
+    from mcpd.config.model import Config, Listen, ServerSpec
+    from mcpd.gateway.sessions import Session
 
 log = logging.getLogger("mcpd")
 
@@ -51,20 +52,28 @@ PATIENCE_RESOLUTION = 0.05
 SWEEP = 30.0
 """Seconds between looks for idle sessions and old event logs."""
 
+ENDING = (signal.SIGTERM, signal.SIGINT)
+"""Received from the first moment on: a child must not be left behind because mcpd was stopped while it started."""
+
 
 class Daemon:
     """One run of mcpd."""
 
-    def __init__(self, config: Config, state_dir: Path, *, greet: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, config: Config, state_dir: Path, *, greet: Callable[[str], None] | None = None
+    ) -> None:
         self.config = config
         self._greet = greet
         self.deadlines = Deadlines()
         self.patience = Deadlines(resolution=PATIENCE_RESOLUTION)
-        self.supervisor = Supervisor(state_dir)
+        # The vault comes first, because it is the one that says what is wrong with a state directory.
         self.vault = Vault(state_dir, now=time.time(), session_age=config.limits.session_age)
+        self.supervisor = Supervisor(state_dir)
         # Sessions outlive a run of the daemon, so serials and question ids must not meet those of earlier runs.
         number_questions_from(int(time.time()) << 20)
-        self.sessions = Sessions(self.vault, config.limits, clock=time.time, first_serial=secrets.randbits(31))
+        self.sessions = Sessions(
+            self.vault, config.limits, clock=time.time, first_serial=secrets.randbits(31)
+        )
         self.gateway = Gateway(config, sessions=self.sessions)
         self.sessions.forget = self.gateway.forget
         self.backends = [self._backend(spec) for spec in config.servers if spec.enabled]
@@ -76,9 +85,14 @@ class Daemon:
             tls = None
             if spec.url.startswith("https:"):
                 tls = client_context(
-                    verify=spec.tls.verify, ca_file=spec.tls.ca, client_cert=spec.tls.cert, client_key=spec.tls.key
+                    verify=spec.tls.verify,
+                    ca_file=spec.tls.ca,
+                    client_cert=spec.tls.cert,
+                    client_key=spec.tls.key,
                 )
-            client = HttpClient(limits=ClientLimits(body=self.config.limits.message), tls=tls, deadlines=self.deadlines)
+            client = HttpClient(
+                limits=ClientLimits(body=self.config.limits.message), tls=tls, deadlines=self.deadlines
+            )
         connector = Connector(
             spec,
             supervisor=self.supervisor,
@@ -91,18 +105,14 @@ class Daemon:
     async def run_http(self) -> None:
         """Serve on the configured address until SIGTERM or SIGINT. Raises: ConfigError."""
         listen = self.config.listen
-        loopback = await is_loopback(listen.host)
-        if not loopback and not listen.behind_authenticating_proxy:
-            raise ConfigError(
-                f"{listen.host!r} is reachable from other machines, and mcpd does not authenticate clients itself",
-                path="listen.host",
-                remedy="listen on 127.0.0.1, or set listen.behind_authenticating_proxy if something in front authenticates",
-            )
+        loopback = await check_exposure(listen)
         listeners = await open_listeners(listen.host, listen.port)
         with ExitStack() as stack:
             for listener in listeners:
                 stack.callback(listener.close)
+            signals = stack.enter_context(trio.open_signal_receiver(*ENDING))
             async with trio.open_nursery() as nursery:
+                nursery.start_soon(_cancel_at_signal, signals, nursery.cancel_scope)
                 await self._start(nursery)
                 await nursery.start(self._serve, listeners, loopback)
                 for host, port in bound_addresses(listeners):
@@ -110,19 +120,18 @@ class Daemon:
                 if self._greet is not None:
                     self._greet(f"http://{format_address(*bound_addresses(listeners)[0])}")
                 gc.freeze()
-                await wait_for_signal()
-                nursery.cancel_scope.cancel()
 
     async def run_stdio(self) -> None:
-        """Serve one client on stdin and stdout until it leaves, or SIGTERM or SIGINT."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_cancel_at_signal, nursery.cancel_scope)
-            await self._start(nursery)
-            reader, writer = PipeReader(0), PipeWriter(1)
-            nursery.start_soon(writer.run)
-            gc.freeze()
-            await serve_stdio(self.gateway, self.config, reader, writer)
-            nursery.cancel_scope.cancel()
+        """Serve one client on stdin and stdout until it leaves, or SIGTERM or SIGINT. Raises: ConfigError."""
+        with trio.open_signal_receiver(*ENDING) as signals, standard_streams() as (reader, stdout):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_cancel_at_signal, signals, nursery.cancel_scope)
+                await self._start(nursery)
+                writer = PipeWriter(stdout)
+                nursery.start_soon(writer.run)
+                gc.freeze()
+                await serve_stdio(self.gateway, self.config, reader, writer)
+                nursery.cancel_scope.cancel()
 
     async def _start(self, nursery: trio.Nursery) -> None:
         """Start what every front needs. The supervisor comes first, so that it ends last and finds no child left."""
@@ -142,6 +151,12 @@ class Daemon:
         streamable = StreamableHttp(self.gateway, self.config, self.patience)
         sse = HttpSse(self.gateway, self.config, self.patience)
         management = Management(self.gateway)
+
+        def forget(session: Session) -> None:
+            streamable.forget(session)
+            self.gateway.forget(session)
+
+        self.sessions.forget = forget
         endpoint = Endpoint(
             Guard(self.config.listen, loopback=loopback),
             {
@@ -160,7 +175,10 @@ class Daemon:
             listeners,
             endpoint.handle,
             limits=HttpLimits(
-                head=limits.head, body=limits.body, stream_queue=limits.stream_queue, connections=limits.connections
+                head=limits.head,
+                body=limits.body,
+                stream_queue=limits.stream_queue,
+                connections=limits.connections,
             ),
             deadlines=self.deadlines,
             task_status=task_status,
@@ -172,14 +190,20 @@ class Daemon:
             self.sessions.sweep()
 
 
-async def wait_for_signal() -> None:
-    """Return at SIGTERM or SIGINT."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for number in signals:
-            log.info("event=stopping signal=%s", signal.Signals(number).name)
-            return
+async def check_exposure(listen: Listen) -> bool:
+    """Whether only this machine can reach the address. Raises: ConfigError, when others can and nobody authenticates them."""
+    loopback = await is_loopback(listen.host)
+    if not loopback and not listen.behind_authenticating_proxy:
+        raise ConfigError(
+            f"{listen.host!r} is reachable from other machines, and mcpd does not authenticate clients itself",
+            path="listen.host",
+            remedy="listen on 127.0.0.1, or set listen.behind_authenticating_proxy if something in front authenticates",
+        )
+    return loopback
 
 
-async def _cancel_at_signal(scope: trio.CancelScope) -> None:
-    await wait_for_signal()
-    scope.cancel()
+async def _cancel_at_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    async for number in signals:
+        log.info("event=stopping signal=%s", signal.Signals(number).name)
+        scope.cancel()
+        return

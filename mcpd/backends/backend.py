@@ -22,9 +22,11 @@ import trio
 from mcpd.backends import catalogue as catalogue_of
 from mcpd.backends.base import KINDS, Catalogue
 from mcpd.backends.instances import Instances
+from mcpd.backends.stdio import ChildEnded
 from mcpd.errors import BackendError, BackendUnavailable, RpcError
 from mcpd.protocol.capabilities import EVERYTHING
 from mcpd.protocol.versions import COMPLETION_CONTEXT, has
+from mcpd.supervisor.exits import Exit
 from mcpd.supervisor.restart import Mode, RestartPolicy, Restarts
 from mcpd.supervisor.states import STARTABLE, USABLE, Event, State, step
 
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from mcpd.backends.connector import Connector
     from mcpd.backends.link import Link
     from mcpd.config.model import ServerSpec
-    from mcpd.protocol.calls import Call
+    from mcpd.protocol.calls import Call, Caller
     from mcpd.protocol.handshake import ServerHello
     from mcpd.protocol.jsonrpc import Buffer, Members, Message
     from mcpd.types import SessionKey
@@ -42,6 +44,14 @@ log = logging.getLogger("mcpd.backends")
 
 RELIST_DELAY: Final = 0.05
 """Seconds in which several `list_changed` become one fetch: servers announce every tool they add on its own."""
+
+RELIST_FAILED: Final = 30.0
+"""Seconds until a list that could not be fetched is asked for again."""
+
+CLEAN: Final = Exit(code=0)
+
+AT_REST: Final = frozenset({State.STOPPED, State.STOPPING, State.NEEDS_OPERATOR})
+"""States in which waiting for a link is waiting for an operator."""
 
 WAIT_FOR_ATTEMPT: Final = 10.0
 """Seconds that a call waits for an attempt to connect that is under way; clients give up after 30 to 60."""
@@ -59,9 +69,10 @@ class ManagedBackend:
         self.error: RpcError | None = None
         """Why it is not ready, once it failed; None while it is."""
         self._connector = connector
+        self._per_session = spec.instances == "per-session"
         self._news = news
         self._link: Link | None = None
-        self._instances = Instances(connector, self)
+        self._instances = Instances(connector, self, at_failure=self._look)
         self._restarts = Restarts(
             RestartPolicy(
                 mode=Mode(spec.restart.policy),
@@ -75,6 +86,8 @@ class ManagedBackend:
         self._verdict = trio.Event()
         self._changed = trio.Event()
         self._wake = trio.Event()
+        self._failed_lists: set[str] = set()
+        """Kinds that could not be fetched: what was known of them stays, and they are asked for again."""
         self._stale: set[str] = set()
         self._stale_event = trio.Event()
         self._level: str | None = None
@@ -95,7 +108,6 @@ class ManagedBackend:
                 failure = await self._attempt()
                 uptime = trio.current_time() - self._ready_since if self._ready_since is not None else 0.0
                 was_ready, self._ready_since = self._ready_since is not None, None
-                self._link = None
                 self.error = failure
                 delay = self._judge(failure, was_ready, uptime)
                 self._news.verdict(self)
@@ -108,7 +120,8 @@ class ManagedBackend:
         """Take the step that the failure means, and return after how long to try again; None: not by itself."""
         delay = self._restarts.next_delay(
             now=trio.current_time(),
-            failed=True,
+            # A child that worked and then ended with status 0 wanted to; anything else is a failure.
+            failed=not (was_ready and isinstance(failure, ChildEnded) and failure.exit == CLEAN),
             uptime=uptime,
             random=random.random(),
             retry_after=getattr(failure, "retry_after", None),
@@ -149,29 +162,36 @@ class ManagedBackend:
             # The crash boundary of a backend: a bug in mcpd must not take the other backends along.
             log.exception("backend=%s event=internal_error", self.name)
             failure = BackendUnavailable(self.name, f"internal error in mcpd: {error!r}", remedy="see mcpd's log")
-        return failure or BackendUnavailable(self.name, "its connection ended")
+        finally:
+            self._link = None
+        if failure is None:
+            return BackendUnavailable(self.name, "its connection ended")
+        return failure.with_traceback(None)  # it is kept for operators, the frames of this attempt are not
 
     async def _live(self, link: Link, nursery: trio.Nursery) -> None:
         """From the handshake to the loss of the link."""
         self.hello = link.hello
         link.level, link.subscriptions = self._level, self._subscriptions
-        fetched = await catalogue_of.fetch(link, self.spec.timeouts.list)
+        fetched, self._failed_lists = await catalogue_of.fetch(link, self.spec.timeouts.list, self.catalogue)
         await link.replay()
         self._link = link
         self._ready(fetched)
         nursery.start_soon(self._refresh, link)
         await link.lost.wait()
+        # From now on calls wait for the next attempt, also while this one is still being cleared away.
+        self._link = None
 
     def _ready(self, fetched: Catalogue) -> None:
         changed = tuple(kind for kind in KINDS if fetched.of(kind) != self.catalogue.of(kind))
         self.catalogue = fetched
         self.error = None
         self._ready_since = trio.current_time()
-        self._step(Event.READY)
+        self._step(Event.DEGRADED if self._failed_lists else Event.READY)
         assert self.hello is not None
         log.info(
-            "backend=%s event=ready version=%s tools=%d resources=%d prompts=%d",
+            "backend=%s event=%s version=%s tools=%d resources=%d prompts=%d",
             self.name,
+            self.state.value,
             self.hello.version.text,
             len(fetched.tools),
             len(fetched.resources),
@@ -181,6 +201,7 @@ class ManagedBackend:
             self._news.catalogue_changed(self, changed)
         self._verdict.set()
         self._news.verdict(self)
+        self._instances.revive(self._own_levels)
 
     def _step(self, event: Event) -> None:
         self.state = step(self.state, event)
@@ -200,9 +221,11 @@ class ManagedBackend:
     async def _refresh(self, link: Link) -> None:
         """Fetch what was said to have changed, for as long as the link lasts."""
         while True:
-            await self._stale_event.wait()
+            with trio.move_on_after(RELIST_FAILED if self._failed_lists else math.inf):
+                await self._stale_event.wait()
             await trio.sleep(RELIST_DELAY)
-            kinds, self._stale, self._stale_event = self._stale, set(), trio.Event()
+            kinds = self._stale | self._failed_lists
+            self._stale, self._stale_event = set(), trio.Event()
             changed = []
             for kind in KINDS:
                 if kind not in kinds or link.hello is None or not catalogue_of.offered(kind, link.hello.capabilities):
@@ -211,11 +234,19 @@ class ManagedBackend:
                     entries = await catalogue_of.fetch_kind(link, kind, self.spec.timeouts.list)
                 except RpcError as error:
                     log.warning("backend=%s event=list_failed list=%s reason=%s", self.name, kind, error)
+                    self._failed_lists.add(kind)
                     continue
+                self._failed_lists.discard(kind)
                 if self._replace(kind, entries):
                     changed.append(kind)
             if changed:
                 self._news.catalogue_changed(self, tuple(changed))
+            if link.lost.is_set():
+                return  # its state is that of the loss now
+            if self._failed_lists and self.state is State.READY:
+                self._step(Event.DEGRADED)
+            elif not self._failed_lists and self.state is State.DEGRADED:
+                self._step(Event.RECOVERED)
 
     def _replace(self, kind: str, entries: tuple[Entry, ...]) -> bool:
         if entries == self.catalogue.of(kind):
@@ -227,31 +258,46 @@ class ManagedBackend:
 
     async def call(self, call: Call, method: str, members: Members) -> Message:
         link = self._link
-        if link is None:
+        if self._per_session and not self._connector.stateless:
+            link = await self._own_link(call.caller)
+        elif link is None:
             link = await self._usable()
-        if self.spec.instances == "per-session" and not self._connector.stateless:
-            key = call.caller.key
-            link = await self._instances.get(call.caller, self._own_levels.get(key))
         if method == "completion/complete" and link.hello and not has(link.hello.version, COMPLETION_CONTEXT):
             members.pop("context", None)
         return await link.call(call, method, members)
 
     async def _usable(self) -> Link:
         """Wait for the attempt under way, or make one happen (rule 3). Raises: BackendError."""
-        if self.state is State.NEEDS_OPERATOR or self.state is State.STOPPED:
-            raise self._unavailable()
-        if self.state is State.BACKING_OFF:
-            if not self._restarts.wake(now=trio.current_time()):
-                raise self._unavailable()
-            self._wake.set()
+        # Who finds an attempt under way waits for that one; who finds the server lost, or waiting, may cause one.
+        attempted = self.state is State.STARTING
         with trio.move_on_after(WAIT_FOR_ATTEMPT):
-            while True:
-                await self._changed.wait()
-                if self.state in USABLE and self._link is not None:
-                    return self._link
-                if self.state in (State.BACKING_OFF, State.NEEDS_OPERATOR, State.STOPPED):
+            while self._link is None:
+                if self.state is State.BACKING_OFF:
+                    if attempted or not self._restarts.wake(now=trio.current_time()):
+                        break
+                    attempted = True
+                    self._wake.set()
+                elif self.state in AT_REST:
                     break
-        raise self._unavailable()
+                await self._changed.wait()
+        if self._link is None:
+            raise self._unavailable()
+        return self._link
+
+    async def _own_link(self, caller: Caller) -> Link:
+        """The link of a client's session; while it lasts, no other matters. Raises: BackendError."""
+        link = self._instances.find(caller.key)
+        if link is None:
+            shared = self._link or await self._usable()
+            if self._connector.stateless:
+                return shared
+            link = await self._instances.get(caller, self._own_levels.get(caller.key))
+        return link
+
+    def _look(self) -> None:
+        """A session's own link failed: see whether the shared one lives, which may have nothing else to notice it by."""
+        if self._link is not None and self._connector.transport != "stdio":
+            self._link.request_quietly("ping", {})
 
     def _unavailable(self) -> RpcError:
         if isinstance(self.error, BackendError):
@@ -277,18 +323,15 @@ class ManagedBackend:
             log.warning("backend=%s event=set_level_failed reason=%s", self.name, error)
 
     async def subscribe(self, call: Call, uri: str, members: Members) -> None:
-        link = self._link or await self._usable()
-        if self.spec.instances == "per-session" and not self._connector.stateless:
-            link = await self._instances.get(call.caller, self._own_levels.get(call.caller.key))
+        link = await self._own_link(call.caller) if self._per_session else self._link or await self._usable()
         await link.call(call, "resources/subscribe", members)
         link.subscriptions[uri] = members
 
     async def unsubscribe(self, key: SessionKey, uri: str) -> None:
         link = self._instances.find(key) or self._link
-        if link is None:
-            return
-        members = link.subscriptions.pop(uri, None)
-        if members is None:
+        subscriptions = self._instances.subscriptions(key)
+        members = (self._subscriptions if subscriptions is None else subscriptions).pop(uri, None)
+        if members is None or link is None:
             return
         try:
             await link.request("resources/unsubscribe", members, self.spec.timeouts.list)
@@ -297,14 +340,12 @@ class ManagedBackend:
 
     def drop_subscription(self, uri: str) -> None:
         """The last subscriber of a shared link is gone."""
-        link = self._link
-        if link is not None:
-            members = link.subscriptions.pop(uri, None)
-            if members is not None:
-                link.request_quietly("resources/unsubscribe", members)
+        members = self._subscriptions.pop(uri, None)
+        if members is not None and self._link is not None:
+            self._link.request_quietly("resources/unsubscribe", members)
 
     def roots_changed(self, key: SessionKey) -> None:
-        link = self._instances.find(key) if self.spec.instances == "per-session" else self._link
+        link = self._instances.find(key) if self._per_session else self._link
         if link is not None:
             link.notify("notifications/roots/list_changed")
 
@@ -338,11 +379,13 @@ class ManagedBackend:
             "resource_templates": len(self.catalogue.resource_templates),
             "prompts": len(self.catalogue.prompts),
             "restarts": self._restart_count,
-            "calls_in_flight": self._link.in_flight if self._link is not None else 0,
+            "calls_in_flight": (self._link.in_flight if self._link is not None else 0) + self._instances.in_flight,
             "sessions": len(self._instances),
         }
         if self._connector.pid is not None and self.state in USABLE:
             about["pid"] = self._connector.pid
         if self.error is not None:
             about["error"] = self.error.message
+        if self._failed_lists and self.state is State.DEGRADED:
+            about["error"] = f"could not be listed: {', '.join(sorted(self._failed_lists))}"
         return about

@@ -44,14 +44,25 @@ CHANGED_BY: Final = {
 """Which lists a notification is about. Templates have no notification of their own."""
 
 
-async def fetch(link: Link, timeout: float) -> Catalogue:
-    """Everything the backend lists. Raises: RpcError, BackendError."""
+async def fetch(link: Link, timeout: float, known: Catalogue) -> tuple[Catalogue, set[str]]:
+    """Everything the backend lists, and the kinds that it announced but could not list: of these, what was `known` stays.
+
+    Raises: RpcError when it can list nothing of what it announced, or the link is lost.
+    """
     assert link.hello is not None
     catalogue = Catalogue()
-    for kind in KINDS:
-        if offered(kind, link.hello.capabilities):
+    failed: dict[str, RpcError] = {}
+    announced = [kind for kind in KINDS if offered(kind, link.hello.capabilities)]
+    for kind in announced:
+        try:
             catalogue = catalogue.with_kind(kind, await fetch_kind(link, kind, timeout))
-    return catalogue
+        except RpcError as error:
+            failed[kind] = error
+            if link.lost.is_set() or len(failed) == len(announced):
+                raise
+            log.warning("backend=%s event=list_failed list=%s reason=%s", link.name, kind, error)
+            catalogue = catalogue.with_kind(kind, known.of(kind))
+    return catalogue, set(failed)
 
 
 def offered(kind: str, capabilities: ServerCapabilities) -> bool:
@@ -84,7 +95,7 @@ async def fetch_kind(link: Link, kind: str, timeout: float) -> tuple[Entry, ...]
         for raw in raws:
             entry = _entry(raw, key)
             if entry is None:
-                log.warning("backend=%s event=bad_entry list=%s entry=%.200s", link.name, method, bytes(raw).decode())
+                log.warning("backend=%s event=bad_entry list=%s entry=%.200s", link.name, method, bytes(raw).decode("utf-8", "replace"))
             elif entry.key not in entries and len(entries) < ENTRIES_MAX:
                 entries[entry.key] = entry
         cursor = result.get("nextCursor")
@@ -101,5 +112,5 @@ def _entry(raw: jsonrpc.Buffer, key: str) -> Entry | None:
     try:
         value = jsonrpc.members_of(raw)[key]
         return Entry(msgspec.json.decode(value, type=str), bytes(raw))
-    except (ProtocolError, KeyError, msgspec.DecodeError):
+    except (ProtocolError, KeyError, ValueError):  # ValueError: not a string, or not UTF-8
         return None

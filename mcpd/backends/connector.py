@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING
 
 from mcpd.backends import http, sse, stdio
 from mcpd.backends.link import Link
+from mcpd.backends.replies import NotHere
+from mcpd.config.model import Secrets
+from mcpd.errors import BackendUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     import trio
 
-    from mcpd.backends.link import Listener
+    from mcpd.backends.carrier import Listener
     from mcpd.config.model import ServerSpec
     from mcpd.protocol.capabilities import ClientCapability
     from mcpd.supervisor.supervisor import Supervisor
@@ -39,6 +42,7 @@ class Connector:
         client: HttpClient | None,
         deadlines: Deadlines,
         message_max: int,
+        secrets: Secrets | None = None,
     ) -> None:
         self.spec = spec
         self.transport = spec.transport
@@ -50,6 +54,7 @@ class Connector:
         self._client = client
         self._deadlines = deadlines
         self._message_max = message_max
+        self._secrets = secrets or Secrets.of({*spec.env.values(), *spec.headers.values()})
 
     @asynccontextmanager
     async def connect(
@@ -72,31 +77,51 @@ class Connector:
             deadlines=self._deadlines,
             nursery=nursery,
         )
+        async with self._carrier(nursery, link):
+            try:
+                yield link
+            finally:
+                # Whoever still waits learns it now, and not when the farewell, which takes seconds, is over.
+                link.fail(link.reason or BackendUnavailable(self.spec.name, "its connection was ended by mcpd"))
+
+    @asynccontextmanager
+    async def _carrier(self, nursery: trio.Nursery, link: Link) -> AsyncIterator[None]:
+        """Connect the link. Raises: BackendError."""
         if self.transport == "stdio":
             async with stdio.connect(
-                self.spec, self._supervisor, link, nursery, message_max=self._message_max
+                self.spec,
+                self._supervisor,
+                link,
+                nursery,
+                message_max=self._message_max,
+                secrets=self._secrets,
             ) as child:
-                if owner is None:
+                if link.owner is None:
                     self.pid = child.pid
-                yield link
+                yield
             return
         assert self._client is not None, "remote servers have a client"
         if self.transport != "sse":
+            connected = False
             try:
                 async with http.connect(
                     self.spec, self._client, link, nursery, message_max=self._message_max
                 ) as carrier:
+                    connected = True
                     self.transport = "streamable-http"
                     self.stateless = not carrier.has_session
-                    yield link
+                    yield
                 return
-            except http.NotHere:
+            except NotHere:
                 self.transport = self.spec.transport
-                if self.transport != "auto":
+                # Later it means that the backend has gone; what was found out is forgotten, and the next attempt looks anew.
+                if connected or self.transport != "auto":
                     raise
         async with sse.connect(self.spec, self._client, link, nursery, message_max=self._message_max):
             self.transport = "sse"
+            self.stateless = False
             try:
-                yield link
+                yield
             finally:
-                self.transport = self.spec.transport
+                if link.owner is None:
+                    self.transport = self.spec.transport

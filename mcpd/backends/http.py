@@ -19,19 +19,30 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from mcpd.backends.link import SessionLost
+from mcpd.backends.carrier import SessionLost
+from mcpd.backends.listening import Listening
+from mcpd.backends.replies import (
+    REDIRECTS_MAX,
+    NotHere,
+    answers,
+    dispose,
+    error_in,
+    messages_of,
+    named,
+    redirect_target,
+    retry_after,
+)
+from mcpd.backends.resumption import Position
 from mcpd.errors import (
     BackendCrashed,
     BackendMisbehaved,
     BackendUnavailable,
     ConnectFailed,
     ConnectionBroken,
-    LimitExceeded,
     ProtocolError,
     TransportError,
 )
-from mcpd.protocol import jsonrpc
-from mcpd.protocol.exchange_client import Event, Reply, State, classify, retry_delay, step
+from mcpd.protocol.exchange_client import Event, Reply, State, classify, step
 from mcpd.protocol.sse import EventDecoder
 from mcpd.wire.http_client import Abortable, header_block
 from mcpd.wire.http_url import parse_url
@@ -44,7 +55,6 @@ if TYPE_CHECKING:
     from mcpd.config.model import ServerSpec
     from mcpd.protocol.handshake import ServerHello
     from mcpd.protocol.jsonrpc import Buffer, Message
-    from mcpd.protocol.sse import Event as ServerSentEvent
     from mcpd.wire.http_client import HttpClient, Response, Url
 
 log = logging.getLogger("mcpd.backends")
@@ -55,29 +65,11 @@ GOODBYE: Final = 2.0
 DRAIN: Final = 1.0
 """Seconds that a stream may stay open after the response that ends it; then its connection is closed instead of reused."""
 
-REDIRECTS_MAX: Final = 3
+PROBE: Final = b'{"jsonrpc":"2.0","id":"mcpd-probe","method":"ping"}'
+"""Sent when a status leaves open whether the session is known. Our other ids are numbers, so this one is free."""
 
-ERROR_BODY_MAX: Final = 64 * 1024
-"""Bytes of an error's body that are read to find a JSON-RPC error in it."""
-
-
-class NotHere(BackendUnavailable):
-    """Nothing speaks Streamable HTTP at this URL; an older HTTP+SSE server might."""
-
-
-class Position:
-    """How far a stream was read, and when its server wants to be asked for the rest."""
-
-    __slots__ = ("last_id", "retry")
-
-    def __init__(self) -> None:
-        self.last_id: str | None = None
-        self.retry: int | None = None
-
-    def note(self, event: ServerSentEvent) -> None:
-        """Remember what an event says about resuming."""
-        self.last_id = event.id or self.last_id
-        self.retry = event.retry if event.retry is not None else self.retry
+UNKNOWN_SESSION: Final = frozenset({400, 404})
+"""What servers answer for a session that they do not know: 404 as the specification has it, 400 as official examples do."""
 
 
 class HttpCarrier:
@@ -109,16 +101,19 @@ class HttpCarrier:
         except TransportError as error:
             if waiter.outcome is not None:
                 return waiter.result()
-            raise self._named(error) from None
+            failure = self.named(error)
+            if isinstance(error, ConnectFailed) and self._link.in_flight <= 1:
+                # Nobody is served any more, and without a GET stream nothing else would notice.
+                self._link.fail(failure)
+            raise failure from None
         finally:
             waiter.abort = None
 
     async def post(self, parts: tuple[Buffer, ...]) -> None:
         try:
-            response = await self._client.request(self._url, b"POST", self._headers, parts)
-            await self._dispose(response)
+            await dispose(await self._client.request(self._url, b"POST", self._headers, parts))
         except TransportError as error:
-            raise self._named(error) from None
+            raise self.named(error) from None
 
     def forgo(self, waiter: Waiter) -> None:
         """The task that carries the request is being cancelled or settled, which ends its I/O."""
@@ -136,14 +131,13 @@ class HttpCarrier:
     # ---- a request ----------------------------------------------------------------------------------------------------
 
     async def _exchange(self, waiter: Waiter, parts: tuple[Buffer, ...], handle: Abortable) -> Message:
-        for _redirect in range(REDIRECTS_MAX):
-            response = await self._client.request(self._url, b"POST", self._headers, parts, handle=handle)
-            reply = classify(
-                response.status,
-                response.headers.get(b"content-type", b""),
-                expects_response=True,
-                has_session=self._session is not None,
-            )
+        for _redirect in range(REDIRECTS_MAX + 1):
+            # What goes out now: another task may open a new session before the answer is there.
+            headers = self._headers
+            has_session = self._session is not None
+            response = await self._client.request(self._url, b"POST", headers, parts, handle=handle)
+            kind = response.headers.get(b"content-type", b"")
+            reply = classify(response.status, kind, expects_response=True, has_session=has_session)
             if reply is Reply.JSON:
                 if waiter.method == "initialize":
                     self._session = response.headers.get(b"mcp-session-id")
@@ -152,10 +146,14 @@ class HttpCarrier:
                 if waiter.method == "initialize":
                     self._session = response.headers.get(b"mcp-session-id")
                 return await self._follow(waiter, response, handle)
-            if reply is Reply.REDIRECT and await self._redirected(response):
+            if reply is Reply.REDIRECT and (target := redirect_target(self._url, response)) is not None:
+                self._url = target
+                await dispose(response)
                 continue
-            return await self._refused(waiter, reply, response)
-        raise BackendUnavailable(self._spec.name, "it redirects in circles", remedy=f"check servers.{self._spec.name}.url")
+            return await self._refused(waiter, reply, response, headers if has_session else None)
+        raise BackendUnavailable(
+            self._spec.name, "it redirects in circles", remedy=f"check servers.{self._spec.name}.url"
+        )
 
     async def _follow(self, waiter: Waiter, response: Response, handle: Abortable) -> Message:
         """Read a stream to the response, across reconnections. The state says what may come next."""
@@ -173,7 +171,7 @@ class HttpCarrier:
             if waiter.call is not None:
                 waiter.call.part()
             while state is not State.READING:
-                await self._pause(waiter, retry_delay(at.retry))
+                await self._pause(waiter, at.pause())
                 state = step(state, Event.RETRY)
                 resumed = await self._resume(at.last_id, handle)
                 state = step(state, Event.END_RESUMABLE if resumed is None else Event.STREAM)
@@ -208,17 +206,19 @@ class HttpCarrier:
 
     async def _resume(self, last_id: str, handle: Abortable) -> Response | None:
         """The rest of a stream; None when no connection came about, which may pass."""
-        headers = self._headers + header_block([("Last-Event-ID", last_id)])
         try:
-            response = await self._client.request(self._url, b"GET", headers, handle=handle)
-        except ConnectFailed:
+            response = await self.get(header_block([("Last-Event-ID", last_id)]), handle)
+        except (ConnectFailed, ConnectionBroken):
             if handle.aborted:
                 raise
-            return None
+            return None  # asking for the rest of a stream executes nothing, so it may be asked for again
         kind = response.headers.get(b"content-type", b"")
-        if classify(response.status, kind, expects_response=True, has_session=True) is Reply.STREAM:
+        reply = classify(response.status, kind, expects_response=True, has_session=True)
+        if reply is Reply.STREAM:
             return response
         response.close()
+        if reply is Reply.BUSY:
+            return None
         raise ConnectionBroken(
             f"the event stream ended without the response, and resuming it was answered with HTTP {response.status}"
         )
@@ -230,7 +230,7 @@ class HttpCarrier:
         found: Message | None = None
         try:
             for message in messages_of(data):
-                if message.method is None and found is None and _answers(message, waiter):
+                if message.method is None and found is None and answers(message, waiter):
                     found = message
                 else:
                     self._link.receive(message, waiter)
@@ -239,32 +239,40 @@ class HttpCarrier:
         return found
 
     def _message(self, body: bytes, waiter: Waiter) -> Message:
-        """The response in a JSON body. An error is correlated by the POST it answers: servers send odd ids with it."""
+        """The response in a JSON body."""
+        found: Message | None = None
         try:
             for message in messages_of(body):
-                if message.method is None:
-                    return message
-                self._link.receive(message, waiter)
+                if message.method is None and found is None and answers(message, waiter):
+                    found = message
+                else:
+                    self._link.receive(message, waiter)
         except ProtocolError as error:
             raise BackendMisbehaved(self._spec.name, f"its answer is not JSON-RPC: {error.message}") from None
-        raise BackendMisbehaved(self._spec.name, "its answer holds no response")
+        if found is None:
+            raise BackendMisbehaved(self._spec.name, "its answer holds no response to the request")
+        return found
 
-    async def _refused(self, waiter: Waiter, reply: Reply, response: Response) -> Message:
-        """Turn a reply that is no answer into an error, or into the JSON-RPC error that its body holds for this request."""
+    async def _refused(self, waiter: Waiter, reply: Reply, response: Response, sent: bytes | None) -> Message:
+        """Turn a reply that is no answer into an error, or into the JSON-RPC error that its body holds.
+
+        `sent`: the headers of the request, if they named a session.
+        """
         name = self._spec.name
         status = response.status
-        retry_after = _seconds(response.headers.get(b"retry-after"))
-        body = await self._dispose(response)
-        if reply is not Reply.SESSION_LOST or status == 400:
-            answer = _own_error(body, waiter)
-            if answer is not None:
-                return answer
+        after = retry_after(response)
+        body = await dispose(response)
+        if reply is Reply.SESSION_LOST or (status == 400 and sent and not await self.session_lives(sent)):
+            raise SessionLost
+        if waiter.method != "initialize" or reply is Reply.FAILED or status == 400:
+            # During the handshake the status alone tells what is to be done about it, but for what refuses the handshake.
+            error = error_in(body, waiter)
+            if error is not None:
+                return error
         where = f"HTTP {status}"
         match reply:
-            case Reply.SESSION_LOST:
-                raise SessionLost
             case Reply.NOT_HERE if waiter.method == "initialize":
-                raise NotHere(name, where, remedy=f"check servers.{name}.url", needs_operator=status == 404)
+                raise NotHere(name, where, remedy=f"check servers.{name}.url")
             case Reply.UNAUTHORIZED:
                 raise BackendUnavailable(
                     name, f"{where}: it wants credentials", remedy=f"set servers.{name}.headers", needs_operator=True
@@ -272,75 +280,37 @@ class HttpCarrier:
             case Reply.GONE:
                 raise BackendUnavailable(name, f"{where}: it is gone for good", remedy="remove it", needs_operator=True)
             case Reply.BUSY:
-                raise BackendUnavailable(name, f"{where}: it is busy", remedy="try later", retry_after=retry_after)
+                raise BackendUnavailable(name, f"{where}: it is busy", remedy="try later", retry_after=after)
             case Reply.REDIRECT:
                 raise BackendUnavailable(
-                    name, f"{where}: it redirects to another origin", remedy=f"set servers.{name}.url to the final URL"
+                    name,
+                    f"{where}: it redirects to another origin",
+                    remedy=f"set servers.{name}.url to the final URL",
                 )
             case Reply.GARBAGE:
                 kind = response.headers.get(b"content-type", b"nothing").decode("latin-1")
-                raise BackendMisbehaved(name, f"{where} with {kind} is not an answer", remedy=f"check servers.{name}.url")
-            case _:
-                raise BackendUnavailable(name, f"{where} to {waiter.method}", retry_after=retry_after)
-
-    async def _redirected(self, response: Response) -> bool:
-        location = response.headers.get(b"location", b"").decode("latin-1")
-        await self._dispose(response)
-        if response.status not in (301, 302, 307, 308) or not location:
-            return False
-        try:
-            url = parse_url(location if "://" in location else f"{_base_of(self._url)}{location}")
-        except ValueError:
-            return False
-        if url.origin != self._url.origin:
-            return False
-        self._url = url
-        return True
-
-    # ---- the GET stream -----------------------------------------------------------------------------------------------
-
-    async def listen(self) -> None:
-        """Hear what belongs to no request, for as long as the session lives. A backend without a GET stream ends this."""
-        at = Position()
-        while True:
-            headers = self._headers
-            if at.last_id is not None:
-                headers += header_block([("Last-Event-ID", at.last_id)])
-            try:
-                response = await self._client.request(self._url, b"GET", headers)
-                reply = classify(
-                    response.status,
-                    response.headers.get(b"content-type", b""),
-                    expects_response=True,
-                    has_session=self._session is not None,
+                raise BackendMisbehaved(
+                    name, f"{where} with {kind} is not an answer", remedy=f"check servers.{name}.url"
                 )
-                if reply is not Reply.STREAM:
-                    response.close()
-                    return
-                try:
-                    decoder = EventDecoder(self._message_max)
-                    while data := await response.receive_some():
-                        decoder.receive_data(data)
-                        while (event := decoder.next_event()) is not None:
-                            at.note(event)
-                            self._unrelated(event.data)
-                finally:
-                    response.close()
-            except ConnectFailed as error:
-                self._link.fail(self._named(error))
-                return
-            except TransportError as error:
-                log.debug("backend=%s event=get_stream_broken reason=%s", self._spec.name, error)
-            await trio.sleep(retry_delay(at.retry))
+            case _:
+                raise BackendUnavailable(name, f"{where} to {waiter.method}", retry_after=after)
 
-    def _unrelated(self, data: bytes) -> None:
-        if not data:
-            return
-        try:
-            for message in messages_of(data):
-                self._link.receive(message)
-        except ProtocolError as error:
-            log.warning("backend=%s event=junk_on_stream reason=%r", self._spec.name, error.message)
+    # ---- beside requests ----------------------------------------------------------------------------------------------
+
+    async def get(self, more: bytes, handle: Abortable | None = None) -> Response:
+        """A GET within the session, with more header lines. Raises: TransportError."""
+        return await self._client.request(self._url, b"GET", self._headers + more, handle=handle)
+
+    async def session_lives(self, headers: bytes | None = None) -> bool:
+        """Whether the backend knows the session that these headers name: a ping tells, whatever it is answered otherwise.
+
+        Raises: TransportError.
+        """
+        with trio.move_on_after(self._spec.timeouts.list):
+            response = await self._client.request(self._url, b"POST", headers or self._headers, PROBE)
+            await dispose(response)
+            return response.status not in UNKNOWN_SESSION
+        return True  # it does not answer at all, which is not what was asked
 
     # ---- the end ------------------------------------------------------------------------------------------------------
 
@@ -350,8 +320,7 @@ class HttpCarrier:
             return
         with trio.move_on_after(GOODBYE, shield=True):
             try:
-                response = await self._client.request(self._url, b"DELETE", self._headers)
-                await self._dispose(response)
+                await dispose(await self._client.request(self._url, b"DELETE", self._headers))
             except TransportError as error:
                 log.debug("backend=%s event=delete_failed reason=%s", self._spec.name, error)
 
@@ -360,27 +329,15 @@ class HttpCarrier:
         """Whether the backend keeps a session; one that does not can be shared by everybody."""
         return self._session is not None
 
-    async def _dispose(self, response: Response) -> bytes:
-        try:
-            return await response.read(ERROR_BODY_MAX)
-        except (ConnectionBroken, LimitExceeded):
-            return b""
-        finally:
-            response.close()
-
     def _release(self, response: Response) -> None:
         """The response was there; let the stream end by itself, so that the connection can be used again."""
         if response.complete:
             return
         self._nursery.start_soon(_drain, response)
 
-    def _named(self, error: TransportError) -> BackendCrashed | BackendUnavailable | BackendMisbehaved:
-        name = self._spec.name
-        if isinstance(error, ConnectFailed):
-            return BackendUnavailable(name, str(error), remedy=f"is it running? check servers.{name}.url")
-        if isinstance(error, LimitExceeded):
-            return BackendMisbehaved(name, str(error), remedy="raise limits.message")
-        return BackendCrashed(name, f"the connection broke: {error}", remedy="the call may have been executed")
+    def named(self, error: TransportError) -> BackendCrashed | BackendUnavailable | BackendMisbehaved:
+        """What went wrong below, with the backend's name and a remedy."""
+        return named(self._spec.name, error)
 
 
 async def _drain(response: Response) -> None:
@@ -391,38 +348,6 @@ async def _drain(response: Response) -> None:
         except TransportError:
             pass
     response.close()
-
-
-def messages_of(data: bytes) -> list[Message]:
-    """The messages of one body or event: one, or those of an array. Raises: ProtocolError."""
-    if data.startswith(b"\xef\xbb\xbf"):
-        data = data[3:]
-    if jsonrpc.is_array(data):
-        return [message for message in jsonrpc.decode_many(data) if isinstance(message, jsonrpc.Message)]
-    return [jsonrpc.decode(data)]
-
-
-def _answers(message: Message, waiter: Waiter) -> bool:
-    """Whether a response on the request's own stream is the request's: by its id, or an error that could not read one."""
-    id = (message.id or b"null").strip(b'"')
-    return id == b"%d" % waiter.id or ("error" in message.members and not id.isdigit())
-
-
-def _own_error(body: bytes, waiter: Waiter) -> Message | None:
-    """The JSON-RPC error in the body of a 4xx, when it names this request."""
-    try:
-        message = jsonrpc.decode(body)
-    except ProtocolError:
-        return None
-    return message if message.id == b"%d" % waiter.id and "error" in message.members else None
-
-
-def _seconds(value: bytes | None) -> float | None:
-    return float(value) if value is not None and value.strip().isdigit() and len(value) < 9 else None
-
-
-def _base_of(url: Url) -> str:
-    return f"{url.scheme}://{url.authority.decode()}"
 
 
 @asynccontextmanager
@@ -437,7 +362,7 @@ async def connect(
     link.attach(carrier)
     try:
         await open_within(spec, link)
-        nursery.start_soon(carrier.listen)
+        nursery.start_soon(Listening(spec.name, carrier, link, message_max).run)
         yield carrier
     finally:
         await carrier.goodbye()

@@ -3,7 +3,8 @@
 Rules.
 1. Two calls of one session that come at once open one link, not two.
 2. At most `max_instances` links; the longest idle one makes room, one with a call in flight never does.
-3. A link that is lost is forgotten; the next call opens a new one, which is set up as the lost one was.
+3. A link that is lost is replaced by the next call, and set up as the lost one was. One that has subscriptions is replaced
+   when the server is ready again (`revive`), as its client may wait for news without calling.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ import trio
 from mcpd.errors import BackendError, BackendUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from mcpd.backends.carrier import Listener
     from mcpd.backends.connector import Connector
-    from mcpd.backends.link import Link, Listener
+    from mcpd.backends.link import Link
     from mcpd.protocol.calls import Caller
     from mcpd.protocol.jsonrpc import Members
     from mcpd.types import SessionKey
@@ -31,20 +35,38 @@ SWEEP: Final = 15.0
 class Instance:
     """One session's own link, while it is opened, open, or lost."""
 
-    __slots__ = ("error", "link", "opened", "scope")
+    __slots__ = ("begun", "caller", "error", "link", "opened", "scope", "subscriptions")
 
-    def __init__(self) -> None:
+    def __init__(self, caller: Caller, subscriptions: dict[str, Members]) -> None:
+        self.caller = caller
+        self.subscriptions = subscriptions
+        """What its link is, or was, subscribed to; handed on to the instance that replaces it."""
+        self.begun = trio.current_time()
         self.opened = trio.Event()
         self.link: Link | None = None
         self.error: BackendError | None = None
         self.scope = trio.CancelScope()
 
+    @property
+    def lost(self) -> bool:
+        """Whether its link ended, or could not be opened."""
+        return self.opened.is_set() and (self.link is None or self.link.lost.is_set())
+
+    @property
+    def in_flight(self) -> int:
+        return self.link.in_flight if self.link is not None else 0
+
+    @property
+    def last_used(self) -> float:
+        return self.link.last_used if self.link is not None else self.begun
+
 
 class Instances:
     """Keyed by client session."""
 
-    def __init__(self, connector: Connector, listener: Listener) -> None:
+    def __init__(self, connector: Connector, listener: Listener, *, at_failure: Callable[[], None]) -> None:
         self._connector = connector
+        self._at_failure = at_failure
         self._listener = listener
         self._spec = connector.spec
         self._by_session: dict[SessionKey, Instance] = {}
@@ -59,29 +81,46 @@ class Instances:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             task_status.started()
-            while True:
-                await trio.sleep(SWEEP)
-                self._end_idle()
+            try:
+                while True:
+                    await trio.sleep(SWEEP)
+                    self._end_idle()
+            finally:
+                self._nursery = None
 
     async def get(self, caller: Caller, level: str | None) -> Link:
         """The session's link, opened if need be. Raises: BackendError."""
         instance = self._by_session.get(caller.key)
-        if instance is None or instance.link is not None and instance.link.lost.is_set():
-            subscriptions = dict(instance.link.subscriptions) if instance and instance.link else {}
-            self._make_room()
-            instance = self._by_session[caller.key] = Instance()
-            assert self._nursery is not None
-            self._nursery.start_soon(self._keep, caller, instance, level, subscriptions)
+        if instance is None or instance.lost:
+            if instance is None:
+                self._make_room()
+            instance = self._open(caller, level, instance.subscriptions if instance is not None else {})
         await instance.opened.wait()
         if instance.link is None:
             assert instance.error is not None
-            raise instance.error
+            raise instance.error.with_traceback(None)
         return instance.link
 
     def find(self, key: SessionKey) -> Link | None:
-        """The session's link, if it has one."""
+        """The session's link, if it has one that is not lost."""
         instance = self._by_session.get(key)
-        return instance.link if instance is not None else None
+        return instance.link if instance is not None and not instance.lost else None
+
+    def subscriptions(self, key: SessionKey) -> dict[str, Members] | None:
+        """What the session's own link is or was subscribed to, to be changed; None when it never had one."""
+        instance = self._by_session.get(key)
+        return instance.subscriptions if instance is not None else None
+
+    @property
+    def in_flight(self) -> int:
+        """Calls in flight on all links."""
+        return sum(instance.in_flight for instance in self._by_session.values())
+
+    def revive(self, levels: Mapping[SessionKey, str]) -> None:
+        """The server is ready again: open the lost links that have subscriptions, with each session's log level."""
+        for key, instance in list(self._by_session.items()):
+            if instance.lost and instance.subscriptions:
+                self._open(instance.caller, levels.get(key), instance.subscriptions)
 
     def forget(self, key: SessionKey) -> None:
         """End the session's link."""
@@ -89,9 +128,15 @@ class Instances:
         if instance is not None:
             instance.scope.cancel()
 
-    async def _keep(
-        self, caller: Caller, instance: Instance, level: str | None, subscriptions: dict[str, Members]
-    ) -> None:
+    def _open(self, caller: Caller, level: str | None, subscriptions: dict[str, Members]) -> Instance:
+        if self._nursery is None:
+            raise BackendUnavailable(self._spec.name, "mcpd is stopping")
+        instance = self._by_session[caller.key] = Instance(caller, subscriptions)
+        self._nursery.start_soon(self._keep, instance, level)
+        return instance
+
+    async def _keep(self, instance: Instance, level: str | None) -> None:
+        caller = instance.caller
         failure: BackendError | None = None
         try:
             with instance.scope:
@@ -100,13 +145,15 @@ class Instances:
                         async with self._connector.connect(
                             nursery, self._listener, caller.capabilities, caller.key
                         ) as link:
-                            link.level, link.subscriptions = level, subscriptions
+                            link.level, link.subscriptions = level, instance.subscriptions
                             await link.replay()
                             instance.link = link
                             instance.opened.set()
                             await link.lost.wait()
+                            self._at_failure()
                     except BackendError as error:
                         failure = error
+                        self._at_failure()
                     nursery.cancel_scope.cancel()
         except Exception as error:
             # The crash boundary of one session's link: a bug in mcpd ends it, and nothing else.
@@ -114,28 +161,29 @@ class Instances:
             failure = BackendUnavailable(self._spec.name, f"internal error in mcpd: {error!r}", remedy="see mcpd's log")
         finally:
             instance.error = failure or BackendUnavailable(self._spec.name, "its session was ended while it was opened")
-            if instance.link is not None:
-                instance.link.fail(instance.link.reason or instance.error)
-            if self._by_session.get(caller.key) is instance and instance.link is None:
+            if self._by_session.get(caller.key) is instance and instance.link is None and not instance.subscriptions:
                 del self._by_session[caller.key]
             instance.opened.set()
 
     def _make_room(self) -> None:
         if len(self._by_session) < self._spec.max_instances:
             return
-        idle = [(i.link.last_used, key) for key, i in self._by_session.items() if i.link and not i.link.in_flight]
+        idle = [
+            (bool(each.subscriptions), not each.lost, each.last_used, key)
+            for key, each in self._by_session.items()
+            if each.opened.is_set() and not each.in_flight
+        ]
         if not idle:
             raise BackendUnavailable(
                 self._spec.name,
                 f"{self._spec.max_instances} instances are in use",
                 remedy=f"raise servers.{self._spec.name}.max_instances, or try later",
             )
-        self.forget(min(idle)[1])
+        self.forget(min(idle)[-1])
 
     def _end_idle(self) -> None:
         horizon = trio.current_time() - self._spec.instance_idle
         for key, instance in list(self._by_session.items()):
-            link = instance.link
-            if link is not None and not link.in_flight and not link.subscriptions and link.last_used < horizon:
+            if not instance.in_flight and not instance.subscriptions and instance.last_used < horizon:
                 log.info("backend=%s event=instance_idle", self._spec.name)
                 self.forget(key)

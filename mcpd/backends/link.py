@@ -8,22 +8,26 @@ Rules.
 1. A carrier that knows which request a message belongs to (a stream of its own) says so; then nothing is guessed.
 2. A request that was refused for its session was not executed: the session is opened anew, level and subscriptions are set
    again, and the request is sent once more. Nothing else is ever sent twice.
-3. A question's answer goes back even when the client failed to give one, as an error: a backend must not wait for nothing.
+3. A session is opened anew once for all who were refused, in a task of the link: a client that leaves meanwhile harms nobody.
+   If it cannot be opened, the link is lost.
+4. Whatever a backend sends harms nothing but itself: what cannot be read is logged and dropped.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import trio
 
+from mcpd.backends.carrier import SessionLost
+from mcpd.backends.questions import Questions, allowed, elicitations_of
 from mcpd.backends.waiter import Waiter
 from mcpd.errors import (
     INTERNAL_ERROR,
-    INVALID_PARAMS,
-    METHOD_NOT_FOUND,
+    URL_ELICITATION_REQUIRED,
+    BackendError,
     BackendMisbehaved,
     BackendTimedOut,
     BackendUnavailable,
@@ -32,58 +36,28 @@ from mcpd.errors import (
 )
 from mcpd.protocol import handshake, jsonrpc
 from mcpd.protocol.calls import LOG_LEVELS
-from mcpd.protocol.capabilities import ASKED_FOR, ClientCapability
-from mcpd.protocol.convert import Untranslatable, down_request
 from mcpd.protocol.peer import Peer
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from mcpd.backends.carrier import Carrier, Listener
     from mcpd.config.model import Timeouts
     from mcpd.protocol.calls import Call
+    from mcpd.protocol.capabilities import ClientCapability
     from mcpd.protocol.jsonrpc import Buffer, Members, Message
     from mcpd.types import SessionKey
     from mcpd.wire.deadlines import Deadlines
 
+__all__ = ["Link", "allowed", "severity", "wants_log"]
+
 log = logging.getLogger("mcpd.backends")
 
-QUESTIONS_MAX = 64
-"""Questions of one backend session that wait for clients. Each may wait for a person; more than this is a runaway server."""
+ERRANDS_MAX: Final = 4096
+"""Messages and questions of one link that are dealt with in the background: twice the calls that may be cancelled at once. A
+backend that causes more, and takes none of our answers, is not answered any more."""
 
 CLIENT_INFO = b'{"name":"mcpd","title":"mcpd gateway","version":"0.1.0"}'
-
-
-class SessionLost(Exception):
-    """The backend refused a request because it does not know the session; the request was not executed."""
-
-
-class Carrier(Protocol):
-    """Moves messages of one link."""
-
-    async def carry(self, waiter: Waiter, parts: tuple[Buffer, ...]) -> Message:
-        """Send a request and return its response. Raises: BackendError, SessionLost."""
-
-    async def post(self, parts: tuple[Buffer, ...]) -> None:
-        """Send a notification or a response. Raises: BackendError."""
-
-    def forgo(self, waiter: Waiter) -> None:
-        """The request's outcome is not wanted any more; `notifications/cancelled` follows separately."""
-
-    def opened(self, hello: handshake.ServerHello) -> None:
-        """The handshake is done; further messages carry what it agreed."""
-
-    def reset(self) -> None:
-        """The session was lost; the next message is a new initialize."""
-
-
-class Listener(Protocol):
-    """Who hears what a link's backend says of its own accord."""
-
-    def list_changed(self, kind_of_notification: str) -> None: ...
-
-    def resource_updated(self, params: Buffer, owner: SessionKey | None) -> None: ...
-
-    def unrelated(self, method: str, params: Buffer, owner: SessionKey | None) -> None: ...
-
-    async def ask_owner(self, owner: SessionKey | None, method: str, params: Buffer) -> Buffer: ...
 
 
 class Link:
@@ -119,10 +93,11 @@ class Link:
         self._nursery = nursery
         self._peer = Peer()
         self._state = handshake.ClientState.NEW
-        self._generation = 0
-        self._reopening: trio.Lock = trio.Lock()
-        self._questions: dict[bytes, trio.CancelScope] = {}
-        self._elicitations: dict[bytes, Call] = {}
+        self._errands = 0
+        self.generation = 0
+        """Counts the sessions that this link has had."""
+        self._renewal: trio.Event | None = None
+        self._questions = Questions(name, peer=self._peer, owner=owner, asker=listener, timeout=timeouts.ask)
 
     def attach(self, carrier: Carrier) -> None:
         """Give the link what moves its messages."""
@@ -148,14 +123,12 @@ class Link:
         try:
             answer = await self._carry(waiter, b"initialize", params)
             hello = handshake.read_initialize_result(_result(answer))
-        except BackendUnavailable:
+        except BackendError:
             raise
-        except ProtocolError as error:
-            raise BackendMisbehaved(self.name, error.message, remedy="check that this is an MCP server") from None
+        except (ProtocolError, UnicodeDecodeError) as error:
+            raise BackendMisbehaved(self.name, str(error), remedy="check that this is an MCP server") from None
         except RpcError as error:
             self._state = handshake.offer(self._state, handshake.Event.ERROR)
-            if isinstance(error, (BackendTimedOut, BackendMisbehaved)) or error.raw is None:
-                raise
             raise BackendUnavailable(
                 self.name, f"it refused initialize: {error.message}", remedy="see the server's own log"
             ) from None
@@ -180,26 +153,39 @@ class Link:
 
     async def _request(self, waiter: Waiter, members: Members) -> Message:
         self.last_used = trio.current_time()
-        generation = self._generation
+        if self._renewal is not None:
+            await self._renewal.wait()
+        generation = self.generation
         try:
-            answer = await self._carry(waiter, waiter.method.encode(), None, members)
+            return await self._exchange(waiter, members)
         except SessionLost:
-            await self._reopen(generation)
-            again = self._waiter(waiter.method, waiter.call, waiter.idle, waiter.final - trio.current_time())
+            await self.renew(generation)
+        again = self._waiter(waiter.method, waiter.call, waiter.idle, waiter.final - trio.current_time())
+        try:
+            return await self._exchange(again, members)
+        except SessionLost:
+            raise BackendUnavailable(
+                self.name, "it loses every session at once", remedy="look at the server's own session handling"
+            ) from None
+
+    async def _exchange(self, waiter: Waiter, members: Members) -> Message:
+        """One request and its response. Raises: SessionLost, RpcError: the backend's own error too."""
+        answer = await self._carry(waiter, waiter.method.encode(), None, members)
+        if "result" not in answer.members:
             try:
-                answer = await self._carry(again, waiter.method.encode(), None, members)
-            except SessionLost:
-                raise BackendUnavailable(
-                    self.name, "it loses every session at once", remedy="look at the server's own session handling"
-                ) from None
-        _result(answer)
+                _result(answer)
+            except RpcError as error:
+                if error.code == URL_ELICITATION_REQUIRED and error.raw is not None and waiter.call is not None:
+                    for elicitation in elicitations_of(error.raw):
+                        self._questions.remember(waiter.call, elicitation)
+                raise
         return answer
 
     async def _carry(
         self, waiter: Waiter, method: bytes, params: Buffer | None, members: Members | None = None
     ) -> Message:
         if self.reason is not None:
-            raise self.reason
+            raise self.reason.with_traceback(None)
         id = self._peer.open(waiter)
         self._deadlines.add(waiter)
         try:
@@ -216,72 +202,127 @@ class Link:
             self._peer.close(waiter)
             self._deadlines.discard(waiter)
 
-    async def _reopen(self, generation: int) -> None:
-        async with self._reopening:
-            if self._generation != generation:
-                return  # another call that was refused has done it already
-            log.info("backend=%s event=session_lost action=initialize", self.name)
-            self._generation += 1
+    async def renew(self, generation: int) -> None:
+        """Open a new session in place of the lost one of that generation, unless somebody does or did (rule 3).
+
+        Raises: BackendError: it cannot be opened, and the link is lost.
+        """
+        if self.reason is None and generation == self.generation:
+            if self._renewal is None:
+                self._renewal = trio.Event()
+                self._nursery.start_soon(self._renew, self._renewal)
+            await self._renewal.wait()
+        if self.reason is not None:
+            raise self.reason.with_traceback(None)
+
+    async def wait_settled(self) -> None:
+        """Return when no session is just being opened anew."""
+        if self._renewal is not None:
+            await self._renewal.wait()
+
+    async def _renew(self, done: trio.Event) -> None:
+        log.info("backend=%s event=session_lost action=initialize", self.name)
+        failure: BackendError | None = None
+        try:
             self.carrier.reset()
-            try:
-                with trio.fail_after(self._timeouts.init):
-                    await self.open()
-                    await self.replay()
-            except trio.TooSlowError:
-                raise BackendTimedOut(
-                    self.name, f"no new session in {self._timeouts.init:g} s", remedy=f"servers.{self.name}.timeouts.init"
-                ) from None
-            except SessionLost:
-                raise BackendUnavailable(self.name, "it answers initialize with 404") from None
+            with trio.fail_after(self._timeouts.init):
+                await self.open()
+                await self._replay(self._exchange)
+            self.generation += 1
+        except trio.TooSlowError:
+            failure = BackendTimedOut(
+                self.name, f"no new session in {self._timeouts.init:g} s", remedy=f"servers.{self.name}.timeouts.init"
+            )
+        except SessionLost:
+            failure = BackendUnavailable(
+                self.name, "it loses every session at once", remedy="look at the server's own session handling"
+            )
+        except BackendError as error:
+            failure = error
+        finally:
+            self._renewal = None
+            if failure is not None:
+                self.fail(failure)
+            done.set()
+        if failure is None and self.owner is None:
+            # Most often it was restarted, perhaps as a newer version: whatever it lists now counts.
+            for method in LIST_CHANGES:
+                self._listener.list_changed(method)
 
     async def replay(self) -> None:
         """Set again what the session knew: log level and subscriptions. A refusal of one is logged, not raised."""
+        await self._replay(self._request)
+
+    async def _replay(self, send: Callable[[Waiter, Members], Awaitable[Message]]) -> None:
         if self.level is not None:
-            await self.set_level(self.level)
+            await self._set_level(self.level, send)
         for uri, members in list(self.subscriptions.items()):
             try:
-                await self.request("resources/subscribe", members, self._timeouts.list)
+                await send(self._own("resources/subscribe"), members)
             except RpcError as error:
                 log.warning("backend=%s event=resubscribe_failed uri=%s reason=%s", self.name, uri, error)
 
     async def set_level(self, level: str) -> None:
-        """Tell the backend which log messages are wanted, if it logs at all."""
+        """Tell the backend which log messages are wanted, if it logs at all. A refusal is logged, not raised."""
         self.level = level
+        await self._set_level(level, self._request)
+
+    async def _set_level(self, level: str, send: Callable[[Waiter, Members], Awaitable[Message]]) -> None:
         if self.hello is None or not self.hello.capabilities.logging:
             return
         try:
-            members = {"level": msgspec.Raw(msgspec.json.encode(level))}
-            await self.request("logging/setLevel", members, self._timeouts.list)
+            await send(self._own("logging/setLevel"), {"level": msgspec.Raw(msgspec.json.encode(level))})
         except RpcError as error:
             log.warning("backend=%s event=set_level_failed reason=%s", self.name, error)
 
     def notify(self, method: str, params: Buffer | None = None) -> None:
         """Send a notification in the background; a failure shows in the next request."""
-        self._nursery.start_soon(self._post_quietly, jsonrpc.notification(method.encode(), params))
+        self._errand(self._post, jsonrpc.notification(method.encode(), params))
 
     def request_quietly(self, method: str, members: Members) -> None:
         """Send a request in the background whose outcome changes nothing; a failure is logged."""
-        self._nursery.start_soon(self._request_quietly, method, members)
+        self._errand(self._ask_quietly, method, members)
 
-    async def _request_quietly(self, method: str, members: Members) -> None:
+    def _errand(self, work: Callable[..., Awaitable[None]], *args: object) -> None:
+        """Do something beside, unless the link is lost: then its nursery may be closed, and nobody listens."""
+        if self.lost.is_set():
+            return
+        if self._errands >= ERRANDS_MAX:
+            log.warning("backend=%s event=too_many_errands limit=%d", self.name, ERRANDS_MAX)
+            return
+        self._errands += 1
+        self._nursery.start_soon(self._run_errand, work, args)
+
+    async def _run_errand(self, work: Callable[..., Awaitable[None]], args: tuple[object, ...]) -> None:
+        try:
+            await work(*args)
+        except (RpcError, SessionLost) as error:
+            log.debug("backend=%s event=errand_failed reason=%r", self.name, error)
+        finally:
+            self._errands -= 1
+
+    async def _ask_quietly(self, method: str, members: Members) -> None:
         try:
             await self.request(method, members, self._timeouts.list)
         except RpcError as error:
-            log.warning("backend=%s event=request_failed method=%s reason=%s", self.name, method, error)
+            log.info("backend=%s event=request_failed method=%s reason=%s", self.name, method, error)
 
-    async def _post_quietly(self, parts: tuple[Buffer, ...]) -> None:
-        try:
-            with trio.move_on_after(self._timeouts.list):
-                await self.carrier.post(parts)
-        except (RpcError, SessionLost) as error:
-            log.debug("backend=%s event=post_failed reason=%s", self.name, error)
+    async def _post(self, parts: tuple[Buffer, ...]) -> None:
+        with trio.move_on_after(self._timeouts.list):
+            await self.carrier.post(parts)
 
     def _cancel(self, waiter: Waiter, reason: str) -> None:
         if waiter.method == "initialize" or self.lost.is_set():
             return  # the specification forbids to cancel initialize
+        if waiter.questions:
+            self._questions.withdraw(waiter)
         self.carrier.forgo(waiter)
         params = msgspec.json.encode({"requestId": waiter.id, "reason": reason})
         self.notify("notifications/cancelled", params)
+
+    def _own(self, method: str) -> Waiter:
+        """A request of mcpd's own that is due within `timeouts.list`."""
+        return self._waiter(method, None, self._timeouts.list, self._timeouts.list)
 
     def _waiter(self, method: str, call: Call | None, idle: float, final: float) -> Waiter:
         return Waiter(method, call, idle=idle, final=final, on_expire=self._expired)
@@ -333,7 +374,7 @@ class Link:
         if handler is not None:
             try:
                 handler(self, message, related)
-            except ProtocolError as error:
+            except (ProtocolError, ValueError) as error:  # ValueError: text that is not UTF-8
                 log.warning("backend=%s event=bad_notification method=%s reason=%s", self.name, method, error)
 
     def _progress(self, message: Message, related: Waiter | None) -> None:
@@ -347,12 +388,12 @@ class Link:
         pending.call.emit("notifications/progress", jsonrpc.encode_members(members))
 
     def _log_message(self, message: Message, related: Waiter | None) -> None:
-        pending = related if related is not None else self._peer.whose_log()[0]
+        pending, clients = (related, 1) if related is not None else self._peer.whose_log()
         params = message.params or b"{}"
         if pending is not None and pending.call is not None:
             if wants_log(pending.call, params):
                 pending.call.emit("notifications/message", params)
-        elif len(self._peer) == 0 or self.owner is not None:
+        elif clients <= 1 or self.owner is not None:
             self._listener.unrelated("notifications/message", params, self.owner)
         # else: several clients have calls in flight and nothing says whose line this is; nobody gets another's.
 
@@ -365,90 +406,26 @@ class Link:
 
     def _elicitation_complete(self, message: Message, related: Waiter | None) -> None:
         elicitation = _params(message).get("elicitationId")
-        call = self._elicitations.pop(bytes(elicitation), None) if elicitation is not None else None
-        if call is not None:
-            self._listener.unrelated("notifications/elicitation/complete", message.params or b"{}", call.caller.key)
+        key = self._questions.completed(elicitation) if elicitation is not None else None
+        if key is not None:
+            self._listener.unrelated("notifications/elicitation/complete", message.params or b"{}", key)
 
     def _cancelled(self, message: Message, related: Waiter | None) -> None:
         id = _params(message).get("requestId")
-        scope = self._questions.get(bytes(id)) if id is not None else None
-        if scope is not None:
-            scope.cancel()
+        if id is not None:
+            self._questions.cancel(bytes(id))
 
     def _question(self, message: Message, related: Waiter | None) -> None:
         assert message.id is not None
         if message.method == "ping":
-            self._nursery.start_soon(self._post_quietly, jsonrpc.result(message.id, b"{}"))
-            return
-        if len(self._questions) >= QUESTIONS_MAX or message.id in self._questions:
-            error = RpcError(INTERNAL_ERROR, f"more than {QUESTIONS_MAX} questions are open, or this id is in use")
-            self._nursery.start_soon(self._post_quietly, jsonrpc.error(message.id, error.encode()))
-            return
-        scope = self._questions[message.id] = trio.CancelScope()
-        self._nursery.start_soon(self._answer, message, related, scope)
+            self._errand(self._post, jsonrpc.result(message.id, b"{}"))
+        else:
+            self._errand(self._answer, message, related)
 
-    async def _answer(self, message: Message, related: Waiter | None, scope: trio.CancelScope) -> None:
-        assert message.id is not None
-        try:
-            with scope:
-                try:
-                    reply = jsonrpc.result(message.id, await self._ask(message, related))
-                except RpcError as error:
-                    reply = jsonrpc.error(message.id, error.encode())
-                await self._post_quietly(reply)
-        finally:
-            self._questions.pop(message.id, None)
-
-    async def _ask(self, message: Message, related: Waiter | None) -> Buffer:
-        """The client's answer to a backend's question. Raises: RpcError to send back to the backend."""
-        method = message.method
-        assert method is not None
-        needed = ASKED_FOR.get(method)
-        if needed is None:
-            raise RpcError(METHOD_NOT_FOUND, f"mcpd does not know the request {method}")
-        params: Buffer = message.params or b"{}"
-        waiter, call = related, related.call if related is not None else None
-        if call is None:
-            pending, candidates = self._peer.whose_question(needed)
-            if candidates > 1:
-                raise RpcError(
-                    INTERNAL_ERROR,
-                    f"{method}: {candidates} clients have a call in flight and nothing says which of them caused it; "
-                    f"set servers.{self.name}.instances to per-session",
-                )
-            if isinstance(pending, Waiter):
-                waiter, call = pending, pending.call
-        if call is None:
-            return await self._listener.ask_owner(self.owner, method, params)
-        allowed(method, params, call.caller.capabilities)
-        try:
-            params = down_request(method, params, call.caller.version)
-        except Untranslatable as refusal:
-            if method == "elicitation/create":
-                return b'{"action":"cancel"}'
-            raise RpcError(INVALID_PARAMS, str(refusal)) from None
-        if method == "elicitation/create":
-            self._remember_elicitation(params, call)
-        assert waiter is not None
-        waiter.questions += 1
-        try:
-            with trio.fail_after(self._timeouts.ask):
-                return await call.ask(method, params)
-        except trio.TooSlowError:
-            raise RpcError(INTERNAL_ERROR, f"the client did not answer {method} in {self._timeouts.ask:g} s") from None
-        finally:
-            waiter.questions -= 1
-            waiter.alive()
-
-    def _remember_elicitation(self, params: Buffer, call: Call) -> None:
-        """Know whom `notifications/elicitation/complete` is for. Bounded like the questions themselves."""
-        if b'"elicitationId"' not in bytes(params):
-            return
-        elicitation = jsonrpc.members_of(params).get("elicitationId")
-        if elicitation is not None:
-            while len(self._elicitations) >= QUESTIONS_MAX:
-                self._elicitations.pop(next(iter(self._elicitations)))
-            self._elicitations[bytes(elicitation)] = call
+    async def _answer(self, message: Message, related: Waiter | None) -> None:
+        reply = await self._questions.answer(message, related)
+        if reply is not None:
+            await self._post(reply)
 
 
 _NOTIFICATIONS = {
@@ -462,6 +439,8 @@ _NOTIFICATIONS = {
     "notifications/elicitation/complete": Link._elicitation_complete,
 }
 """What a backend may notify. Anything else is ignored, as the specification asks."""
+
+LIST_CHANGES: Final = tuple(name for name, handler in _NOTIFICATIONS.items() if handler is Link._list_changed)
 
 
 def with_progress_token(members: Members, token: int) -> Members:
@@ -481,18 +460,6 @@ def severity(params: Buffer) -> int:
     level = jsonrpc.members_of(params).get("level")
     name = bytes(level).strip(b'"').decode("latin-1") if level is not None else ""
     return LOG_LEVELS.index(name) if name in LOG_LEVELS else len(LOG_LEVELS)
-
-
-def allowed(method: str, params: Buffer, capabilities: ClientCapability) -> None:
-    """Refuse a question that the client did not declare. Raises: RpcError as a client itself would answer."""
-    if not capabilities & ASKED_FOR[method]:
-        raise RpcError(METHOD_NOT_FOUND, f"the client did not declare the capability for {method}")
-    if method == "elicitation/create":
-        mode = jsonrpc.members_of(params).get("mode")
-        url = mode is not None and bytes(mode) == b'"url"'
-        needed = ClientCapability.ELICITATION_URL if url else ClientCapability.ELICITATION_FORM
-        if not capabilities & needed:
-            raise RpcError(INVALID_PARAMS, f"the client did not declare elicitation in {'url' if url else 'form'} mode")
 
 
 def _params(message: Message) -> Members:

@@ -15,9 +15,20 @@ from urllib.parse import urljoin
 
 import trio
 
-from mcpd.backends.http import NotHere, messages_of, open_within
+from mcpd.backends.http import open_within
+from mcpd.backends.replies import (
+    REDIRECTS_MAX,
+    NotHere,
+    dispose,
+    is_stream,
+    messages_of,
+    named,
+    redirect_target,
+    retry_after,
+)
 from mcpd.errors import (
     BackendCrashed,
+    BackendError,
     BackendMisbehaved,
     BackendUnavailable,
     ConnectFailed,
@@ -26,7 +37,7 @@ from mcpd.errors import (
     TransportError,
 )
 from mcpd.protocol.sse import EventDecoder
-from mcpd.wire.http_client import header_block
+from mcpd.wire.http_client import Abortable, header_block
 from mcpd.wire.http_url import Url, parse_url
 
 if TYPE_CHECKING:
@@ -54,21 +65,34 @@ class SseCarrier:
         self._headers = self._base
 
     async def carry(self, waiter: Waiter, parts: tuple[Buffer, ...]) -> Message:
-        await self.post(parts)
+        # The answer may overtake the reply to its POST, and a deadline must not wait for a POST that hangs.
+        handle = Abortable()
+        waiter.abort = handle.abort
+        try:
+            await self._post(parts, handle)
+        except BackendError:
+            if waiter.outcome is None:
+                raise
+        finally:
+            waiter.abort = None
         return await waiter.wait()
 
     async def post(self, parts: tuple[Buffer, ...]) -> None:
+        await self._post(parts, None)
+
+    async def _post(self, parts: tuple[Buffer, ...], handle: Abortable | None) -> None:
         name = self._spec.name
         try:
-            response = await self._client.request(self._endpoint, b"POST", self._headers, parts)
+            response = await self._client.request(self._endpoint, b"POST", self._headers, parts, handle=handle)
             status = response.status
-            await response.read()
-        except ConnectFailed as error:
-            raise BackendUnavailable(name, str(error), remedy="is it running?") from None
+            await dispose(response)
         except TransportError as error:
-            raise BackendCrashed(name, f"the connection broke: {error}") from None
+            raise named(name, error) from None
         if not 200 <= status < 300:
-            raise BackendUnavailable(name, f"HTTP {status} to a message", remedy="see the server's own log")
+            failure = BackendUnavailable(name, f"HTTP {status} to a message", remedy="see the server's own log")
+            if status in (404, 410):
+                self._link.fail(failure)  # it does not know the session; only a new stream gives a new one
+            raise failure
 
     def forgo(self, waiter: Waiter) -> None:
         """Nothing to break off: the stream is shared."""
@@ -95,7 +119,7 @@ async def connect(
     decoder = EventDecoder(message_max)
     try:
         with trio.fail_after(spec.timeouts.init):
-            response = await client.request(url, b"GET", headers)
+            url, response = await _get(client, url, headers)
             try:
                 endpoint = await _endpoint(spec, url, response, decoder)
             except BaseException:
@@ -104,23 +128,33 @@ async def connect(
     except trio.TooSlowError:
         raise BackendUnavailable(spec.name, f"no endpoint event in {spec.timeouts.init:g} s") from None
     except ConnectFailed as error:
-        raise BackendUnavailable(
-            spec.name, str(error), remedy=f"is it running? check servers.{spec.name}.url"
-        ) from None
+        raise named(spec.name, error) from None
     except TransportError as error:
         raise BackendUnavailable(spec.name, str(error)) from None
+    carrier = SseCarrier(spec, client, link, endpoint)
     try:
-        link.attach(SseCarrier(spec, client, link, endpoint))
+        link.attach(carrier)
         nursery.start_soon(_read, spec, response, decoder, link)
         await open_within(spec, link)
-        yield SseCarrier(spec, client, link, endpoint)
+        yield carrier
     finally:
         response.close()
 
 
+async def _get(client: HttpClient, url: Url, headers: bytes) -> tuple[Url, Response]:
+    """The stream, and the URL where it is. Raises: TransportError."""
+    for _redirect in range(REDIRECTS_MAX):
+        response = await client.request(url, b"GET", headers)
+        target = redirect_target(url, response)
+        if target is None:
+            return url, response
+        await dispose(response)
+        url = target
+    return url, await client.request(url, b"GET", headers)
+
+
 async def _endpoint(spec: ServerSpec, url: Url, response: Response, decoder: EventDecoder) -> Url:
     """The URL that the first event names. Raises: NotHere, BackendMisbehaved."""
-    kind = response.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
     if response.status in (401, 403):
         raise BackendUnavailable(
             spec.name,
@@ -128,21 +162,35 @@ async def _endpoint(spec: ServerSpec, url: Url, response: Response, decoder: Eve
             remedy=f"set servers.{spec.name}.headers",
             needs_operator=True,
         )
-    if response.status != 200 or kind != b"text/event-stream":
+    if response.status == 410:
+        raise BackendUnavailable(
+            spec.name, "HTTP 410: it is gone for good", remedy="remove it", needs_operator=True
+        )
+    if response.status in (429, 503):
+        raise BackendUnavailable(
+            spec.name,
+            f"HTTP {response.status}: it is busy",
+            remedy="try later",
+            retry_after=retry_after(response),
+        )
+    if response.status != 200 or not is_stream(response):
         raise NotHere(
             spec.name,
             f"HTTP {response.status} to GET, no event stream",
             remedy=f"check servers.{spec.name}.url and transport",
-            needs_operator=response.status == 404,
         )
     while data := await response.receive_some():
         decoder.receive_data(data)
-        event = decoder.next_event()
-        if event is None or not event.data:
+        while (event := decoder.next_event()) is not None and not event.data:
+            pass  # an event that carries an id or a retry time alone
+        if event is None:
             continue
         if event.event != "endpoint":
             raise NotHere(spec.name, "its event stream does not begin with an endpoint", remedy="check its url")
-        target = parse_url(urljoin(str(url), event.data.decode("utf-8", "replace").strip()))
+        try:
+            target = parse_url(urljoin(str(url), event.data.decode("utf-8", "replace").strip()))
+        except ValueError as error:
+            raise BackendMisbehaved(spec.name, f"its endpoint is no URL: {error}") from None
         if target.origin != url.origin:
             raise BackendMisbehaved(
                 spec.name, "its endpoint is of another origin, which would receive our credentials", remedy="do not use it"

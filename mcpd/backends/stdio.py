@@ -8,25 +8,33 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import trio
 
-from mcpd.backends.link import Link
-from mcpd.errors import BackendCrashed, BackendMisbehaved, BackendUnavailable, ConnectionBroken, LimitExceeded, ProtocolError
-from mcpd.protocol import jsonrpc
+from mcpd.backends.replies import messages_of
+from mcpd.errors import (
+    BackendCrashed,
+    BackendMisbehaved,
+    BackendUnavailable,
+    ConnectionBroken,
+    LimitExceeded,
+    ProtocolError,
+)
 from mcpd.protocol.lines import LineDecoder, encode_line
 from mcpd.supervisor.environment import clean_environment
 from mcpd.supervisor.exits import SpawnFailed
 from mcpd.supervisor.process import ChildSpec, StopLadder
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
+    from mcpd.backends.link import Link
     from mcpd.backends.waiter import Waiter
-    from mcpd.config.model import ServerSpec
+    from mcpd.config.model import Secrets, ServerSpec
     from mcpd.protocol.handshake import ServerHello
     from mcpd.protocol.jsonrpc import Buffer, Message
+    from mcpd.supervisor.exits import Exit
     from mcpd.supervisor.process import Child
     from mcpd.supervisor.supervisor import Supervisor
 
@@ -42,15 +50,33 @@ JUNK_SHOWN: Final = 20
 LAST_WORDS: Final = 0.25
 """Seconds that an ending child gets to be reaped and to finish its last line on stderr, before its calls are failed."""
 
+Redact: TypeAlias = "Callable[[str], str]"
+"""Removes secrets from what a child said, before it stands in an error."""
+
+
+class ChildEnded(BackendCrashed):
+    """A child ended by itself. `exit` says how; None when it only closed its pipes."""
+
+    def __init__(self, child: Child, reason: str, *, remedy: str, redact: Redact) -> None:
+        super().__init__(child.name, reason, remedy=remedy, detail=redact(child.stderr.tail()))
+        self.exit: Exit | None = child.exit
+
 
 class StdioCarrier:
     """Moves the messages of one child."""
 
-    def __init__(self, child: Child) -> None:
+    def __init__(self, child: Child, link: Link, redact: Redact) -> None:
         self.child = child
+        self._link = link
+        self._redact = redact
 
     async def carry(self, waiter: Waiter, parts: tuple[Buffer, ...]) -> Message:
-        await self.post(parts)
+        # What the pipe does not take is queued, and who waits for the answer waits long enough: a wait for room here would
+        # outlast the deadline.
+        try:
+            self.child.stdin.write(encode_line(parts))
+        except (ConnectionBroken, LimitExceeded) as error:
+            raise await self._refusal(error) from None
         return await waiter.wait()
 
     async def post(self, parts: tuple[Buffer, ...]) -> None:
@@ -59,8 +85,19 @@ class StdioCarrier:
             stdin.write(encode_line(parts))
             if stdin.queued > QUEUE_MAX:
                 await stdin.room(QUEUE_MAX)
-        except ConnectionBroken:
-            raise BackendCrashed(self.child.name, "it closed its stdin") from None
+        except (ConnectionBroken, LimitExceeded) as error:
+            raise await self._refusal(error) from None
+
+    async def _refusal(self, error: ConnectionBroken | LimitExceeded) -> Exception:
+        """Why nothing can be written: how the child ended, which is known in a moment, if that is why."""
+        if isinstance(error, LimitExceeded):
+            return BackendUnavailable(self.child.name, str(error), remedy="it hangs, or is called faster than it works")
+        with trio.move_on_after(3 * LAST_WORDS):
+            await self._link.lost.wait()
+        if self._link.reason is None:
+            reason = "it closed its stdin"
+            self._link.fail(ChildEnded(self.child, reason, remedy="it is restarted; call again", redact=self._redact))
+        return self._link.reason or error
 
     def forgo(self, waiter: Waiter) -> None:
         """Nothing to break off: the pipe is shared."""
@@ -90,7 +127,13 @@ def child_spec(spec: ServerSpec) -> ChildSpec:
 
 @asynccontextmanager
 async def connect(
-    spec: ServerSpec, supervisor: Supervisor, link: Link, nursery: trio.Nursery, *, message_max: int
+    spec: ServerSpec,
+    supervisor: Supervisor,
+    link: Link,
+    nursery: trio.Nursery,
+    *,
+    message_max: int,
+    secrets: Secrets,
 ) -> AsyncIterator[Child]:
     """Start the child, do the handshake, and read its messages while the block runs; then stop its whole tree.
 
@@ -104,8 +147,9 @@ async def connect(
         ) from None
     log.info("backend=%s event=started pid=%d", spec.name, child.pid)
     try:
-        nursery.start_soon(_read, child, link, message_max)
-        link.attach(StdioCarrier(child))
+        nursery.start_soon(_read, child, link, message_max, secrets.redact)
+        nursery.start_soon(_watch, child, link, secrets.redact)
+        link.attach(StdioCarrier(child, link, secrets.redact))
         try:
             with trio.fail_after(spec.timeouts.init):
                 await link.open()
@@ -114,7 +158,7 @@ async def connect(
                 spec.name,
                 f"no answer to initialize in {spec.timeouts.init:g} s",
                 remedy=f"raise servers.{spec.name}.timeouts.init if it starts slowly, or run its command by hand",
-                detail=child.stderr.tail(),
+                detail=secrets.redact(child.stderr.tail()),
             ) from None
         yield child
     finally:
@@ -123,7 +167,7 @@ async def connect(
         log.info("backend=%s event=stopped pid=%d how=%r", spec.name, child.pid, how.describe())
 
 
-async def _read(child: Child, link: Link, message_max: int) -> None:
+async def _read(child: Child, link: Link, message_max: int, redact: Redact) -> None:
     """Feed the link from the child's stdout until it ends; then the link is lost and everybody is told why."""
     decoder = LineDecoder(message_max)
     junk = 0
@@ -140,7 +184,7 @@ async def _read(child: Child, link: Link, message_max: int) -> None:
                 line = decoder.next_line()
                 if line is None:
                     break
-                for message in _messages(line):
+                for message in messages_of(line):
                     link.receive(message)
             except LimitExceeded as error:
                 log.warning("backend=%s event=line_too_long reason=%s", child.name, error)
@@ -154,28 +198,25 @@ async def _read(child: Child, link: Link, message_max: int) -> None:
                     log.warning(
                         "backend=%s event=junk_on_stdout reason=%r line=%.120r", child.name, error.message, bytes(line or b"")
                     )
-    await fail_dead(child, link)
+    await fail_dead(child, link, redact)
 
 
-def _messages(line: bytes) -> list[Message]:
-    """The messages on a line: one, or those of an array (2025-03-26 servers may batch)."""
-    if jsonrpc.is_array(line):
-        return [message for message in jsonrpc.decode_many(line) if isinstance(message, jsonrpc.Message)]
-    return [jsonrpc.decode(line)]
+async def _watch(child: Child, link: Link, redact: Redact) -> None:
+    """Notice the end of a child whose stdout goes on: a wrapper that dies leaves it to its worker, which is ended with it."""
+    await child.wait()
+    with trio.move_on_after(LAST_WORDS):
+        await link.lost.wait()
+    if not link.lost.is_set():
+        await fail_dead(child, link, redact)
 
 
-async def fail_dead(child: Child, link: Link) -> None:
+async def fail_dead(child: Child, link: Link, redact: Redact) -> None:
     """Say how the child ended to everybody who waits for it."""
     reason = "it closed its stdout"
     with trio.move_on_after(LAST_WORDS):
         exit = await child.wait()
-        reason = exit.describe()
+        hint = exit.hint()
+        reason = exit.describe() + (f": {hint}" if hint else "")
         await child.stderr.settle()
-    link.fail(
-        BackendCrashed(
-            child.name,
-            reason,
-            remedy="it is restarted; call again" if link.hello else "run its command by hand to see why",
-            detail=child.stderr.tail(),
-        )
-    )
+    remedy = "it is restarted; call again" if link.hello else "run its command by hand to see why"
+    link.fail(ChildEnded(child, reason, remedy=remedy, redact=redact))

@@ -73,7 +73,8 @@ class Waiter(Pending):
         if isinstance(outcome, Message):
             return outcome
         assert outcome is not None
-        raise outcome
+        # One failure may end many requests: without this it would collect, and keep, the frames of them all.
+        raise outcome.with_traceback(None)
 
     def _unpark(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         self._task = None

@@ -6,38 +6,47 @@ Source: "stdio" of every version, "HTTP with SSE" of 2024-11-05.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
 from mcpd.errors import INTERNAL_ERROR, INVALID_REQUEST, ProtocolError, RpcError
 from mcpd.frontends.notifications import take
 from mcpd.protocol import jsonrpc
+from mcpd.protocol.convert import down_notification
 from mcpd.protocol.handshake import Event, read_initialize
 from mcpd.protocol.versions import BATCH, has
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from mcpd.gateway.gateway import Gateway
     from mcpd.gateway.sessions import Session
     from mcpd.protocol.jsonrpc import Buffer, Message
 
-    Send: TypeAlias = Callable[[tuple[Buffer, ...]], bool]
-
 log = logging.getLogger("mcpd.frontends")
+
+
+class Outlet(Protocol):
+    """The client's end of the connection."""
+
+    def send(self, parts: tuple[Buffer, ...]) -> bool:
+        """Send one message at once; False when it cannot be delivered, because the client is gone or does not read."""
+
+    async def answer(self, parts: tuple[Buffer, ...]) -> None:
+        """Send a response, which is not to be lost: may wait until the client reads. Raises nothing when it is gone."""
 
 
 class RequestTask:
     """One request that is worked on in a task of its own, because its connection goes on reading."""
 
-    __slots__ = ("_calls_max", "_gateway", "_message", "_scope", "_send", "_session")
+    __slots__ = ("_calls_max", "_gateway", "_message", "_outlet", "_scope", "_session")
 
-    def __init__(self, gateway: Gateway, session: Session, message: Message, send: Send, calls_max: int) -> None:
+    def __init__(
+        self, gateway: Gateway, session: Session, message: Message, outlet: Outlet, calls_max: int
+    ) -> None:
         self._gateway = gateway
         self._session = session
         self._message = message
-        self._send = send
+        self._outlet = outlet
         self._calls_max = calls_max
         self._scope = trio.CancelScope()
 
@@ -45,64 +54,76 @@ class RequestTask:
         """The client cancels the request: it gets no answer."""
         self._scope.cancel()
 
-    async def run(self) -> None:
-        """Work on the request and send its answer."""
+    async def start(self, nursery: trio.Nursery) -> None:
+        """Begin, or say why not. The call is noted at once: what cancels it may be the next message."""
+        id = self._message.id
+        assert id is not None
+        try:
+            self._session.register(id, self, self._calls_max)
+        except RpcError as error:
+            await self._outlet.answer(jsonrpc.error(id, error.encode()))
+        else:
+            nursery.start_soon(self._run)
+
+    async def _run(self) -> None:
         id = self._message.id
         assert id is not None
         session = self._session
-        try:
-            session.register(id, self, self._calls_max)
-        except RpcError as error:
-            self._send(jsonrpc.error(id, error.encode()))
-            return
         answer: tuple[Buffer, ...] | None = None
         try:
             with self._scope:
                 session.handshake(Event.PING if self._message.method == "ping" else Event.REQUEST)
-                result, extra = await self._gateway.serve(session, self._message, self._emit, self._ask, _keep)
+                result, extra = await self._gateway.serve(
+                    session, self._message, self._emit, self._ask, _keep
+                )
                 answer = jsonrpc.result(id, result, extra)
         except RpcError as error:
             answer = jsonrpc.error(id, error.encode())
         except Exception:
             log.exception("event=internal_error method=%s", self._message.method)
-            answer = jsonrpc.error(id, RpcError(INTERNAL_ERROR, "internal error in mcpd; its log has the details").encode())
+            answer = jsonrpc.error(
+                id, RpcError(INTERNAL_ERROR, "internal error in mcpd; its log has the details").encode()
+            )
         finally:
             session.calls.pop(id, None)
         if answer is not None:
-            self._send(answer)
+            await self._outlet.answer(answer)
 
     def _emit(self, method: str, params: Buffer) -> None:
-        self._send(jsonrpc.notification(method.encode(), params))
+        params = down_notification(method, params, self._session.caller.version)
+        self._outlet.send(jsonrpc.notification(method.encode(), params))
 
     async def _ask(self, method: str, params: Buffer) -> Buffer:
-        return await self._session.ask(self._send, method, params)
+        return await self._session.ask(self._outlet.send, method, params)
 
 
 class Conversation:
     """What a connection says, message by message. Requests run in the given nursery, which the connection's task owns."""
 
-    def __init__(self, gateway: Gateway, session: Session, send: Send, nursery: trio.Nursery, calls_max: int) -> None:
+    def __init__(
+        self, gateway: Gateway, session: Session, outlet: Outlet, nursery: trio.Nursery, calls_max: int
+    ) -> None:
         self._gateway = gateway
         self._session = session
-        self._send = send
+        self._outlet = outlet
         self._nursery = nursery
         self._calls_max = calls_max
 
-    async def receive(self, data: bytes) -> None:
-        """Take the bytes of one message. A bad one is answered with an error and harms nothing else."""
-        try:
-            if jsonrpc.is_array(data):
-                if not has(self._session.caller.version, BATCH):
-                    raise ProtocolError(INVALID_REQUEST, "batches exist in protocol version 2025-03-26 only")
-                for message in jsonrpc.decode_many(data):
-                    if isinstance(message, ProtocolError):
-                        self._send(jsonrpc.error(None, message.encode()))
-                    else:
-                        await self._take(message)
-                return
-            await self._take(jsonrpc.decode_from_client(data))
-        except ProtocolError as error:
-            self._send(jsonrpc.error(None, error.encode()))
+    def read(self, data: bytes) -> list[Message | ProtocolError]:
+        """The messages in these bytes: one, or those of a batch. Raises: ProtocolError."""
+        if not jsonrpc.is_array(data):
+            return [jsonrpc.decode_from_client(data)]
+        if not has(self._session.caller.version, BATCH):
+            raise ProtocolError(INVALID_REQUEST, "batches exist in protocol version 2025-03-26 only")
+        return jsonrpc.decode_many(data)
+
+    async def take(self, messages: list[Message | ProtocolError]) -> None:
+        """Act on messages. A bad one is answered with an error and harms nothing else."""
+        for message in messages:
+            if isinstance(message, ProtocolError):
+                self._outlet.send(jsonrpc.error(None, message.encode()))
+            else:
+                await self._take(message)
 
     async def _take(self, message: Message) -> None:
         if not message.is_request:
@@ -110,8 +131,8 @@ class Conversation:
         elif message.method == "initialize":
             await self._initialize(message)
         else:
-            task = RequestTask(self._gateway, self._session, message, self._send, self._calls_max)
-            self._nursery.start_soon(task.run)
+            task = RequestTask(self._gateway, self._session, message, self._outlet, self._calls_max)
+            await task.start(self._nursery)
 
     async def _initialize(self, message: Message) -> None:
         assert message.id is not None
@@ -119,13 +140,11 @@ class Conversation:
             hello = read_initialize(message.params)
             self._gateway.sessions.agree(self._session, hello)
         except RpcError as error:
-            self._send(jsonrpc.error(message.id, error.encode()))
+            await self._outlet.answer(jsonrpc.error(message.id, error.encode()))
             return
         log.info("event=session_opened client=%r version=%s", hello.client_name, hello.version.text)
-        self._send(jsonrpc.result(message.id, await self._gateway.initialize(hello.version)))
+        await self._outlet.answer(jsonrpc.result(message.id, await self._gateway.initialize(hello.version)))
 
 
 def _keep() -> None:
     """A connection that carries everything is not let go when a backend lets go of one of its streams."""
-
-

@@ -18,7 +18,9 @@ class Verdict:
 
     __slots__ = ("front", "notes", "refusal")
 
-    def __init__(self, refusal: tuple[int, str] | None, front: Callable[[Request, Verdict], Awaitable[None]] | None) -> None:
+    def __init__(
+        self, refusal: tuple[int, str] | None, front: Callable[[Request, Verdict], Awaitable[None]] | None
+    ) -> None:
         self.refusal = refusal
         self.front = front
         self.notes: object | None = None
@@ -27,7 +29,9 @@ class Verdict:
 class Endpoint:
     """Routes requests by path."""
 
-    def __init__(self, guard: Guard, fronts: dict[bytes, Callable[[Request, Verdict], Awaitable[None]]]) -> None:
+    def __init__(
+        self, guard: Guard, fronts: dict[bytes, Callable[[Request, Verdict], Awaitable[None]]]
+    ) -> None:
         self._guard = guard
         self._fronts = fronts
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import trio
 
 from mcpd.frontends.replies import EVENTS, JSON, send_parts
-from mcpd.frontends.streams import COMMENT, Streams
+from mcpd.frontends.streams import COMMENT, Kept, Streams
 from mcpd.protocol import jsonrpc
+from mcpd.protocol.convert import down_notification
 from mcpd.protocol.exchange import Action, Event, EventLog, State, event_id, primes, step
 from mcpd.protocol.sse import encode_event
 
@@ -25,48 +26,63 @@ if TYPE_CHECKING:
     from mcpd.wire.http_server import Request, Stream
 
 
+class Terms:
+    """What all exchanges of a front have in common."""
+
+    __slots__ = ("deadlines", "kept", "limits", "times")
+
+    def __init__(self, config: Config, deadlines: Deadlines) -> None:
+        self.deadlines = deadlines
+        self.limits = config.limits
+        self.times = config.streams
+        self.kept = Kept()
+
+    def streams_of(self, session: Session) -> Streams:
+        """The session's streams, made when they are first needed."""
+        streams = session.streams
+        if not isinstance(streams, Streams):
+            streams = session.streams = Streams(self.limits, self.kept)
+        return streams
+
+
 class Exchange:
     """The answer to one request in the making."""
 
     __slots__ = (
-        "_config",
-        "_deadlines",
-        "_log",
-        "_outcome",
         "_part_at",
         "_prefers_stream",
         "_request",
         "_session",
         "_stream",
+        "_terms",
         "deadline",
         "ended_at",
         "handler",
+        "log",
         "state",
     )
 
-    def __init__(
-        self, session: Session, request: Request, config: Config, deadlines: Deadlines, *, prefers_stream: bool
-    ) -> None:
+    def __init__(self, session: Session, request: Request, terms: Terms, *, prefers_stream: bool) -> None:
         self._prefers_stream = prefers_stream
         self._session = session
-        self._request = request
-        self.handler = request
+        self._request: Request | None = request
+        self.handler: Request | None = request
         """The HTTP request whose task does the work; `_request` is the one whose connection carries the answer."""
-        self._config = config
-        self._deadlines = deadlines
+        self._terms = terms
         self._stream: Stream | None = None
-        self._log: EventLog | None = None
-        self._outcome: tuple[Buffer, ...] = ()
+        self.log: EventLog | None = None
+        """What was said on the event stream, once there is one."""
         self._part_at = math.inf
         self.state = State.WAITING
         self.ended_at = math.inf
-        self.deadline = trio.current_time() + config.streams.hold
-        deadlines.add(self)
+        self.deadline = trio.current_time() + terms.times.hold
+        terms.deadlines.add(self)
 
     # ---- what the gateway does with it ----------------------------------------------------------------------------------
 
     def emit(self, method: str, params: Buffer) -> None:
         """A notification for this call."""
+        params = down_notification(method, params, self._session.caller.version)
         self._say(jsonrpc.notification(method.encode(), params))
 
     async def ask(self, method: str, params: Buffer) -> Buffer:
@@ -80,33 +96,46 @@ class Exchange:
 
     def finish(self, parts: tuple[Buffer, ...]) -> None:
         """The outcome, result or error; the last thing that is said."""
-        self._deadlines.discard(self)
-        self.ended_at = trio.current_time()
         if self._prefers_stream:
             self._happen(Event.HOLD)
         self._happen(Event.OUTCOME, parts)
+        self._terms.deadlines.discard(self)
+        if self.log is not None:
+            self.ended_at = trio.current_time()
+            self._terms.streams_of(self._session).retire(self.log)
+            self._release()
+
+    def abandon(self) -> None:
+        """Nothing was sent, and somebody else answers."""
+        self._terms.deadlines.discard(self)
 
     def cancel(self) -> None:
         """The client cancels the call."""
-        self.handler.cancel()
+        if self.handler is not None:
+            self.handler.cancel()
 
     # ---- what the client does -------------------------------------------------------------------------------------------
 
     def resume(self, request: Request, stream: Stream, number: int) -> None:
         """The client came back after event `number`; the rest goes to this stream."""
+        log = self.log
+        assert log is not None, "only a stream that was opened can be resumed"
         self.state, actions = step(self.state, Event.RESUME)
         attached = False
         for action in actions:
             if action is Action.ATTACH:
                 attached = True
                 self._request, self._stream = request, stream
-                assert self._log is not None, "only a stream that was opened can be resumed"
-                for id, message in self._log.after(number):
+                for id, message in log.after(number):
                     stream.write(encode_event((message,), id=id))
             elif attached:
                 stream.end()
             else:
                 self._end()
+        if self.state is State.ENDED:
+            self._release()
+        else:
+            self._watch()
 
     def gone(self, request: Request) -> None:
         """The connection that carries the answer is lost."""
@@ -115,16 +144,16 @@ class Exchange:
 
     def expire(self) -> None:
         """Patience, polling time or silence is over."""
-        now = trio.current_time()
         if self.state is State.WAITING:
             self._happen(Event.HOLD)
-        elif now >= self._part_at:
+        elif self.state is not State.STREAMING:
+            return
+        elif trio.current_time() >= self._part_at:
             self._happen(Event.PART)
-        elif self._stream is not None and self.state is State.STREAMING and not self._stream.write(COMMENT):
+        elif self._stream is not None and not self._stream.write(COMMENT):
             self._happen(Event.GONE)
         if self.state is State.STREAMING:
-            self.deadline = min(now + self._config.streams.keepalive, self._part_at)
-            self._deadlines.add(self)
+            self._await_silence()
 
     # ---- what is done about it ------------------------------------------------------------------------------------------
 
@@ -138,43 +167,57 @@ class Exchange:
         message = b""
         for action in actions:
             if action is Action.ANSWER:
+                assert self._request is not None
                 send_parts(self._request, 200, JSON, parts)
             elif action is Action.OPEN:
                 self._open()
             elif action is Action.KEEP:
                 message = b"".join(parts)
-                if self._log is not None:
-                    id = self._streams.keep(self._log, message)
+                if self.log is not None:
+                    id = self._terms.streams_of(self._session).keep(self.log, message)
             elif action is Action.SEND:
-                if self._stream is not None and not self._stream.write(encode_event((message,), id=id or None)):
+                if self._stream is not None and not self._stream.write(
+                    encode_event((message,), id=id or None)
+                ):
                     if self.state is State.STREAMING:
                         self.state, _ = step(self.state, Event.GONE)
             elif action is Action.END:
                 self._end()
 
-    @property
-    def _streams(self) -> Streams:
-        streams = self._session.streams
-        if not isinstance(streams, Streams):
-            streams = self._session.streams = Streams(self._config.limits)
-        return streams
-
     def _open(self) -> None:
         """Send the stream's head, and for clients that know it an event with an id and nothing else to resume from."""
-        self._log = self._streams.open(self)
+        assert self._request is not None
+        self.log = self._terms.streams_of(self._session).open(self)
         self._stream = self._request.open_stream(200, EVENTS)
         if primes(self._session.caller.version):
-            retry = int(self._config.streams.retry * 1000)
-            self._stream.write(encode_event((), id=event_id(self._log.stream, 0), retry=retry))
-            if self._config.streams.poll_after > 0:
-                self._part_at = trio.current_time() + self._config.streams.poll_after
+            retry = int(self._terms.times.retry * 1000)
+            self._stream.write(encode_event((), id=event_id(self.log.stream, 0), retry=retry))
+        self._watch()
+
+    def _watch(self) -> None:
+        """A stream is open from now on: let it be looked at when it has been silent, or open, for long enough."""
+        times = self._terms.times
+        polls = times.poll_after > 0 and primes(self._session.caller.version)
+        self._part_at = trio.current_time() + times.poll_after if polls else math.inf
+        self._await_silence()
+
+    def _await_silence(self) -> None:
+        self.deadline = min(trio.current_time() + self._terms.times.keepalive, self._part_at)
+        self._terms.deadlines.add(self)
 
     def _end(self) -> None:
+        """End the open stream, and give its connection back."""
+        request = self._request
+        assert request is not None
         if self._stream is not None:
             self._stream.end()
             self._stream = None
-            if self._request is not self.handler:
-                self._request.cancel()  # a GET that resumed this stream: its task only watches the connection
+            if request is not self.handler:
+                request.cancel()  # a GET that resumed this stream: its task only watches the connection
             elif self.state is not State.ENDED:
                 # The call goes on in this task; its connection goes on with the client's next request in another.
-                self._request.detach()
+                request.detach()
+
+    def _release(self) -> None:
+        """Only the log is needed any more: the request holds a body, and the stream a connection."""
+        self._request = self.handler = self._stream = None

@@ -14,14 +14,29 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from mcpd.errors import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, REQUEST_CANCELLED, ProtocolError, RpcError
-from mcpd.frontends.batch import Batch
-from mcpd.frontends.exchange import Exchange
+from mcpd.errors import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    REQUEST_CANCELLED,
+    ProtocolError,
+    RpcError,
+)
+from mcpd.frontends.batch import run_batch
+from mcpd.frontends.exchange import Exchange, Terms
 from mcpd.frontends.notifications import take
 from mcpd.frontends.replies import EVENTS, JSON, refuse, send_error, send_parts
-from mcpd.frontends.streams import GetStream, Streams
+from mcpd.frontends.streams import EventOutlet, GetStream, Streams
 from mcpd.protocol import jsonrpc
-from mcpd.protocol.exchange import ALLOW, parse_event_id, prefers_stream, read_body, refusal, version_refusal
+from mcpd.protocol.exchange import (
+    ALLOW,
+    State,
+    parse_event_id,
+    prefers_stream,
+    read_body,
+    refusal,
+    version_refusal,
+)
 from mcpd.protocol.handshake import Event, read_initialize
 from mcpd.protocol.versions import BATCH, has
 
@@ -38,6 +53,10 @@ log = logging.getLogger("mcpd.frontends")
 
 LOCAL = ""
 """The principal of everybody who reaches the loopback port: there is no authentication in mcpd itself yet."""
+
+
+RETRY_AFTER = b"Retry-After: 5\r\n"
+"""Seconds; calls end and idle sessions are dropped all the time."""
 
 
 class Notes:
@@ -62,6 +81,12 @@ class StreamableHttp:
         self._sessions = gateway.sessions
         self._config = config
         self._deadlines = deadlines
+        self._terms = Terms(config, deadlines)
+
+    def forget(self, session: Session) -> None:
+        """A session ended or left memory: its streams end."""
+        if isinstance(session.streams, Streams):
+            session.streams.close()
 
     async def handle(self, request: Request, verdict: Verdict) -> None:
         """Answer one request."""
@@ -71,36 +96,36 @@ class StreamableHttp:
         if notes.refusal is not None:
             status, reason = notes.refusal
             refuse(request, status, reason, ALLOW if status == 405 else b"")
-        elif request.head.method == b"POST":
-            await self._post(request, notes)
+            return
+        try:
+            session = self._sessions.find(notes.session_id, LOCAL) if notes.session_id else None
+        except RpcError as error:  # it left memory, which is now full of sessions in use
+            send_error(request, error, None, RETRY_AFTER)
+            return
+        if request.head.method == b"POST":
+            await self._post(request, notes, session)
+        elif session is None or notes.version_refusal is not None:
+            self._refuse(request, notes, session)
+        elif request.head.method == b"GET":
+            await self._get(request, session)
         else:
-            session = self._session(request, notes)
-            if session is None:
-                return
-            if request.head.method == b"GET":
-                await self._get(request, session)
-            else:
-                self._sessions.end(session)
-                request.answer(200, b"")
+            self._sessions.end(session)
+            request.answer(200, b"")
 
-    def _session(self, request: Request, notes: Notes) -> Session | None:
-        """The session that the head names; None when there is none and the request was answered so."""
+    def _refuse(self, request: Request, notes: Notes, session: Session | None) -> None:
+        """Say what is wrong with the session that the head names, or with the version."""
         if not notes.session_id:
-            refuse(request, 400, "Mcp-Session-Id is missing; send initialize first and then the id it returned")
-            return None
-        session = self._sessions.find(notes.session_id, LOCAL)
-        if session is None:
+            refuse(
+                request, 400, "Mcp-Session-Id is missing; send initialize first and then the id it returned"
+            )
+        elif session is None:
             refuse(request, 404, "unknown or ended session; send initialize for a new one")
-            return None
-        if notes.version_refusal is not None:
+        elif notes.version_refusal is not None:
             refuse(request, 400, notes.version_refusal)
-            return None
-        return session
 
     # ---- POST ---------------------------------------------------------------------------------------------------------
 
-    async def _post(self, request: Request, notes: Notes) -> None:
-        session = self._sessions.find(notes.session_id, LOCAL) if notes.session_id else None
+    async def _post(self, request: Request, notes: Notes, session: Session | None) -> None:
         try:
             batches = session is not None and has(session.caller.version, BATCH)
             messages, batch = read_body(request.body, batches=batches)
@@ -108,11 +133,16 @@ class StreamableHttp:
             send_error(request, error, None)
             return
         first = messages[0]
-        if not batch and isinstance(first, jsonrpc.Message) and first.method == "initialize" and first.id is not None:
+        if (
+            not batch
+            and isinstance(first, jsonrpc.Message)
+            and first.method == "initialize"
+            and first.id is not None
+        ):
             await self._initialize(request, first)
             return
-        session = self._session(request, notes)
-        if session is None:
+        if session is None or notes.version_refusal is not None:
+            self._refuse(request, notes, session)
             return
         if batch:
             await self._batch(request, session, messages)
@@ -134,7 +164,7 @@ class StreamableHttp:
             send_error(request, error, message.id)
             return
         except RpcError as error:
-            send_error(request, error, message.id, b"Retry-After: 5\r\n")
+            send_error(request, error, message.id, RETRY_AFTER)
             return
         result = await self._gateway.initialize(hello.version)
         headers = b"Mcp-Session-Id: %b\r\n" % session.id.encode()
@@ -144,21 +174,25 @@ class StreamableHttp:
     async def _call(self, request: Request, session: Session, message: Message, notes: Notes) -> None:
         id = message.id
         assert id is not None
-        exchange = Exchange(
-            session, request, self._config, self._deadlines, prefers_stream=notes.prefers_stream
-        )
+        exchange = Exchange(session, request, self._terms, prefers_stream=notes.prefers_stream)
         try:
             session.register(id, exchange, self._config.limits.calls_per_session)
         except RpcError as error:
-            self._deadlines.discard(exchange)
-            send_error(request, error, id)
+            exchange.abandon()
+            send_error(request, error, id, RETRY_AFTER if error.http_status == 503 else b"")
             return
         outcome: tuple[Buffer, ...]
         try:
             session.handshake(Event.REQUEST)
-            result, extra = await self._gateway.serve(session, message, exchange.emit, exchange.ask, exchange.part)
+            result, extra = await self._gateway.serve(
+                session, message, exchange.emit, exchange.ask, exchange.part
+            )
             outcome = jsonrpc.result(id, result, extra)
         except RpcError as error:
+            if error.http_status == 503 and exchange.state is State.WAITING:
+                exchange.abandon()
+                send_error(request, error, id, RETRY_AFTER)
+                return
             outcome = jsonrpc.error(id, error.encode())
         except trio.Cancelled:
             # The request was cancelled by its client, or the daemon ends: one last word, so that the stream does not dangle.
@@ -166,19 +200,24 @@ class StreamableHttp:
             raise
         except Exception:
             log.exception("event=internal_error method=%s", message.method)
-            outcome = jsonrpc.error(id, RpcError(INTERNAL_ERROR, "internal error in mcpd; its log has the details").encode())
+            outcome = jsonrpc.error(
+                id, RpcError(INTERNAL_ERROR, "internal error in mcpd; its log has the details").encode()
+            )
         finally:
             session.calls.pop(id, None)
         exchange.finish(outcome)
 
-    async def _batch(self, request: Request, session: Session, messages: list[Message | ProtocolError]) -> None:
-        requests = []
-        errors = []
+    async def _batch(
+        self, request: Request, session: Session, messages: list[Message | ProtocolError]
+    ) -> None:
+        requests: list[Message] = []
+        errors: list[tuple[Buffer, ...]] = []
         for message in messages:
             if isinstance(message, ProtocolError):
-                errors.append(message)
+                errors.append(jsonrpc.error(None, message.encode()))
             elif message.method == "initialize":
-                errors.append(ProtocolError(INVALID_REQUEST, "initialize must not be part of a batch"))
+                error = ProtocolError(INVALID_REQUEST, "initialize must not be part of a batch")
+                errors.append(jsonrpc.error(message.id, error.encode()))
             elif message.is_request:
                 requests.append(message)
             else:
@@ -186,15 +225,17 @@ class StreamableHttp:
         if not requests and not errors:
             request.answer(202, b"")
             return
-        batch = Batch(session, request.open_stream(200, EVENTS), self._gateway, self._config.limits.calls_per_session)
-        await batch.run(requests, errors)
+        outlet = EventOutlet(
+            request.open_stream(200, EVENTS), self._config.streams.keepalive, self._deadlines
+        )
+        await run_batch(
+            self._gateway, session, outlet, requests, errors, self._config.limits.calls_per_session
+        )
 
     # ---- GET ----------------------------------------------------------------------------------------------------------
 
     async def _get(self, request: Request, session: Session) -> None:
-        streams = session.streams
-        if not isinstance(streams, Streams):
-            streams = session.streams = Streams(self._config.limits)
+        streams = self._terms.streams_of(session)
         last = request.head.headers.get(b"last-event-id")
         position = parse_event_id(last) if last is not None else None
         if position is not None and position[0] != 0:
@@ -229,4 +270,3 @@ class StreamableHttp:
         # The exchange ends the stream and then cancels this task, which only watches for the client leaving.
         await request.wait_gone()
         exchange.gone(request)
-

@@ -54,13 +54,17 @@ class Management:
             ready = self._gateway.all_judged
             waiting = [b.name for b in self._gateway.backends if b.state is State.STARTING and not ready]
             self._answer(
-                request, 200 if ready else 503, {"status": "ready" if ready else "starting", "waiting_for": waiting}
+                request,
+                200 if ready else 503,
+                {"status": "ready" if ready else "starting", "waiting_for": waiting},
             )
 
     async def servers(self, request: Request, verdict: Verdict) -> None:
         """Every configured server with its true state."""
         if self._read_only(request):
-            self._answer(request, 200, {"servers": [backend.describe() for backend in self._gateway.backends]})
+            self._answer(
+                request, 200, {"servers": [backend.describe() for backend in self._gateway.backends]}
+            )
 
     async def tools(self, request: Request, verdict: Verdict) -> None:
         """All tools under the names that clients see."""

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from mcpd.wire.http_server import Request
 
 JSON: Final = b"Content-Type: application/json\r\n"
-EVENTS: Final = b"Content-Type: text/event-stream\r\nCache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n"
+EVENTS: Final = (
+    b"Content-Type: text/event-stream\r\nCache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n"
+)
 """`no-transform` and `X-Accel-Buffering` keep proxies from collecting events before they pass them on."""
 
 LARGE: Final = 32 * 1024
@@ -37,7 +39,9 @@ def send_error(request: Request, error: RpcError, id: bytes | None, headers: byt
 
 def refuse(request: Request, status: int, reason: str, headers: bytes = b"") -> None:
     """Answer a request that is not about one message with an error that a person can read."""
-    body = msgspec.json.encode({"jsonrpc": "2.0", "id": None, "error": {"code": _CODES.get(status, -32600), "message": reason}})
+    body = msgspec.json.encode(
+        {"jsonrpc": "2.0", "id": None, "error": {"code": _CODES.get(status, -32600), "message": reason}}
+    )
     request.answer(status, JSON + headers, body)
 
 

@@ -14,50 +14,23 @@ from urllib.parse import parse_qs
 
 import trio
 
-from mcpd.errors import RpcError
+from mcpd.errors import ProtocolError, RpcError
 from mcpd.frontends.conversation import Conversation
-from mcpd.frontends.http import LOCAL
+from mcpd.frontends.http import LOCAL, RETRY_AFTER
 from mcpd.frontends.replies import EVENTS, refuse, send_error
-from mcpd.frontends.streams import COMMENT
+from mcpd.frontends.streams import EventOutlet
 from mcpd.protocol.sse import encode_event
 
 if TYPE_CHECKING:
     from mcpd.config.model import Config
     from mcpd.frontends.endpoint import Verdict
     from mcpd.gateway.gateway import Gateway
-    from mcpd.protocol.jsonrpc import Buffer
     from mcpd.wire.deadlines import Deadlines
-    from mcpd.wire.http_server import Request, Stream
+    from mcpd.wire.http_server import Request
 
 log = logging.getLogger("mcpd.frontends")
 
 MESSAGES = b"/messages"
-
-
-class Outlet:
-    """A client's event stream: answers, questions and news alike. Implements `Outlet` and `Expiring`."""
-
-    def __init__(self, stream: Stream, keepalive: float, deadlines: Deadlines) -> None:
-        self._stream = stream
-        self._keepalive = keepalive
-        self._deadlines = deadlines
-        self.deadline = trio.current_time() + keepalive
-        deadlines.add(self)
-
-    def send(self, parts: tuple[Buffer, ...]) -> bool:
-        """Write one message; False when the client is gone."""
-        return self._stream.write(encode_event(parts))
-
-    def expire(self) -> None:
-        """Time for a sign of life."""
-        if self._stream.write(COMMENT):
-            self.deadline = trio.current_time() + self._keepalive
-            self._deadlines.add(self)
-
-    def end(self) -> None:
-        """Nothing more will be sent."""
-        self._deadlines.discard(self)
-        self._stream.end()
 
 
 class HttpSse:
@@ -72,22 +45,27 @@ class HttpSse:
     async def stream(self, request: Request, verdict: Verdict) -> None:
         """GET: open a session and be its stream until the client leaves."""
         if request.head.method != b"GET":
-            refuse(request, 405, "GET opens the stream; messages are POSTed to the endpoint it names", b"Allow: GET\r\n")
+            refuse(
+                request,
+                405,
+                "GET opens the stream; messages are POSTed to the endpoint it names",
+                b"Allow: GET\r\n",
+            )
             return
         try:
             session = self._gateway.sessions.connect(LOCAL)
         except RpcError as error:
-            send_error(request, error, None, b"Retry-After: 5\r\n")
+            send_error(request, error, None, RETRY_AFTER)
             return
         # Unguessable: whoever knows it may speak for the client.
         token = secrets.token_urlsafe(24)
-        outlet = Outlet(request.open_stream(200, EVENTS), self._config.streams.keepalive, self._deadlines)
-        assert request.stream is not None
-        request.stream.write(encode_event((MESSAGES + b"?session=" + token.encode(),), event=b"endpoint"))
+        stream = request.open_stream(200, EVENTS)
+        outlet = EventOutlet(stream, self._config.streams.keepalive, self._deadlines)
+        stream.write(encode_event((MESSAGES + b"?session=" + token.encode(),), event=b"endpoint"))
         try:
             async with trio.open_nursery() as nursery:
                 self._conversations[token] = Conversation(
-                    self._gateway, session, outlet.send, nursery, self._config.limits.calls_per_session
+                    self._gateway, session, outlet, nursery, self._config.limits.calls_per_session
                 )
                 session.listen(outlet)
                 await request.wait_gone()
@@ -105,9 +83,18 @@ class HttpSse:
         token = parse_qs(request.head.query.decode("latin-1")).get("session", [""])[0]
         conversation = self._conversations.get(token)
         if conversation is None:
-            reason = "unknown session; open GET /sse first" if token else "?session= is missing; it is in the endpoint event"
+            reason = (
+                "unknown session; open GET /sse first"
+                if token
+                else "?session= is missing; it is in the endpoint event"
+            )
             refuse(request, 404 if token else 400, reason)
             return
-        # Accepted is answered at once: a bad message gets its error on the stream, like every other answer.
+        try:
+            messages = conversation.read(request.body)
+        except ProtocolError as error:
+            send_error(request, error, None)
+            return
+        # Accepted is answered at once; what comes of it is said on the stream.
         request.answer(202, b"Content-Type: text/plain\r\n", b"Accepted")
-        await conversation.receive(request.body)
+        await conversation.take(messages)

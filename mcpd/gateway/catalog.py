@@ -1,8 +1,9 @@
 """What all backends offer, as one server: a snapshot that is replaced, never edited.
 
-A snapshot is built from the backends' catalogues in the order of the configuration. It answers lists from bytes that are made
-once for each version of the protocol, and resolves exposed names. Cursors are offsets into one snapshot, told apart by its digest:
-a cursor of an older snapshot is refused, so that a client starts again instead of missing entries.
+A snapshot is built from the backends' catalogues in the order of the configuration. It answers lists from
+bytes that are made once for each version of the protocol, and resolves exposed names. Cursors are offsets
+into one snapshot, told apart by its digest: a cursor of an older snapshot is refused, so that a client starts
+again instead of missing entries.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from mcpd.errors import INVALID_PARAMS, RpcError
-from mcpd.gateway.naming import assign, default_prefix
+from mcpd.gateway.naming import assign, brief, default_prefix
 from mcpd.protocol import jsonrpc
 from mcpd.protocol.convert import down_list_entry
 
@@ -57,13 +58,14 @@ class Listing:
         self.digest = digest.hexdigest()[:12]
 
     def page(self, cursor: str | None, version: Version) -> bytes:
-        """The result of a list request. Raises: RpcError INVALID_PARAMS for a cursor that is not of this snapshot."""
+        """The result of a list request. Raises: RpcError INVALID_PARAMS for a cursor of another snapshot."""
         start = 0
         if cursor is not None:
             digest, _, offset = cursor.partition(".")
             start = int(offset) if offset.isascii() and offset.isdigit() and len(offset) < 10 else -1
             if digest != self.digest or not 0 < start < len(self.raws) or start % self._page_size:
-                raise RpcError(INVALID_PARAMS, "this cursor is not valid (any more); list again from the start")
+                reason = "this cursor is not valid (any more); list again from the start"
+                raise RpcError(INVALID_PARAMS, reason)
         page = self._pages.get((version, start))
         if page is None:
             page = self._pages[version, start] = self._render(start, version)
@@ -131,7 +133,9 @@ def build(backends: Sequence[Backend], naming: Naming, previous: Catalog | None 
             for entry in raws:
                 # A URI is the backend's own and opaque: the first backend in order that lists it serves it.
                 if entry.key in taken:
-                    notes.append(f"{backend.name}: {entry.key!r} is hidden, another backend lists it first")
+                    notes.append(
+                        f"{backend.name}: {brief(entry.key)} is hidden, another backend lists it first"
+                    )
                     continue
                 taken.add(entry.key)
                 entries.append((entry.key, entry.raw, Route(backend, entry)))

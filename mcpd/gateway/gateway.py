@@ -1,8 +1,9 @@
 """The walk: one request of a client, from its session to a result.
 
-`serve` looks the method up in one table. What mcpd answers itself never waits for a backend (but for the first moments after the
-start, and then not for stragglers); what a backend answers is one nested await: route, validate, call, convert for the client's
-version. Every failure is an RpcError, which the frontend turns into bytes.
+`serve` looks the method up in one table. What mcpd answers itself never waits for a backend (but for the
+first moments after the start, and then not for stragglers); what a backend answers is one nested await:
+route, validate, call, convert for the client's version. Every failure is an RpcError, which the frontend
+turns into bytes.
 """
 
 from __future__ import annotations
@@ -18,23 +19,26 @@ from mcpd.errors import (
     INVALID_PARAMS,
     METHOD_NOT_FOUND,
     URL_ELICITATION_REQUIRED,
+    BackendMisbehaved,
     ProtocolError,
     RpcError,
 )
 from mcpd.gateway import local, validation
 from mcpd.gateway.catalog import Catalog, build
+from mcpd.gateway.levels import Levels
 from mcpd.gateway.notices import Notices
 from mcpd.gateway.routing import Router
 from mcpd.gateway.subscriptions import Subscriptions
 from mcpd.protocol import handshake, jsonrpc
-from mcpd.protocol.calls import LOG_LEVELS, Ask, Call, Caller, Emit, Part
+from mcpd.protocol.calls import Ask, Call, Caller, Emit, Part
+from mcpd.protocol.capabilities import ClientCapability
 from mcpd.protocol.convert import down_result
 from mcpd.protocol.versions import Version
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from mcpd.backends.base import Backend
+    from mcpd.backends.base import Backend, Entry
     from mcpd.config.model import Config
     from mcpd.gateway.sessions import Session, Sessions
     from mcpd.protocol.jsonrpc import Buffer, Members, Message
@@ -49,13 +53,14 @@ STRAGGLER_FLOOR: Final = 0.8
 
 STRAGGLER_SHARE: Final = 1.5
 STRAGGLER_MORE: Final = 0.9
-"""A backend that needs more than 1.5 times what the slowest other one took, and 0.9 s more, is not waited for."""
+"""A backend that needs more than 1.5 times what the slowest other one took to get ready, or 0.9 s more, is
+not waited for. One that failed is no measure for the others: a command that does not exist fails at once."""
 
 FIRST_WAIT: Final = 10.0
 """Seconds that the first list waits while no backend at all is known; clients wait 30 to 60 s."""
 
-LEVEL_WAIT: Final = 1.0
-"""Seconds that setLevel waits for backends to take the level, so that it holds for the client's next call."""
+NOTES_LOGGED: Final = 100
+"""New notes about names that are logged one by one; of more only the number is."""
 
 
 class Gateway:
@@ -66,18 +71,24 @@ class Gateway:
         self.backends: Sequence[Backend] = ()
         self.sessions = sessions
         self.catalog: Catalog = build((), config.naming)
-        self.notices = Notices(sessions, rebuild=self._rebuild, delay=config.streams.list_changed_delay)
         self.subscriptions = Subscriptions(config.limits.subscriptions)
+        self.notices = Notices(
+            sessions, self.subscriptions, rebuild=self._rebuild, delay=config.streams.list_changed_delay
+        )
+        self.levels = Levels(sessions)
         self.router = Router(())
         self.in_flight = 0
         self._settled = False
         self._started = 0.0
-        self._took: dict[str, float] = {}
+        self._judged: set[str] = set()
+        self._slowest: float | None = None
+        """Seconds that the last backend which became ready took."""
 
     def use(self, backends: Sequence[Backend]) -> None:
         """Take the backends, in the order of the configuration; called once, before `run`."""
         self.backends = tuple(backends)
         self.router = Router(self.backends)
+        self.levels.use(self.backends)
         self._rebuild()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -85,37 +96,44 @@ class Gateway:
         self._started = trio.current_time()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.notices.run)
+            nursery.start_soon(self.levels.run)
             for backend in self.backends:
                 nursery.start_soon(self._note_verdict, backend)
             task_status.started()
 
     async def _note_verdict(self, backend: Backend) -> None:
         await backend.wait_verdict()
-        self._took[backend.name] = trio.current_time() - self._started
+        self._judged.add(backend.name)
+        if backend.hello is not None:
+            self._slowest = trio.current_time() - self._started
         self.notices.verdict(backend)
 
     @property
     def all_judged(self) -> bool:
         """Whether every backend has had its first verdict, ready or failed."""
-        return len(self._took) == len(self.backends)
+        return len(self._judged) == len(self.backends)
 
     def _rebuild(self) -> tuple[Catalog, Catalog]:
         before = self.catalog
         self.catalog = build(self.backends, self.config.naming, before)
         self.router.use(self.catalog)
-        for note in self.catalog.notes:
-            if note not in before.notes:
-                log.warning("event=name %s", note)
+        known = set(before.notes)
+        new = [note for note in self.catalog.notes if note not in known]
+        for note in new[:NOTES_LOGGED]:
+            log.warning("event=name %s", note)
+        if len(new) > NOTES_LOGGED:
+            log.warning("event=name and %d more", len(new) - NOTES_LOGGED)
         return before, self.catalog
 
     async def settled(self, limit: float = FIRST_WAIT) -> None:
-        """Wait until every backend was heard of, but not for stragglers; afterwards the snapshot is up to date."""
+        """Wait until every backend was heard of, but not for stragglers; then bring the snapshot up to
+        date."""
         while not self._settled:
             if self.all_judged:
                 self._settled = True
                 break
             now = trio.current_time() - self._started
-            slowest = max(self._took.values(), default=None)
+            slowest = self._slowest
             patience = limit
             if slowest is not None:
                 patience = max(STRAGGLER_FLOOR, min(slowest * STRAGGLER_SHARE, slowest + STRAGGLER_MORE))
@@ -125,10 +143,11 @@ class Gateway:
                 await self.notices.wait_news()
         self.notices.flush()
 
-    # ---- the walk -----------------------------------------------------------------------------------------------------
+    # ---- the walk ------------------------------------------------------------------------------------------
 
     async def initialize(self, version: Version) -> bytes:
-        """The result of initialize for a client of this version; instructions are those known within a second."""
+        """The result of initialize for a client of this version, with the instructions known within a
+        second."""
         await self.settled(1.0)
         text = local.instructions(self.config.instructions, self.backends)
         return handshake.initialize_result(version, local.SERVER_INFO, text)
@@ -145,12 +164,13 @@ class Gateway:
         params: Buffer = message.params if message.params is not None else b"{}"
         try:
             members = jsonrpc.members_of(params)
-        except ProtocolError:
-            raise RpcError(INVALID_PARAMS, "params is a JSON object") from None
+        except (ProtocolError, ValueError):
+            if bytes(params) != b"null":
+                raise RpcError(INVALID_PARAMS, "params is a JSON object") from None
+            members = {}  # JSON-RPC has no null here, some clients do
         if self.in_flight >= self.config.limits.calls:
-            raise RpcError(
-                INTERNAL_ERROR, f"more than {self.config.limits.calls} calls in flight (limits.calls); try later", http_status=503
-            )
+            reason = f"more than {self.config.limits.calls} calls in flight (limits.calls); try later"
+            raise RpcError(INTERNAL_ERROR, reason, http_status=503)
         self.in_flight += 1
         try:
             call = Call(session.caller, message.method, params, members, emit, ask, part, _token(members))
@@ -183,11 +203,11 @@ class Gateway:
             await self.settled()
         route = self.router.named("tools", name)
         spec = route.backend.spec
-        if spec.validate in ("arguments", "both") and (schema := _member(route.entry.raw, "inputSchema")) is not None:
-            problem = validation.check_arguments(name, schema, call.members.get("arguments"))
+        members = call.members
+        if spec.validate in ("arguments", "both"):
+            problem = _wrong_arguments(name, route.entry, members.get("arguments"))
             if problem is not None:
                 return local.error_result(problem), None
-        members = call.members
         members["name"] = route.name_raw
         members.pop("task", None)  # mcpd does not offer tasks, and who does not offer them ignores the wish
         try:
@@ -196,14 +216,12 @@ class Gateway:
             if error.code == URL_ELICITATION_REQUIRED and call.caller.version < Version.V2025_11_25:
                 return local.error_result(f"{error.message} {_urls(error)}".strip()), None
             raise
-        result = answer.members["result"]
+        result = _result(route.backend, call, answer)
         self.router.learn(result, route.backend)
-        if spec.validate in ("results", "both") and (schema := _member(route.entry.raw, "outputSchema")) is not None:
-            outcome = jsonrpc.members_of(result)
-            if bytes(outcome.get("isError", b"")) != b"true":
-                problem = validation.check_result(name, schema, outcome.get("structuredContent"))
-                if problem is not None:
-                    raise RpcError(INTERNAL_ERROR, f"backend '{spec.name}': {problem} (servers.{spec.name}.validate)")
+        if spec.validate in ("results", "both"):
+            problem = _wrong_result(name, route.entry, result)
+            if problem is not None:
+                raise BackendMisbehaved(spec.name, problem, remedy=f"servers.{spec.name}.validate")
         return down_result("tools/call", result, call.caller.version), answer.extra()
 
     async def _get_prompt(self, session: Session, call: Call) -> Answer:
@@ -223,16 +241,19 @@ class Gateway:
         ref = call.members.get("ref")
         if ref is None:
             raise RpcError(INVALID_PARAMS, "params.ref is required")
+        try:
+            inner = jsonrpc.members_of(ref)
+        except (ProtocolError, ValueError):
+            raise RpcError(INVALID_PARAMS, "params.ref is a JSON object") from None
+        kind = local.string(inner, "type", "params.ref")
         await self.settled()
-        inner = jsonrpc.members_of(ref)
-        kind = local.string(inner, "type")
         if kind == "ref/prompt":
-            route = self.router.named("prompts", local.string(inner, "name"))
+            route = self.router.named("prompts", local.string(inner, "name", "params.ref"))
             backend = route.backend
             inner["name"] = route.name_raw
             call.members["ref"] = msgspec.Raw(jsonrpc.encode_members(inner))
         elif kind == "ref/resource":
-            backend = self.router.template(local.string(inner, "uri"))
+            backend = self.router.template(local.string(inner, "uri", "params.ref"))
         else:
             raise RpcError(INVALID_PARAMS, f"params.ref.type is ref/prompt or ref/resource, not {kind!r}")
         hello = backend.hello
@@ -244,7 +265,8 @@ class Gateway:
 
     async def _relay(self, backend: Backend, call: Call) -> Answer:
         answer = await backend.call(call, call.method, call.members)
-        return down_result(call.method, answer.members["result"], call.caller.version), answer.extra()
+        result = _result(backend, call, answer)
+        return down_result(call.method, result, call.caller.version), answer.extra()
 
     async def _subscribe(self, session: Session, call: Call) -> Answer:
         uri = local.string(call.members, "uri")
@@ -257,13 +279,7 @@ class Gateway:
         return b"{}", None
 
     async def _set_level(self, session: Session, call: Call) -> Answer:
-        level = local.log_level(call.members)
-        session.caller = msgspec.structs.replace(session.caller, log_level=level)
-        lowest = min(s.caller.log_level for s in self.sessions if s.caller.log_level is not None)
-        with trio.move_on_after(LEVEL_WAIT):
-            async with trio.open_nursery() as nursery:
-                for backend in self.backends:
-                    nursery.start_soon(backend.set_level, LOG_LEVELS[lowest], session.caller.key, LOG_LEVELS[level])
+        await self.levels.set(session, local.log_level(call.members))
         return b"{}", None
 
     def _name(self, call: Call) -> str:
@@ -271,17 +287,20 @@ class Gateway:
             jsonrpc.refuse_duplicate(call.params, call.members, b'"name"')
         return local.string(call.members, "name")
 
-    # ---- the end of a session -----------------------------------------------------------------------------------------
+    # ---- the end of a session ------------------------------------------------------------------------------
 
     def forget(self, session: Session) -> None:
         """A session ended or left memory: what was held for it at the backends is given back."""
         for backend, uri in self.subscriptions.last_of(session):
             backend.drop_subscription(uri)
+        self.levels.left(session)
         for backend in self.backends:
             backend.forget(session.caller.key)
 
     def roots_changed(self, caller: Caller) -> None:
         """A client's roots changed; backends that were told of roots hear of it."""
+        if not caller.capabilities & ClientCapability.ROOTS:
+            return
         for backend in self.backends:
             backend.roots_changed(caller.key)
 
@@ -305,19 +324,51 @@ _HANDLERS: Final[dict[str, Handler]] = {
 
 
 def _token(members: Members) -> bytes | None:
-    """The progress token as the client spelled it."""
+    """The progress token as the client spelled it; what is neither string nor number is none."""
     meta = members.get("_meta")
     if meta is None:
         return None
     try:
-        token = jsonrpc.members_of(meta).get("progressToken")
-    except ProtocolError:
+        raw = jsonrpc.members_of(meta).get("progressToken")
+    except (ProtocolError, ValueError):
         return None
-    return bytes(token) if token is not None else None
+    if raw is None:
+        return None
+    token = bytes(raw)
+    # Every progress notification repeats it, so it is bounded like an id.
+    return token if token[0] in _TOKEN_STARTS and len(token) <= jsonrpc.ID_MAX else None
 
 
-def _member(raw: bytes, name: str) -> msgspec.Raw | None:
-    return jsonrpc.members_of(raw).get(name)
+_TOKEN_STARTS: Final = frozenset(b'"-0123456789')
+
+
+def _result(backend: Backend, call: Call, answer: Message) -> bytes:
+    """The result of a response. Raises: BackendMisbehaved when it is no object."""
+    result = bytes(answer.members["result"])
+    if result[:1] != b"{":
+        raise BackendMisbehaved(backend.name, f"its result of {call.method} is not a JSON object")
+    return result
+
+
+def _wrong_arguments(name: str, tool: Entry, arguments: Buffer | None) -> str | None:
+    """What the tool's own schema finds wrong with a call's arguments."""
+    schema = jsonrpc.members_of(tool.raw).get("inputSchema")
+    return validation.check_arguments(name, schema, arguments) if schema is not None else None
+
+
+def _wrong_result(name: str, tool: Entry, result: bytes) -> str | None:
+    """What the tool's own schema finds wrong with a result; one that says it is an error may look as it
+    likes."""
+    schema = jsonrpc.members_of(tool.raw).get("outputSchema")
+    if schema is None:
+        return None
+    try:
+        members = jsonrpc.members_of(result)
+    except (ProtocolError, ValueError):
+        return f"invalid result of tool '{name}': not a JSON object"
+    if bytes(members.get("isError", b"")) == b"true":
+        return None
+    return validation.check_result(name, schema, members.get("structuredContent"))
 
 
 def _urls(error: RpcError) -> str:
@@ -327,5 +378,5 @@ def _urls(error: RpcError) -> str:
     try:
         value = msgspec.json.decode(error.raw)
         return " ".join(str(item["url"]) for item in value["data"]["elicitations"])
-    except (msgspec.DecodeError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ""

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mcpd.protocol.jsonrpc import Members
     from mcpd.protocol.versions import Version
 
+_string_or_none: Final[msgspec.json.Decoder[str | None]] = msgspec.json.Decoder(str | None)
+
 SERVER_INFO: Final = msgspec.json.encode({"name": "mcpd", "title": "mcpd gateway", "version": __version__})
 
 INSTRUCTIONS_MAX: Final = 64 * 1024
@@ -26,13 +28,16 @@ INSTRUCTIONS_MAX: Final = 64 * 1024
 
 
 def instructions(configured: str | None, backends: Sequence[Backend]) -> str:
-    """The configured text, else each backend's own under its name; a lone backend's text stands as it is."""
-    if configured is not None:
-        return configured
-    having = [(b.name, b.hello.instructions.strip()) for b in backends if b.hello is not None and b.hello.instructions]
-    if len(backends) == 1 and having:
-        return having[0][1]
-    return "\n\n".join(f"## {name}\n\n{text}" for name, text in having)[:INSTRUCTIONS_MAX]
+    """The configured text, then each backend's own under its name; a lone backend's text stands as it is."""
+    texts = [(b.name, b.hello.instructions.strip()) for b in backends if b.hello is not None]
+    having = [(name, text) for name, text in texts if text]
+    if len(backends) == 1:
+        parts = [text for _, text in having]
+    else:
+        parts = [f"## {name}\n\n{text}" for name, text in having]
+    if configured:
+        parts.insert(0, configured)
+    return "\n\n".join(parts)[:INSTRUCTIONS_MAX]
 
 
 def list_page(listing: Listing, params: Members, version: Version) -> bytes:
@@ -41,30 +46,31 @@ def list_page(listing: Listing, params: Members, version: Version) -> bytes:
 
 
 def log_level(params: Members) -> int:
-    """The level of a logging/setLevel request. Raises: RpcError INVALID_PARAMS when it is none of RFC 5424's."""
+    """The level of a logging/setLevel request. Raises: RpcError INVALID_PARAMS when it is not RFC 5424's."""
     level = string(params, "level")
     if level not in LOG_LEVELS:
         raise RpcError(INVALID_PARAMS, f"level is one of {', '.join(LOG_LEVELS)}, not {level!r}")
     return LOG_LEVELS.index(level)
 
 
-def string(params: Members, name: str) -> str:
-    """A required string among the params. Raises: RpcError INVALID_PARAMS."""
-    value = optional_string(params, name)
+def string(params: Members, name: str, inside: str = "params") -> str:
+    """A required string among the members of `inside`. Raises: RpcError INVALID_PARAMS."""
+    value = optional_string(params, name, inside)
     if value is None:
-        raise RpcError(INVALID_PARAMS, f"params.{name} is required")
+        raise RpcError(INVALID_PARAMS, f"{inside}.{name} is required")
     return value
 
 
-def optional_string(params: Members, name: str) -> str | None:
-    """A string among the params, None when absent or null. Raises: RpcError INVALID_PARAMS for another type."""
+def optional_string(params: Members, name: str, inside: str = "params") -> str | None:
+    """A string among the members, None when absent or null. Raises: RpcError INVALID_PARAMS for another
+    type."""
     raw = params.get(name)
     if raw is None:
         return None
     try:
-        return msgspec.json.decode(raw, type=str | None)
-    except (msgspec.DecodeError, RecursionError):
-        raise RpcError(INVALID_PARAMS, f"params.{name} is a string") from None
+        return _string_or_none.decode(raw)
+    except (ValueError, RecursionError):
+        raise RpcError(INVALID_PARAMS, f"{inside}.{name} is a string") from None
 
 
 def error_result(text: str) -> bytes:

@@ -1,15 +1,18 @@
 """Exposed names: how tools and prompts of many backends become the names of one server.
 
-Theory of operation. Exposed name = prefix + name, made to fit what clients accept. Names are computed for all backends in the
-order of the configuration; the result is a table, and a name is only ever resolved through it, never by splitting.
+Theory of operation. Exposed name = prefix + name, made to fit what clients accept. Names are computed for all
+backends in the order of the configuration; the result is a table, and a name is only ever resolved through
+it, never by splitting.
 
 Rules.
 1. The same backends in the same order give the same names, byte for byte.
 2. A backend that is added later in the order renames nothing of those before it.
 3. Within a backend, a name that needed no change wins over one that was changed to the same.
-4. Every exposed name is unique, at most `name_max` characters, of `A-Z a-z 0-9 _ -` and those in prefix and separator.
+4. Every exposed name is unique, of 1 to `name_max` characters, which are `A-Z a-z 0-9 _ -` and those in
+   prefix and separator.
 
-Source: "Tool Names" (2025-11-25); the limits of clients: 64 characters of [a-zA-Z0-9_-], some with a prefix of their own.
+Source: "Tool Names" (2025-11-25); the limits of clients: 64 characters of [a-zA-Z0-9_-], some with a prefix
+of their own.
 """
 
 from __future__ import annotations
@@ -24,13 +27,18 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SUFFIX: Final = 8
-"""Characters of the hash that tells shortened or colliding names apart: 32 bits, for lists of at most thousands."""
+"""Characters of the hash that tells shortened or colliding names apart: 32 bits, for lists of at most
+thousands."""
+
+BRIEF: Final = 100
+"""Characters of a name in a note."""
 
 _DIFFICULT: Final = re.compile(r"[^A-Za-z0-9_-]")
 
 
 class Names(msgspec.Struct, frozen=True):
-    """The names of one backend's entries: exposed names in the order of the real ones, and what was remarkable."""
+    """The names of one backend's entries: exposed names in the order of the real ones, and what was
+    remarkable."""
 
     exposed: tuple[str, ...]
     notes: tuple[str, ...] = ()
@@ -59,17 +67,22 @@ def assign(
             while name in taken:  # 2⁻³² each time
                 salt += 1
                 name = _suffixed(fitted[at], f"{server}\0{names[at]}\0{salt}", name_max)
-            notes.append(f"{server}: {names[at]!r} is exposed as {name!r}, for {fitted[at]!r} is taken")
+            notes.append(f"{server}: {brief(names[at])} is exposed as {name!r}, for {fitted[at]!r} is taken")
         elif name != plain[at]:
-            notes.append(f"{server}: {names[at]!r} is exposed as {name!r}, which clients accept")
+            notes.append(f"{server}: {brief(names[at])} is exposed as {name!r}, which clients accept")
         taken.add(name)
         exposed[at] = name
     return Names(tuple(exposed[at] for at in range(len(names))), tuple(notes))
 
 
+def brief(name: str) -> str:
+    """A name in quotes, for notes: backends may list anything."""
+    return repr(name if len(name) <= BRIEF else name[:BRIEF] + "…")
+
+
 def _fit(name: str, allowed: str) -> str:
     """Every character that clients commonly refuse becomes `_`, but for those that the operator asked for."""
-    return _DIFFICULT.sub(lambda match: match[0] if match[0] in allowed else "_", name)
+    return _DIFFICULT.sub(lambda match: match[0] if match[0] in allowed else "_", name) or "_"
 
 
 def _cut(name: str, wanted: str, name_max: int) -> str:

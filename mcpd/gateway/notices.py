@@ -1,8 +1,10 @@
 """News on its way up: what changed at the backends, told to the clients it concerns and to nobody else.
 
-Changes of the catalogue are collected for a moment, the snapshot is built anew once, and a client hears `list_changed` only for a
-list that really differs. A resource's update goes to the sessions that subscribed to it; what one session's own backend link
-says outside any call goes to that session alone.
+Changes of the catalogue are collected for a moment, the snapshot is built anew once, and a client hears
+`list_changed` only for a list that really differs. A resource's update goes to the sessions that subscribed
+to it; what one session's own backend link says outside any call goes to that session alone. A client that is
+still shaking hands hears nothing: it knows no list yet that could have changed, and expects the answer to its
+initialize first.
 
 Source: "List Changed Notification", "Subscriptions" of each version.
 """
@@ -17,9 +19,11 @@ import trio
 
 from mcpd.backends.link import allowed, severity
 from mcpd.errors import INTERNAL_ERROR, METHOD_NOT_FOUND, ProtocolError, RpcError
+from mcpd.gateway.sessions import UPDATED
 from mcpd.protocol import jsonrpc
-from mcpd.protocol.capabilities import ASKED_FOR
+from mcpd.protocol.capabilities import ASKED_FOR, NOTHING
 from mcpd.protocol.convert import Untranslatable, down_request
+from mcpd.protocol.handshake import ServerState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     from mcpd.backends.base import Backend
     from mcpd.gateway.catalog import Catalog
     from mcpd.gateway.sessions import Session, Sessions
+    from mcpd.gateway.subscriptions import Subscriptions
     from mcpd.protocol.jsonrpc import Buffer
     from mcpd.types import SessionKey
 
@@ -40,13 +45,22 @@ NOTIFICATIONS: Final = {
 }
 
 
+RESOURCE_UPDATED: Final = "notifications/resources/updated"
+
+
 class Notices:
     """Implements `backends.base.News` for the gateway."""
 
     def __init__(
-        self, sessions: Sessions, *, rebuild: Callable[[], tuple[Catalog, Catalog]], delay: float
+        self,
+        sessions: Sessions,
+        subscriptions: Subscriptions,
+        *,
+        rebuild: Callable[[], tuple[Catalog, Catalog]],
+        delay: float,
     ) -> None:
         self._sessions = sessions
+        self._subscriptions = subscriptions
         self._rebuild = rebuild
         self._delay = delay
         self._dirty = trio.Event()
@@ -69,7 +83,8 @@ class Notices:
         for method in sorted(methods):
             parts = jsonrpc.notification(method.encode())
             for session in self._sessions:
-                session.deliver(method, parts)
+                if session.state is ServerState.READY:
+                    session.deliver(method, parts)
         if methods:
             log.info("event=catalogue_changed lists=%s", ",".join(sorted(m.split("/")[1] for m in methods)))
 
@@ -77,7 +92,7 @@ class Notices:
         """Return at the next verdict about any backend."""
         await self._verdicts.wait()
 
-    # ---- what backends say (base.News) --------------------------------------------------------------------------------
+    # ---- what backends say (base.News) ---------------------------------------------------------------------
 
     def catalogue_changed(self, backend: Backend, kinds: tuple[str, ...]) -> None:
         self._dirty.set()
@@ -89,32 +104,35 @@ class Notices:
     def resource_updated(self, backend: Backend, params: Buffer, owner: SessionKey | None) -> None:
         try:
             uri = msgspec.json.decode(jsonrpc.members_of(params)["uri"], type=str)
-        except (ProtocolError, KeyError, msgspec.DecodeError):
-            log.warning("backend=%s event=bad_notification method=notifications/resources/updated", backend.name)
+        except (ProtocolError, KeyError, ValueError, RecursionError):
+            log.warning("backend=%s event=bad_notification method=%s", backend.name, RESOURCE_UPDATED)
             return
-        parts = jsonrpc.notification(b"notifications/resources/updated", bytes(params))
-        if owner is not None:
-            session = self._sessions.by_key(owner)
+        parts = jsonrpc.notification(RESOURCE_UPDATED.encode(), bytes(params))
+        for key in self._subscriptions.holders(backend, uri):
+            session = self._sessions.by_key(key) if owner is None or owner == key else None
             if session is not None:
-                session.deliver(f"updated {uri}", parts)
-            return
-        for session in self._sessions:
-            if session.subscriptions and any(covers(subscribed, uri) for subscribed in session.subscriptions):
-                session.deliver(f"updated {uri}", parts)
+                session.deliver(UPDATED + uri, parts)
 
     def unrelated(self, backend: Backend, method: str, params: Buffer, owner: SessionKey | None) -> None:
         session = self._sessions.by_key(owner) if owner is not None else self._sessions.the_only_one()
-        if session is None:
+        if session is None or session.state is not ServerState.READY:
             return
-        if method == "notifications/message":
-            level = session.caller.log_level
-            if level is not None and severity(params) < level:
+        level = session.caller.log_level
+        if method == "notifications/message" and level is not None:
+            try:
+                if severity(params) < level:
+                    return
+            except (ProtocolError, ValueError):
+                log.warning("backend=%s event=bad_notification method=%s", backend.name, method)
                 return
         session.deliver("", jsonrpc.notification(method.encode(), bytes(params)))
 
-    async def ask_owner(self, backend: Backend, owner: SessionKey | None, method: str, params: Buffer) -> Buffer:
+    async def ask_owner(
+        self, backend: Backend, owner: SessionKey | None, method: str, params: Buffer
+    ) -> Buffer:
         session = self._sessions.by_key(owner) if owner is not None else self._sessions.the_only_one()
-        if session is None or not session.caller.capabilities & ASKED_FOR[method]:
+        needed = ASKED_FOR.get(method, NOTHING)
+        if session is None or not session.caller.capabilities & needed:
             raise RpcError(METHOD_NOT_FOUND, f"{method}: no client can be asked outside a call")
         allowed(method, params, session.caller.capabilities)
         try:
@@ -131,10 +149,3 @@ class Notices:
         with trio.move_on_after(timeout):
             return await session.ask(outlet.send, method, params)
         raise RpcError(INTERNAL_ERROR, f"the client did not answer {method} in {timeout:g} s")
-
-
-def covers(subscribed: str, updated: str) -> bool:
-    """Whether an update concerns a subscription: the same URI, or a sub-resource of it."""
-    return updated == subscribed or (
-        updated.startswith(subscribed) and (subscribed.endswith("/") or updated[len(subscribed)] in "/?#")
-    )

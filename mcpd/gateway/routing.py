@@ -1,10 +1,11 @@
-"""Whose is it? Exposed names through the catalogue's table, URIs by what backends list, by template, or by having been seen.
+"""Whose is it? Exposed names through the catalogue's table, URIs by what backends list, by template, or by
+having been seen.
 
 Rules.
 1. A name is found in the table or it is unknown; it is never taken apart.
-2. A URI belongs to the backend that lists it; else to the one whose template matches it most specifically; else to the one that
-   linked to it in a result; else to the only backend that has resources at all. URIs are never rewritten, and a URI is never
-   tried at a backend that gave no reason to own it: it may hold a secret.
+2. A URI belongs to the backend that lists it; else to the one whose template matches it most specifically;
+   else to the one that linked to it in a result; else to the only backend that has resources at all. URIs are
+   never rewritten, and a URI is never tried at a backend that gave no reason to own it: it may hold a secret.
 
 Source: "Resource not found" (-32002 up to 2025-11-25).
 """
@@ -18,6 +19,7 @@ import msgspec
 from mcpd.errors import INVALID_PARAMS, RESOURCE_NOT_FOUND, ProtocolError, UnknownName
 from mcpd.protocol import jsonrpc
 from mcpd.protocol.sequence import split_array
+from mcpd.protocol.uritemplate import URI_MAX
 from mcpd.protocol.uritemplate import compile as compile_template
 
 if TYPE_CHECKING:
@@ -25,11 +27,11 @@ if TYPE_CHECKING:
 
     from mcpd.backends.base import Backend
     from mcpd.gateway.catalog import Catalog, Route
-    from mcpd.protocol.jsonrpc import Buffer
     from mcpd.protocol.uritemplate import Matcher
 
 LINKS_MAX: Final = 4096
-"""URIs learnt from results; the oldest go first. Clients follow a link soon after they saw it."""
+"""URIs learnt from results; the oldest go first. Clients follow a link soon after they saw it. With URIs
+of at most URI_MAX this is 32 MiB at the very worst, and a few hundred KiB in practice."""
 
 _WORDS: Final = {"tools": "tool", "prompts": "prompt"}
 
@@ -80,22 +82,34 @@ class Router:
         )
 
     def template(self, uri: str) -> Backend:
-        """The backend that lists this URI template, for completion; a plain URI is routed like a read."""
+        """The backend that lists this URI template, for completion; a plain URI is routed like a read.
+
+        Raises: UnknownName, as for any unknown reference: INVALID_PARAMS.
+        """
         assert self._catalog is not None
         route = self._catalog.resource_templates.routes.get(uri)
-        return route.backend if route is not None else self.resource(uri)
+        if route is not None:
+            return route.backend
+        try:
+            return self.resource(uri)
+        except UnknownName as unknown:
+            raise UnknownName(
+                INVALID_PARAMS, f"Unknown resource template: {uri}", data=unknown.data
+            ) from None
 
-    def learn(self, result: Buffer, backend: Backend) -> None:
+    def learn(self, result: bytes, backend: Backend) -> None:
         """Remember the resource links in a tool's result."""
-        if b'"resource_link"' not in bytes(result):
+        if b'"resource_link"' not in result:
             return
         try:
             for raw in split_array(jsonrpc.members_of(result)["content"]):
                 block = jsonrpc.members_of(raw)
                 if bytes(block.get("type", b"")) == b'"resource_link"':
-                    self._linked.pop(uri := msgspec.json.decode(block["uri"], type=str), None)
-                    self._linked[uri] = backend
-        except (ProtocolError, KeyError, ValueError, msgspec.DecodeError):
-            return  # not the shape of a result with links; it passes through as it is
+                    uri = msgspec.json.decode(block["uri"], type=str)
+                    if len(uri) <= URI_MAX:
+                        self._linked.pop(uri, None)
+                        self._linked[uri] = backend
+        except (ProtocolError, KeyError, ValueError, RecursionError):
+            pass  # not the shape of a result with links; it passes through as it is
         while len(self._linked) > LINKS_MAX:
             del self._linked[next(iter(self._linked))]

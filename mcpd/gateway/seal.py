@@ -1,8 +1,9 @@
 """Session ids that describe themselves, sealed so that nobody can make or change one.
 
-An id carries what a session needs to be resurrected after mcpd was restarted: version and capabilities of the client, when it began,
-whose it is. It ends by a message authentication code under a key that is kept in the state directory. What was DELETEd is
-remembered as intervals of serial numbers, so that ten thousand ended sessions cost no more memory than one.
+An id carries what a session needs to be resurrected after mcpd was restarted: version and capabilities of the
+client, when it began, whose it is. It ends by a message authentication code under a key that is kept in the
+state directory. What was DELETEd is remembered as intervals of serial numbers, so that ten thousand ended
+sessions cost no more memory than one.
 
 Source: "Session Management" (2025-03-26 on): visible ASCII, globally unique, cryptographically secure.
 """
@@ -10,8 +11,8 @@ Source: "Session Management" (2025-03-26 on): visible ASCII, globally unique, cr
 from __future__ import annotations
 
 import base64
-import bisect
 import binascii
+import bisect
 import hashlib
 import hmac
 import struct
@@ -30,20 +31,35 @@ _MAC: Final = 16
 
 KEY_SIZE: Final = 32
 
+EPOCH_LENGTH: Final = 24 * 3600
+"""Seconds for which serials are counted from one epoch. Ended sessions are forgotten by epochs, when every
+session that can be of that epoch is too old; without this bound that would never be known of a daemon that
+runs for months."""
+
+SPANS_MAX: Final = 16_384
+"""Intervals of ended sessions kept, some 3 MiB. More exist only where clients end every other session and
+never the ones between; then the oldest intervals grow together, which ends the old sessions between them
+too."""
+
+_DIGITS_MAX: Final = 10
+"""Digits of a number in the file: epochs and serials are 32 bits."""
+
 
 class Claims(msgspec.Struct, frozen=True):
-    """What a session id says."""
+    """What a session id says. Times are whole seconds since 1970."""
 
     version: Version
     capabilities: ClientCapability
     begun: int
     epoch: int
+    """When the run of serials began that `serial` is from: never after `begun`, and less than a day
+    before."""
     serial: int
     principal: bytes
 
     @property
     def identity(self) -> tuple[int, int]:
-        """Epoch of the daemon run and serial number in it: unique."""
+        """Epoch and serial number in it: unique."""
         return self.epoch, self.serial
 
 
@@ -81,6 +97,9 @@ class Seal:
             data = base64.urlsafe_b64decode(id.encode("ascii") + b"=" * (-len(id) % 4))
         except (binascii.Error, ValueError):
             return None
+        if base64.urlsafe_b64encode(data).rstrip(b"=") != id.encode("ascii"):
+            # The decoder skips what it does not know; an id with two spellings could be ended in one only.
+            return None
         body, code = data[:-_MAC], data[-_MAC:]
         if len(body) != _LAYOUT.size or not hmac.compare_digest(code, self._code(body)):
             return None
@@ -98,8 +117,14 @@ class Seal:
 class Revoked:
     """Sessions that were ended for good: sorted, merged intervals of serials for each epoch."""
 
-    def __init__(self) -> None:
+    def __init__(self, spans_max: int = SPANS_MAX) -> None:
         self._spans: dict[int, list[list[int]]] = {}
+        self._count = 0
+        self._spans_max = spans_max
+
+    def __len__(self) -> int:
+        """Intervals kept."""
+        return self._count
 
     def add(self, epoch: int, serial: int) -> bool:
         """Revoke one session; False when it already was."""
@@ -118,10 +143,32 @@ class Revoked:
             return False
         else:
             spans.insert(at, [first, last])
+            self._count += 1
         while at + 1 < len(spans) and spans[at + 1][0] <= spans[at][1] + 1:
             spans[at][1] = max(spans[at][1], spans[at + 1][1])
             del spans[at + 1]
+            self._count -= 1
+        while self._count > self._spans_max:
+            self._merge_oldest()
         return True
+
+    def _merge_oldest(self) -> None:
+        """Lose one interval on the safe side: what lies between two of them counts as ended."""
+        for epoch in sorted(self._spans):
+            spans = self._spans[epoch]
+            if len(spans) > 1:
+                spans[0][1] = spans[1][1]
+                del spans[1]
+                break
+        else:
+            # As many epochs as intervals: the oldest one is far beyond any session's age.
+            del self._spans[min(self._spans)]
+        self._count -= 1
+
+    def forget(self, oldest_epoch: int) -> None:
+        """Drop epochs before this one, whose sessions are too old to be used anyway."""
+        for epoch in [epoch for epoch in self._spans if epoch < oldest_epoch]:
+            self._count -= len(self._spans.pop(epoch))
 
     def __contains__(self, identity: tuple[int, int]) -> bool:
         epoch, serial = identity
@@ -136,10 +183,15 @@ class Revoked:
         return [f"{epoch} {first} {last}" for epoch, spans in self._spans.items() for first, last in spans]
 
     def load(self, text: str, *, oldest_epoch: int) -> None:
-        """Read lines; those of epochs whose sessions are too old to be used anyway are dropped, as are broken ones."""
+        """Read lines; those of epochs whose sessions are too old to be used anyway are dropped, as are
+        broken ones."""
         for line in text.splitlines():
             words = line.split()
-            if len(words) == 3 and all(word.isascii() and word.isdigit() for word in words):
+            if len(words) == 3 and all(map(_is_number, words)):
                 epoch, first, last = map(int, words)
                 if epoch >= oldest_epoch and first <= last:
                     self.add_span(epoch, first, last)
+
+
+def _is_number(word: str) -> bool:
+    return word.isascii() and word.isdigit() and len(word) <= _DIGITS_MAX

@@ -1,20 +1,28 @@
-"""Clients and what mcpd remembers of each: facts for their calls, calls in flight, open questions, news not yet delivered.
+"""Clients and what mcpd remembers of each: facts for their calls, calls in flight, open questions, news not
+yet delivered.
 
-A session in memory is small and may be dropped when it is idle: its id says enough to make it again. Everything that a client can
-name (request ids, progress tokens, questions) is looked up in its own session only.
+Everything that a client can name (request ids, progress tokens, questions) is looked up in its own session
+only.
+
+Rules.
+1. A session in memory is small and may be dropped when it is idle: its id says enough to make it again.
+2. What the id cannot say (subscriptions, a log level, news not yet heard) is lost then, so sessions that hold
+   nothing of the kind go first, and the others only after a long time or when there is no other way.
+3. A session with a call in flight, an open stream or an open question is in use and never dropped.
 
 Source: "Session Management" (2025-03-26 on); stdio and HTTP+SSE connections are sessions without an id.
 """
 
 from __future__ import annotations
 
+import heapq
 import itertools
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from mcpd.errors import INTERNAL_ERROR, INVALID_REQUEST, ProtocolError, RpcError
-from mcpd.gateway.seal import Claims, principal_digest
+from mcpd.gateway.seal import EPOCH_LENGTH, Claims, principal_digest
 from mcpd.protocol import jsonrpc
 from mcpd.protocol.calls import Caller
 from mcpd.protocol.capabilities import NOTHING
@@ -26,33 +34,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from mcpd.config.model import Limits
+    from mcpd.gateway.ports import Outlet, Running, Sweepable
+    from mcpd.gateway.subscriptions import Topic
     from mcpd.gateway.vault import Vault
     from mcpd.protocol.handshake import ClientHello
     from mcpd.protocol.jsonrpc import Buffer, Message
 
 BACKLOG_MAX: Final = 64
-"""Different news kept for a client that has no stream open: list changes (three) and updated resources, one each."""
+"""Updated resources kept for a client that has no stream open, the newest of each. List changes come on
+top: there are three."""
 
+UPDATED: Final = "updated "
+"""What the keys of updated resources begin with; their URI follows."""
 
-class Running(Protocol):
-    """A call in flight that its client can cancel."""
+HELD_SHARE: Final = 16
+"""An idle session that would lose something is kept this many times `limits.session_idle`: over a working
+day."""
 
-    def cancel(self) -> None:
-        """Stop working on it."""
-
-
-class Outlet(Protocol):
-    """Where a client hears what belongs to none of its calls: its GET stream, its pipe, its event stream."""
-
-    def send(self, parts: tuple[Buffer, ...]) -> bool:
-        """Send one message; False when it cannot be delivered (any more)."""
-
-
-class Sweepable(Protocol):
-    """What a frontend keeps with a session."""
-
-    def sweep(self) -> None:
-        """Forget what is too old to be of use."""
+ROOM_SHARE: Final = 128
+"""When memory is full, this share of all sessions is dropped at once, so that a flood of new ones is not
+one search each."""
 
 
 class Question:
@@ -71,12 +72,13 @@ class Session:
     __slots__ = (
         "_backlog",
         "_questions",
-        "calls",
         "caller",
+        "calls",
         "claims",
         "client_name",
         "id",
         "last_used",
+        "left",
         "outlet",
         "state",
         "streams",
@@ -90,7 +92,10 @@ class Session:
         self.state = ServerState.NEW
         self.client_name = ""
         self.calls: dict[bytes, Running] = {}
-        self.subscriptions: set[str] | None = None
+        self.subscriptions: dict[str, Topic] | None = None
+        """What it is subscribed to, by URI; kept by `Subscriptions`."""
+        self.left = False
+        """It ended or left memory: whoever still works for it must not note anything down for it any more."""
         self.outlet: Outlet | None = None
         self.streams: Sweepable | None = None
         """The frontend's own record of this session's event streams."""
@@ -100,8 +105,13 @@ class Session:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing would be lost at once if it left memory."""
+        """Whether nobody uses it right now."""
         return not self.calls and self.outlet is None and not self._questions
+
+    @property
+    def held(self) -> bool:
+        """Whether its client would notice that it left memory (rule 2)."""
+        return bool(self.subscriptions or self._backlog) or self.caller.log_level is not None
 
     def handshake(self, event: Event) -> None:
         """Note a step of the handshake. Raises: ProtocolError when it is out of order."""
@@ -111,10 +121,14 @@ class Session:
     def register(self, id: bytes, running: Running, limit: int) -> None:
         """Note a call in flight. Raises: ProtocolError for an id in use, RpcError beyond the limit."""
         if id in self.calls:
-            raise ProtocolError(INVALID_REQUEST, f"request id {id.decode()} is already in use by a call in flight")
+            raise ProtocolError(
+                INVALID_REQUEST, f"request id {id.decode()} is already in use by a call in flight"
+            )
         if len(self.calls) >= limit:
             raise RpcError(
-                INTERNAL_ERROR, f"more than {limit} calls in flight in one session (limits.calls_per_session)", http_status=503
+                INTERNAL_ERROR,
+                f"more than {limit} calls in flight in one session (limits.calls_per_session)",
+                http_status=503,
             )
         self.calls[id] = running
 
@@ -124,7 +138,7 @@ class Session:
         if running is not None:
             running.cancel()
 
-    # ---- questions to the client --------------------------------------------------------------------------------------
+    # ---- questions to the client ---------------------------------------------------------------------------
 
     async def ask(self, send: Callable[[tuple[Buffer, ...]], bool], method: str, params: Buffer) -> Buffer:
         """Put a question to the client on the given stream and wait for its answer.
@@ -152,37 +166,40 @@ class Session:
             raise RpcError(INTERNAL_ERROR, f"{method}: the client left without an answer")
         result = answer.members.get("result")
         if result is None:
-            raise RpcError(INTERNAL_ERROR, f"{method}: the client refused", raw=bytes(answer.members["error"]))
+            raise RpcError(
+                INTERNAL_ERROR, f"{method}: the client refused", raw=bytes(answer.members["error"])
+            )
         return result
 
     def answer(self, message: Message) -> bool:
         """Take a client's response; False when mcpd has not asked this."""
-        question = self._questions.get(message.id or b"") if self._questions else None
+        question = self._questions.get(_number(message.id or b"")) if self._questions else None
         if question is None or question.answered.is_set():
             return False
         question.answer = message
         question.answered.set()
         return True
 
-    # ---- news that belongs to no call ---------------------------------------------------------------------------------
+    # ---- news that belongs to no call ----------------------------------------------------------------------
 
     def deliver(self, key: str, parts: tuple[Buffer, ...]) -> None:
-        """Send a notification, or keep the newest for each key until the client listens. An empty key is not kept."""
+        """Send a notification, or keep the newest for each key until the client listens. An empty key is
+        not kept."""
         if self.outlet is not None and self.outlet.send(parts):
             return
         if not key:
             return
         if self._backlog is None:
             self._backlog = {}
-        if key in self._backlog or len(self._backlog) < BACKLOG_MAX:
+        if key in self._backlog or len(self._backlog) < BACKLOG_MAX or not key.startswith(UPDATED):
             self._backlog[key] = parts
 
     def listen(self, outlet: Outlet) -> None:
-        """From now on news goes here; what was kept goes first."""
+        """From now on news goes here; what was kept goes first, and is kept on if it cannot be sent."""
         self.outlet = outlet
         backlog, self._backlog = self._backlog, None
-        for parts in (backlog or {}).values():
-            outlet.send(parts)
+        for key, parts in (backlog or {}).items():
+            self.deliver(key, parts)
 
     def close(self) -> None:
         """The session is over: calls are cancelled, questions end unanswered."""
@@ -207,7 +224,7 @@ class Sessions:
         self._vault = vault
         self._clock = clock
         self._limits = limits
-        self._epoch = int(clock())
+        self._began = self._epoch = int(clock())
         self._serials = itertools.count(first_serial)
         self.forget: Callable[[Session], None] = _nothing_held
         """Called when a session ended or left memory; the gateway's."""
@@ -224,8 +241,12 @@ class Sessions:
     def begin(self, hello: ClientHello, principal: str) -> Session:
         """A new session with an id. Raises: RpcError (HTTP 503) when memory is full of sessions in use."""
         self._make_room()
+        now = int(self._clock())
+        if now - self._epoch >= EPOCH_LENGTH:
+            self._epoch = now
+        serial = next(self._serials) & 0xFFFFFFFF
         claims = Claims(
-            hello.version, hello.capabilities, int(self._clock()), self._epoch, next(self._serials) & 0xFFFFFFFF, principal_digest(principal)
+            hello.version, hello.capabilities, now, self._epoch, serial, principal_digest(principal)
         )
         session = self._make(self._vault.seal.make(claims), claims, principal)
         session.client_name = hello.client_name
@@ -233,7 +254,12 @@ class Sessions:
         return session
 
     def find(self, id: str, principal: str) -> Session | None:
-        """The session with this id, resurrected if need be; None when it is not ours, ended, too old or somebody else's."""
+        """The session with this id, resurrected if need be; None when it is not ours, ended, too old or
+        somebody else's.
+
+        Raises: RpcError (HTTP 503) when it would have to be resurrected and memory is full of sessions in
+        use.
+        """
         session = self._by_id.get(id)
         if session is not None:
             if session.caller.principal != principal:
@@ -245,7 +271,7 @@ class Sessions:
             claims is None
             or claims.identity in self._vault.revoked
             or claims.principal != principal_digest(principal)
-            or self._clock() - claims.begun > self._limits.session_age
+            or self._too_old(claims)
         ):
             return None
         self._make_room()
@@ -256,7 +282,7 @@ class Sessions:
     def connect(self, principal: str) -> Session:
         """A session of a connection that needs no id (stdio, HTTP+SSE). It ends with `disconnect`."""
         self._make_room()
-        key = SessionKey(f"c{self._epoch}.{next(self._serials)}")
+        key = SessionKey(f"c{self._began}.{next(self._serials)}")
         session = Session(Caller(key, principal, LATEST_HANDSHAKE, NOTHING))
         self._connected[key] = session
         return session
@@ -265,13 +291,15 @@ class Sessions:
         """Note what the initialize of a connected session said. Raises: ProtocolError when it came twice."""
         session.handshake(Event.INITIALIZE)
         session.client_name = hello.client_name
-        session.caller = Caller(session.caller.key, session.caller.principal, hello.version, hello.capabilities)
+        session.caller = Caller(
+            session.caller.key, session.caller.principal, hello.version, hello.capabilities
+        )
 
     def disconnect(self, session: Session) -> None:
         """The connection of a session without id ended."""
         if self._connected.pop(session.caller.key, None) is not None:
             session.close()
-            self.forget(session)
+            self._left(session)
 
     def end(self, session: Session) -> None:
         """The client ended its session for good."""
@@ -279,19 +307,29 @@ class Sessions:
             self._vault.revoke(session.claims)
         self._by_id.pop(session.id, None)
         session.close()
-        self.forget(session)
+        self._left(session)
 
     def sweep(self) -> int:
-        """Take sessions out of memory that were not used for `limits.session_idle`; returns how many."""
+        """Take sessions out of memory that were not used for `limits.session_idle`, or are too old; returns
+        how many.
+
+        To be called every now and then: to have a call in flight or a stream open at that time counts as use.
+        """
+        now = trio.current_time()
+        gone = []
         for session in self:
             if session.streams is not None:
                 session.streams.sweep()
-        horizon = trio.current_time() - self._limits.session_idle
-        idle = [session for session in self._by_id.values() if session.last_used < horizon and session.idle]
-        for session in idle:
-            del self._by_id[session.id]
-            self.forget(session)
-        return len(idle)
+            if session.claims is None:
+                continue  # it lasts as long as its connection
+            if not session.idle:
+                session.last_used = now
+            patience = self._limits.session_idle * (HELD_SHARE if session.held else 1)
+            if session.last_used < now - patience or (not session.calls and self._too_old(session.claims)):
+                gone.append(session)
+        for session in gone:
+            self._drop(session)
+        return len(gone)
 
     def the_only_one(self) -> Session | None:
         """The session, if there is exactly one client."""
@@ -303,24 +341,46 @@ class Sessions:
 
     def _make(self, id: str, claims: Claims, principal: str) -> Session:
         # The id itself is the key: one string instead of two, and it never leaves but to its own client.
-        session = Session(Caller(SessionKey(id), principal, claims.version, claims.capabilities), id=id, claims=claims)
+        session = Session(
+            Caller(SessionKey(id), principal, claims.version, claims.capabilities), id=id, claims=claims
+        )
         self._by_id[id] = session
         return session
 
     def _make_room(self) -> None:
         if len(self) < self._limits.sessions:
             return
-        oldest = min((s for s in self._by_id.values() if s.idle), key=lambda s: s.last_used, default=None)
-        if oldest is None:
-            raise RpcError(
-                INTERNAL_ERROR, f"{self._limits.sessions} sessions are in use (limits.sessions); try later", http_status=503
-            )
-        del self._by_id[oldest.id]
-        self.forget(oldest)
+        idle = (session for session in self._by_id.values() if session.idle)
+        wanted = 1 + self._limits.sessions // ROOM_SHARE
+        oldest = heapq.nsmallest(wanted, idle, key=lambda session: (session.held, session.last_used))
+        if not oldest:
+            reason = f"{self._limits.sessions} sessions are in use (limits.sessions); try later"
+            raise RpcError(INTERNAL_ERROR, reason, http_status=503)
+        for session in oldest:
+            self._drop(session)
+
+    def _too_old(self, claims: Claims) -> bool:
+        return self._clock() - claims.begun > self._limits.session_age
+
+    def _drop(self, session: Session) -> None:
+        """Take a session out of memory that nobody uses, or nobody may use any more."""
+        del self._by_id[session.id]
+        session.close()
+        self._left(session)
+
+    def _left(self, session: Session) -> None:
+        session.left = True
+        self.forget(session)
 
 
 def _nothing_held(session: Session) -> None:
     """Until the gateway is there, sessions hold nothing anywhere."""
+
+
+def _number(id: bytes) -> bytes:
+    """A question's id as we wrote it: an integer, which some clients send back as a string or a float."""
+    id = id.strip(b'"')
+    return id[:-2] if id.endswith(b".0") else id
 
 
 _question_ids = itertools.count(1)

@@ -1,71 +1,169 @@
 """Subscriptions to resources, counted: a backend is subscribed once, however many of its clients are.
 
-A backend that serves each client by a link of its own is subscribed by that link; a shared one is subscribed by the first client and
-unsubscribed by the last.
+A backend that serves each client by a link of its own is subscribed by that link; a shared one is subscribed
+by the first client and unsubscribed by the last.
+
+Rules.
+1. A topic is a URI at a backend: what another backend says about the same URI concerns nobody.
+2. About one topic the backend is asked one thing at a time, so that a last unsubscribe and a first subscribe
+   do not overtake each other.
+3. A session's place is taken before the backend is asked, so that the limit holds for subscriptions under way
+   too.
 
 Source: "Subscriptions" under "Resources" of 2024-11-05 to 2025-11-25.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from mcpd.errors import INTERNAL_ERROR, INVALID_PARAMS, RpcError
+import msgspec
+import trio
+
+from mcpd.errors import INTERNAL_ERROR, INVALID_PARAMS, ProtocolError, RpcError
+from mcpd.protocol import jsonrpc
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mcpd.backends.base import Backend
     from mcpd.gateway.sessions import Session
     from mcpd.protocol.calls import Call
     from mcpd.protocol.jsonrpc import Members
     from mcpd.types import SessionKey
 
+SUB_RESOURCES_MAX: Final = 8192
+"""Characters of an updated URI up to which it is looked at as somebody's sub-resource, a look-up for each
+of its parts."""
+
+
+class Topic:
+    """A resource of a backend that sessions are subscribed to."""
+
+    __slots__ = ("backend", "holders", "turn", "uri", "users")
+
+    def __init__(self, backend: Backend, uri: str) -> None:
+        self.backend = backend
+        self.uri = uri
+        self.holders: set[SessionKey] = set()
+        self.turn = trio.Lock()
+        self.users = 0
+        """Tasks that want something of it right now."""
+
 
 class Subscriptions:
-    """Who is subscribed to what, by URI."""
+    """Who is subscribed to what."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._backends: dict[str, Backend] = {}
-        self._holders: dict[str, set[SessionKey]] = {}
+        self._topics: dict[tuple[str, str], Topic] = {}
+
+    def __len__(self) -> int:
+        """Topics that anybody is, or is about to be, subscribed to."""
+        return len(self._topics)
 
     async def add(self, session: Session, call: Call, uri: str, backend: Backend, members: Members) -> None:
         """Subscribe a session. Raises: RpcError: too many, not supported, or the backend's own error."""
-        held = session.subscriptions if session.subscriptions is not None else set()
-        if uri not in held and len(held) >= self._limit:
-            raise RpcError(INTERNAL_ERROR, f"more than {self._limit} subscriptions (limits.subscriptions)")
         if backend.hello is not None and not backend.hello.capabilities.resources_subscribe:
-            raise RpcError(INVALID_PARAMS, f"backend '{backend.name}' does not support resource subscriptions")
-        holders = self._holders.get(uri)
-        if not holders or backend.spec.instances == "per-session":
-            await backend.subscribe(call, uri, members)
-        session.subscriptions = held
-        held.add(uri)
-        self._backends[uri] = backend
-        self._holders.setdefault(uri, set()).add(session.caller.key)
+            reason = f"backend '{backend.name}' does not support resource subscriptions"
+            raise RpcError(INVALID_PARAMS, reason)
+        held = session.subscriptions
+        if held is None:
+            held = session.subscriptions = {}
+        former = held.get(uri)
+        if former is not None and former.backend is not backend:
+            await self.remove(session, uri)  # the URI is served by another backend now
+        elif former is None and len(held) >= self._limit:
+            raise RpcError(INTERNAL_ERROR, f"more than {self._limit} subscriptions (limits.subscriptions)")
+        key = session.caller.key
+        topic = self._topics.get((backend.name, uri))
+        if topic is None:
+            topic = self._topics[backend.name, uri] = Topic(backend, uri)
+        held[uri] = topic
+        topic.users += 1
+        try:
+            async with topic.turn:
+                if not topic.holders or backend.spec.instances == "per-session":
+                    await backend.subscribe(call, uri, without_token(members))
+                if session.left:
+                    # It ended while the backend answered.
+                    if not topic.holders:
+                        backend.drop_subscription(uri)
+                    return
+                topic.holders.add(key)
+                held[uri] = topic
+        finally:
+            topic.users -= 1
+            if key not in topic.holders and held.get(uri) is topic:
+                del held[uri]
+            self._tidy(topic)
 
     async def remove(self, session: Session, uri: str) -> None:
         """End one subscription of a session; ending what is not there is no error."""
-        if session.subscriptions is not None:
-            session.subscriptions.discard(uri)
-        holders = self._holders.get(uri)
-        if holders is None or session.caller.key not in holders:
+        held = session.subscriptions
+        topic = held.get(uri) if held is not None else None
+        if held is None or topic is None:
             return
-        holders.discard(session.caller.key)
-        backend = self._backends[uri]
-        if not holders:
-            del self._holders[uri], self._backends[uri]
-        if not holders or backend.spec.instances == "per-session":
-            await backend.unsubscribe(session.caller.key, uri)
+        topic.users += 1
+        try:
+            async with topic.turn:
+                if held.get(uri) is topic:
+                    del held[uri]
+                if session.caller.key not in topic.holders:
+                    return
+                topic.holders.discard(session.caller.key)
+                if not topic.holders or topic.backend.spec.instances == "per-session":
+                    await topic.backend.unsubscribe(session.caller.key, uri)
+        finally:
+            topic.users -= 1
+            self._tidy(topic)
 
     def last_of(self, session: Session) -> list[tuple[Backend, str]]:
         """Forget a session that ended; returns what nobody is subscribed to any more."""
         orphaned = []
-        for uri in session.subscriptions or ():
-            holders = self._holders.get(uri)
-            if holders is None:
-                continue
-            holders.discard(session.caller.key)
-            if not holders:
-                orphaned.append((self._backends.pop(uri), uri))
-                del self._holders[uri]
+        held, session.subscriptions = session.subscriptions, None
+        for uri, topic in (held or {}).items():
+            if session.caller.key in topic.holders:
+                topic.holders.discard(session.caller.key)
+                if not topic.holders:
+                    orphaned.append((topic.backend, uri))
+            self._tidy(topic)
         return orphaned
+
+    def holders(self, backend: Backend, updated: str) -> set[SessionKey]:
+        """The sessions that an update of this URI at this backend concerns."""
+        found: set[SessionKey] = set()
+        for uri in covering(updated):
+            topic = self._topics.get((backend.name, uri))
+            if topic is not None:
+                found |= topic.holders
+        return found
+
+    def _tidy(self, topic: Topic) -> None:
+        if not topic.users and not topic.holders:
+            self._topics.pop((topic.backend.name, topic.uri), None)
+
+
+def covering(updated: str) -> Iterator[str]:
+    """The URIs whose subscribers an update concerns: the same one, and those that it is a sub-resource of."""
+    yield updated
+    if len(updated) > SUB_RESOURCES_MAX:
+        return
+    for at, character in enumerate(updated):
+        if character in "/?#" or (at and updated[at - 1] == "/"):
+            yield updated[:at]
+
+
+def without_token(members: Members) -> Members:
+    """The params without `_meta.progressToken`: they are sent again in a new session, when the token is
+    another call's."""
+    raw = members.get("_meta")
+    if raw is None:
+        return members
+    try:
+        meta = jsonrpc.members_of(raw)
+    except ProtocolError:
+        return members
+    if meta.pop("progressToken", None) is None:
+        return members
+    return {**members, "_meta": msgspec.Raw(jsonrpc.encode_members(meta))}

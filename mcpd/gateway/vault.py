@@ -1,4 +1,10 @@
-"""The session key and the list of ended sessions, kept in the state directory so that both survive a restart."""
+"""The session key and the list of ended sessions, kept in the state directory so that both survive a restart.
+
+Rules.
+1. A file appears whole or not at all; what a crash left half written costs at most the last line.
+2. Several daemons may share the directory: the first one's key counts for all, nobody overwrites what another
+   ended.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +14,7 @@ import secrets
 from typing import TYPE_CHECKING, Final
 
 from mcpd.errors import ConfigError
-from mcpd.gateway.seal import KEY_SIZE, Revoked, Seal
+from mcpd.gateway.seal import EPOCH_LENGTH, KEY_SIZE, Revoked, Seal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +24,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("mcpd.gateway")
 
 COMPACT_AT: Final = 4096
-"""Appended lines after which the file is written anew: a line is 25 bytes, so the file stays around 100 KiB."""
+"""Appended lines after which the file is written anew: a line has at most 33 bytes, so the file stays
+around 130 KiB."""
 
 
 class Vault:
@@ -26,65 +33,88 @@ class Vault:
 
     def __init__(self, directory: Path, *, now: float, session_age: float) -> None:
         self.revoked = Revoked()
+        self._session_age = session_age
+        self._newest = int(now)
+        self._appended = 0
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.seal = Seal(_key(directory / "session.key"))
             self._path = directory / "sessions.ended"
-            if self._path.exists():
-                self.revoked.load(self._path.read_text(), oldest_epoch=int(now - session_age))
-            self._file = -1
             self._compact()
         except (OSError, ValueError) as error:
             raise ConfigError(
-                f"cannot use the state directory: {error}", file=str(directory), remedy="give another with --state-dir"
+                f"cannot use the state directory: {error}",
+                file=str(directory),
+                remedy="give another with --state-dir",
             ) from None
 
     def revoke(self, claims: Claims) -> None:
         """End a session for good."""
         if not self.revoked.add(*claims.identity):
             return
+        self._newest = max(self._newest, claims.epoch)
         try:
-            os.write(self._file, b"%d %d %d\n" % (claims.epoch, claims.serial, claims.serial))
+            self._append(b"%d %d %d" % (claims.epoch, claims.serial, claims.serial))
             self._appended += 1
             if self._appended > COMPACT_AT:
                 self._compact()
         except OSError as error:
-            log.error("event=state_not_written file=%s reason=%s effect=ended_sessions_may_return", self._path, error)
+            log.error(
+                "event=state_not_written file=%s reason=%s effect=ended_sessions_may_return",
+                self._path,
+                error,
+            )
+
+    def _append(self, line: bytes) -> None:
+        """Add a line. Opened each time, for another daemon may have put a new file in this one's place."""
+        handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            # The line break comes first: what a full disk cut short must not run into the next line.
+            os.write(handle, b"\n" + line)
+        finally:
+            os.close(handle)
 
     def _compact(self) -> None:
-        """Write the intervals to a new file and put it in the old one's place."""
-        fresh = self._path.with_suffix(".new")
-        lines = self.revoked.lines()
-        fresh.write_text("".join(f"{line}\n" for line in lines))
-        fresh.replace(self._path)
-        if self._file >= 0:
-            os.close(self._file)
-        self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        """Take in what the file says, and put a new file with the intervals in its place."""
+        # A session's epoch is up to EPOCH_LENGTH older than the session.
+        oldest = self._newest - int(self._session_age) - EPOCH_LENGTH
+        if self._path.exists():
+            self.revoked.load(self._path.read_text(errors="replace"), oldest_epoch=oldest)
+        self.revoked.forget(oldest)
+        fresh = _beside(self._path)
+        try:
+            _write(fresh, "".join(f"{line}\n" for line in self.revoked.lines()).encode())
+            fresh.replace(self._path)
+        finally:
+            fresh.unlink(missing_ok=True)
         self._appended = 0
-
-    def close(self) -> None:
-        """Let go of the file."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
 
 
 def _key(path: Path) -> bytes:
-    """The key, made at the first start. Its file appears whole or not at all, and only for its owner."""
+    """The key, made at the first start. Its file is for its owner only."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
         pass
-    fresh = path.with_suffix(f".{os.getpid()}.{secrets.token_hex(4)}")
-    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    fresh = _beside(path)
     try:
-        os.write(handle, secrets.token_bytes(KEY_SIZE))
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    try:
+        _write(fresh, secrets.token_bytes(KEY_SIZE))
         os.link(fresh, path)  # fails when another mcpd was faster, whose key then counts
     except FileExistsError:
         pass
-    os.unlink(fresh)
+    finally:
+        fresh.unlink(missing_ok=True)
     return path.read_bytes()
+
+
+def _beside(path: Path) -> Path:
+    """A name for a new file that nobody else uses."""
+    return path.with_suffix(f".{os.getpid()}.{secrets.token_hex(4)}")
+
+
+def _write(path: Path, content: bytes) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(handle, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(handle)

@@ -1,30 +1,34 @@
 """The one form in which the gateway's middle knows a request, whichever era and transport it came by.
 
-A `Call` is self-contained: who asks (`Caller`), what, and two channels back while it runs. `emit` delivers a notification that
-belongs to this call and never waits; `ask` puts a question to the client whose call this is and waits for the answer. The
-result is the return value of whoever serves the call; an `RpcError` is its failure.
-"""
+A `Call` is self-contained: who asks (`Caller`), what, and two channels back while it runs. `emit` delivers a
+notification that belongs to this call and never waits; `ask` puts a question to the client whose call this is
+and waits for the answer. The result is the return value of whoever serves the call; an `RpcError` is its
+failure."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
-from mcpd.protocol.capabilities import ClientCapability
 from mcpd.protocol.jsonrpc import Buffer, Members
-from mcpd.protocol.versions import Version
-from mcpd.types import SessionKey
+
+if TYPE_CHECKING:
+    from mcpd.protocol.capabilities import ClientCapability
+    from mcpd.protocol.versions import Version
+    from mcpd.types import SessionKey
 
 Emit: TypeAlias = Callable[[str, Buffer], None]
-"""emit(method, params): a notification toward the caller. Never waits, never raises; a client that is gone gets nothing."""
+"""emit(method, params): a notification toward the caller. Never waits, never raises; a client that is gone
+gets nothing."""
 
 Part: TypeAlias = Callable[[], None]
 """part(): the backend let go of its own stream for now; a client that can poll may be let go as well."""
 
 Ask: TypeAlias = Callable[[str, Buffer], Awaitable[Buffer]]
-"""await ask(method, params) → the client's result. Raises: RpcError (the client's own, or that it cannot be asked)."""
+"""await ask(method, params) → the client's result. Raises: RpcError (the client's own, or that it cannot be
+asked)."""
 
 
 class Caller(msgspec.Struct, frozen=True, eq=False):
@@ -41,9 +45,8 @@ class Caller(msgspec.Struct, frozen=True, eq=False):
 class Call(msgspec.Struct, eq=False):
     """One request on its way to a result.
 
-    `params` is the JSON object as received, `members` the same one level deep. `token` is the progress token's JSON text in
-    the client's own spelling, or None.
-    """
+    `params` is the JSON object as received, `members` the same one level deep. `token` is the progress
+    token's JSON text in the client's own spelling, or None."""
 
     caller: Caller
     method: str

@@ -1,10 +1,10 @@
 """What a client declared that it can do, and what a server declared that it has.
 
-Only what mcpd decides by is read. A client's capabilities are a set of flags, small enough to travel inside a sealed session
-id; how they are spelled toward a backend depends on the backend's version.
+Only what mcpd decides by is read. A client's capabilities are a set of flags, small enough to travel inside a
+sealed session id; how they are spelled toward a backend depends on the backend's version.
 
-Source: "Capabilities" of each version; protocol versions differ in `sampling` and `elicitation` (2025-11-25 split both).
-"""
+Source: "Capabilities" of each version; protocol versions differ in `sampling` and `elicitation` (2025-11-25
+split both)."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ ASKED_FOR: Final = {
 
 
 def parse_client_capabilities(raw: Buffer | None) -> ClientCapability:
-    """Flags from the `capabilities` object of an initialize request; unknown keys and shapes mean nothing declared."""
+    """Flags from the `capabilities` object of an initialize request; unknown keys mean nothing declared."""
     found = NOTHING
-    for name, value in _object(raw).items():
-        inner = _object(value)
+    for name, value in _declared(raw).items():
+        inner = _declared(value)
         if name == "roots":
             found |= ClientCapability.ROOTS
             if _true(inner.get("listChanged")):
@@ -108,8 +108,8 @@ class ServerCapabilities(msgspec.Struct, frozen=True, kw_only=True):
 
 def parse_server_capabilities(raw: Buffer | None, version: Version) -> ServerCapabilities:
     """Read an initialize result's `capabilities` for a backend that negotiated `version`."""
-    top = _object(raw)
-    tools, resources, prompts = (_object(top.get(name)) for name in ("tools", "resources", "prompts"))
+    top = _declared(raw)
+    tools, resources, prompts = (_declared(top.get(name)) for name in ("tools", "resources", "prompts"))
     return ServerCapabilities(
         tools="tools" in top,
         tools_list_changed=_true(tools.get("listChanged")),
@@ -126,7 +126,8 @@ def parse_server_capabilities(raw: Buffer | None, version: Version) -> ServerCap
 
 
 def encode_gateway_capabilities(version: Version) -> bytes:
-    """What mcpd declares to a client: every family, for what a backend offers may come and go while the session lasts."""
+    """What mcpd declares to a client: every family, for what a backend offers may come and go while the
+    session lasts."""
     out: dict[str, Buffer] = {
         "tools": b'{"listChanged":true}',
         "resources": b'{"subscribe":true,"listChanged":true}',
@@ -138,10 +139,15 @@ def encode_gateway_capabilities(version: Version) -> bytes:
     return encode_members(out)
 
 
-def _object(raw: Buffer | None) -> Members:
+def _declared(raw: Buffer | None) -> Members:
+    """The members of an object that declare something: `"sampling": null` is how some serializers say that
+    there is none."""
     if raw is None or bytes(raw)[:1] != b"{":
         return {}
-    return members_of(raw)
+    return {name: value for name, value in members_of(raw).items() if bytes(value) not in _NOT_DECLARED}
+
+
+_NOT_DECLARED: Final = (b"null", b"false")
 
 
 def _true(raw: Buffer | None) -> bool:

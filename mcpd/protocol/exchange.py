@@ -1,10 +1,10 @@
 """Streamable HTTP as a server: which requests are accepted, and how each is answered.
 
-Theory of operation. A request is checked by its head (`refusal`), then its messages decide what it is. An accepted request is
-one exchange: it waits, is answered with plain JSON if nothing had to be said before the result, and becomes an event stream as
-soon as something must be: a notification, a question, or patience running out. A stream may end before its exchange does:
-because the client vanished, or because mcpd ends it to be polled. What is said meanwhile is kept, and handed to whoever comes
-with `Last-Event-ID`.
+Theory of operation. A request is checked by its head (`refusal`), then its messages decide what it is. An
+accepted request is one exchange: it waits, is answered with plain JSON if nothing had to be said before the
+result, and becomes an event stream as soon as something must be: a notification, a question, or patience
+running out. A stream may end before its exchange does: because the client vanished, or because mcpd ends it
+to be polled. What is said meanwhile is kept, and handed to whoever comes with `Last-Event-ID`.
 
 Rules.
 1. A message goes to exactly one stream, and into its log before it goes out.
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 from mcpd.errors import INVALID_REQUEST, PARSE_ERROR, ProtocolError
 from mcpd.protocol.jsonrpc import Message, decode_from_client, decode_many, is_array
+from mcpd.protocol.lines import BOM
 from mcpd.protocol.versions import MODERN, Version, parse
 
 if TYPE_CHECKING:
@@ -117,22 +118,29 @@ TRANSITIONS: Final[dict[State, dict[Event, tuple[State, tuple[Action, ...]]]]] =
 
 
 def step(state: State, event: Event) -> tuple[State, tuple[Action, ...]]:
-    """The next state and what to do. Raises: KeyError when the event cannot happen in that state (a bug in mcpd)."""
+    """The next state and what to do. Raises: KeyError when the event cannot happen in that state (a bug in
+    mcpd)."""
     return TRANSITIONS[state][event]
 
 
-# ---- accepting --------------------------------------------------------------------------------------------------------
+# ---- accepting ---------------------------------------------------------------------------------------------
 
 
-def media_types(value: bytes) -> frozenset[bytes]:
-    """The media types of an Accept or Content-Type header without parameters, lower-case; q=0 entries are left out."""
-    found = set()
+def media_types(value: bytes) -> dict[bytes, bool]:
+    """The media types of an Accept or Content-Type header, lower-case, and whether they are wanted: q=0
+    refuses."""
+    found: dict[bytes, bool] = {}
     for part in value.split(b","):
-        name, _, parameters = part.partition(b";")
-        if parameters.replace(b" ", b"").lower() in (b"q=0", b"q=0.0", b"q=0.00", b"q=0.000"):
-            continue
-        found.add(name.strip().lower())
-    return frozenset(found)
+        name, *parameters = part.split(b";")
+        name = name.strip().lower()
+        found[name] = found.get(name, False) or not any(_is_zero(parameter) for parameter in parameters)
+    return found
+
+
+def _is_zero(parameter: bytes) -> bool:
+    name, _, weight = parameter.partition(b"=")
+    weight = weight.strip()
+    return name.strip().lower() == b"q" and weight.startswith(b"0") and weight.strip(b"0") in (b"", b".")
 
 
 def _accepts(headers: Mapping[bytes, bytes], wanted: bytes) -> bool:
@@ -141,12 +149,16 @@ def _accepts(headers: Mapping[bytes, bytes], wanted: bytes) -> bool:
     if value is None:
         return True
     types = media_types(value)
-    return wanted in types or b"*/*" in types or wanted.partition(b"/")[0] + b"/*" in types
+    for name in (wanted, wanted.partition(b"/")[0] + b"/*", b"*/*"):
+        if name in types:
+            return types[name]  # the most specific entry decides (RFC 9110 §12.5.1)
+    return False
 
 
 def _is_json(headers: Mapping[bytes, bytes]) -> bool:
-    types = media_types(headers.get(b"content-type", b"application/json"))
-    return types == {b"application/json"}
+    # Left out by some hand-written clients; the Origin check, which came before, keeps browsers from making
+    # use of it.
+    return media_types(headers.get(b"content-type", b"application/json")).keys() == {b"application/json"}
 
 
 Rung = tuple["Callable[[Mapping[bytes, bytes]], bool]", int, str]
@@ -164,7 +176,8 @@ RUNGS: Final[dict[bytes, tuple[Rung, ...]]] = {
 
 
 def prefers_stream(headers: Mapping[bytes, bytes]) -> bool:
-    """Whether a client names event streams before JSON. HTTP leaves the choice to the server; this is how mcpd makes it."""
+    """Whether a client names event streams before JSON. HTTP leaves the choice to the server; this is how
+    mcpd makes it."""
     accept = headers.get(b"accept", b"").lower()
     stream, json = accept.find(b"text/event-stream"), accept.find(b"application/json")
     return 0 <= stream < json
@@ -182,7 +195,8 @@ def refusal(method: bytes, headers: Mapping[bytes, bytes]) -> tuple[int, str] | 
 
 
 def version_refusal(headers: Mapping[bytes, bytes]) -> str | None:
-    """Why MCP-Protocol-Version is refused on a request of a session, or None. Absent means 2025-03-26, which is known."""
+    """Why MCP-Protocol-Version is refused on a request of a session, or None. Absent means 2025-03-26, which
+    is known."""
     value = headers.get(b"mcp-protocol-version")
     if value is None:
         return None
@@ -197,16 +211,19 @@ def read_body(body: bytes, *, batches: bool) -> tuple[list[Message | ProtocolErr
 
     Raises: ProtocolError: not JSON, not a message, or an array where the version has none.
     """
-    if not body.strip():
+    body = body.removeprefix(BOM)  # .NET's writers begin with one, and RFC 8259 §8.1 lets receivers ignore it
+    if not body or body.isspace():
         raise ProtocolError(PARSE_ERROR, "the body is empty; POST one JSON-RPC message")
     if not is_array(body):
         return [decode_from_client(body)], False
     if not batches:
-        raise ProtocolError(INVALID_REQUEST, "batches exist in protocol version 2025-03-26 only; send one message a request")
+        raise ProtocolError(
+            INVALID_REQUEST, "batches exist in protocol version 2025-03-26 only; send one message a request"
+        )
     return decode_many(body), True
 
 
-# ---- event ids and replay ---------------------------------------------------------------------------------------------
+# ---- event ids and replay ----------------------------------------------------------------------------------
 
 
 def event_id(stream: int, number: int) -> bytes:
@@ -239,18 +256,24 @@ class EventLog:
 
     def keep(self, message: bytes, *, events_max: int, bytes_max: int) -> bytes:
         """Add a message and return its event id. The newest is always kept, however large."""
-        self._events.append(message)
+        events = self._events
+        events.append(message)
         self.size += len(message)
-        while len(self._events) > 1 and (len(self._events) > events_max or self.size > bytes_max):
-            self.size -= len(self._events.pop(0))
-            self.first += 1
-        return event_id(self.stream, self.first + len(self._events) - 1)
+        gone = 0
+        while gone < len(events) - 1 and (len(events) - gone > events_max or self.size > bytes_max):
+            self.size -= len(events[gone])
+            gone += 1
+        if gone:
+            del events[:gone]
+            self.first += gone
+        return event_id(self.stream, self.first + len(events) - 1)
 
     def after(self, number: int) -> list[tuple[bytes, bytes]]:
         """(event id, message) of all kept events later than `number`."""
         start = max(0, number + 1 - self.first)
         return [
-            (event_id(self.stream, self.first + at), self._events[at]) for at in range(start, len(self._events))
+            (event_id(self.stream, self.first + at), self._events[at])
+            for at in range(start, len(self._events))
         ]
 
     def clear(self) -> None:

@@ -1,14 +1,14 @@
 """Streamable HTTP as a client: what a backend's HTTP reply means, and when a broken stream is resumed.
 
-Theory of operation. Each message is POSTed on its own. The reply's status, content type and whether a response was expected
-decide what it is (`Reply`); for a request that is answered by a stream, `step` follows the stream to its response, across as
-many reconnections as the backend's event ids allow.
+Theory of operation. Each message is POSTed on its own. The reply's status, content type and whether a
+response was expected decide what it is (`Reply`); for a request that is answered by a stream, `step` follows
+the stream to its response, across as many reconnections as the backend's event ids allow.
 
 Rules.
 1. Decide by status and content type, never by matching texts: texts differ in every server.
 2. A request that was refused for its session (404) was not executed; it may be sent again in a new session.
-3. A stream that ends without the response is resumed if, and only if, it gave an event id; otherwise the request may have been
-   executed and its answer is lost.
+3. A stream that ends without the response is resumed if, and only if, it gave an event id; otherwise the
+   request may have been executed and its answer is lost.
 
 Source: "Streamable HTTP" of 2025-03-26 to 2025-11-25, "Resumability and Redelivery".
 """
@@ -135,7 +135,11 @@ def step(state: State, event: Event) -> State:
 
 
 DEFAULT_RETRY: Final = 1.0
-"""Seconds before a stream is resumed when the backend named no `retry:`; the event-stream standard suggests a few seconds."""
+"""Seconds before a stream is resumed when the backend named no `retry:`; the event-stream standard suggests a
+few seconds."""
+
+RETRY_MIN: Final = 0.1
+"""Seconds; a backend that says 0 and ends every stream at once would be asked without a pause."""
 
 RETRY_MAX: Final = 30.0
 """Seconds; a backend that asks for more would outlast most calls."""
@@ -143,4 +147,6 @@ RETRY_MAX: Final = 30.0
 
 def retry_delay(retry: int | None) -> float:
     """Seconds to wait before resuming, from the last `retry:` field in milliseconds."""
-    return DEFAULT_RETRY if retry is None else min(retry / 1000, RETRY_MAX)
+    if retry is None:
+        return DEFAULT_RETRY
+    return max(RETRY_MIN, min(retry, RETRY_MAX * 1000) / 1000)

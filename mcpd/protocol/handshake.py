@@ -1,11 +1,11 @@
 """The legacy handshake in both roles: `initialize`, its answer, `notifications/initialized`.
 
-Theory of operation. A peer is in one of a few states; `step` says which event is legal in which state. What each side says is
-built and read by the functions below the tables.
+Theory of operation. A peer is in one of a few states; `step` says which event is legal in which state. What
+each side says is built and read by the functions below the tables.
 
 Rules.
-1. As a server mcpd answers the version it was offered if it knows it, else its newest; it refuses nothing but a message that is
-   not a handshake.
+1. As a server mcpd answers the version it was offered if it knows it, else its newest; it refuses nothing but
+   a message that is not a handshake.
 2. As a server it takes requests as soon as `initialize` was answered: some clients never send `initialized`.
 3. As a client it offers its newest version and accepts any handshake version it knows.
 
@@ -30,6 +30,9 @@ from mcpd.protocol.capabilities import (
 )
 from mcpd.protocol.jsonrpc import Buffer, Members, encode_members, members_of
 from mcpd.protocol.versions import LATEST_HANDSHAKE, Version, negotiate, parse
+
+VERSION_SHOWN: Final = 40
+"""Characters of a backend's unknown protocol version that an error message repeats."""
 
 
 class ServerState(enum.Enum):
@@ -121,7 +124,9 @@ def offer(state: ClientState, event: Event) -> ClientState:
     try:
         return CLIENT[state][event]
     except KeyError:
-        raise ProtocolError(INVALID_REQUEST, f"{event.name.lower()} does not fit a handshake that is {state.name}") from None
+        raise ProtocolError(
+            INVALID_REQUEST, f"{event.name.lower()} does not fit a handshake that is {state.name}"
+        ) from None
 
 
 class ClientHello(msgspec.Struct, frozen=True):
@@ -143,8 +148,12 @@ class ServerHello(msgspec.Struct, frozen=True):
 
 
 def read_initialize(params: Buffer | None) -> ClientHello:
-    """Read a client's initialize. Raises: ProtocolError INVALID_PARAMS when there is no protocolVersion to negotiate."""
-    members = members_of(params) if params is not None else {}
+    """Read a client's initialize. Raises: ProtocolError INVALID_PARAMS when there is no protocolVersion to
+    negotiate."""
+    try:
+        members = members_of(params) if params is not None else {}
+    except ProtocolError:
+        raise ProtocolError(INVALID_PARAMS, "params of initialize is a JSON object") from None
     requested = _string(members.get("protocolVersion"))
     if requested is None:
         raise ProtocolError(INVALID_PARAMS, "initialize needs params.protocolVersion, a string")
@@ -168,7 +177,9 @@ def initialize_result(version: Version, server_info: bytes, instructions: str) -
     return encode_members(out)
 
 
-def initialize_params(capabilities: ClientCapability, client_info: bytes, version: Version = LATEST_HANDSHAKE) -> bytes:
+def initialize_params(
+    capabilities: ClientCapability, client_info: bytes, version: Version = LATEST_HANDSHAKE
+) -> bytes:
     """mcpd's own initialize toward a backend."""
     return encode_members(
         {
@@ -185,7 +196,11 @@ def read_initialize_result(result: Buffer) -> ServerHello:
     text = _string(members.get("protocolVersion"))
     version = parse(text) if text is not None else None
     if version is None or version > LATEST_HANDSHAKE:
-        raise ProtocolError(INVALID_REQUEST, f"it answered initialize with protocol version {text!r}, which mcpd does not speak")
+        named = repr(text[:VERSION_SHOWN]) if text is not None else "none"
+        raise ProtocolError(
+            INVALID_REQUEST,
+            f"it answered initialize with protocol version {named}, which mcpd does not speak",
+        )
     info = members.get("serverInfo")
     return ServerHello(
         version=version,

@@ -1,13 +1,19 @@
 """JSON-RPC 2.0 envelopes with lossless pass-through.
 
-Theory of operation. A message is decoded one level deep: a dict of its members in their order, each value still the bytes
-it came as (`msgspec.Raw`). Only the members that mcpd reads are decoded further; everything else is joined into the outgoing
-message as it is, so numbers, key order and unknown members survive, and a 10 MiB payload costs one scan.
+Theory of operation. A message is decoded one level deep: a dict of its members in their order, each value
+still the bytes it came as (`msgspec.Raw`). Only the members that mcpd reads are decoded further; everything
+else is joined into the outgoing message as it is, so numbers, key order and unknown members survive, and a 10
+MiB payload costs one scan.
 
 Rules.
 1. Two parsers must not disagree about who is called: a message whose routing members come twice is refused.
 2. An id keeps its JSON spelling (`1`, `"1"`, `1.0` are three ids): it is compared and sent back as bytes.
 3. What `msgspec` cannot scan but RFC 8259 allows (lone surrogate escapes) takes the slow road, not an error.
+4. A client's message is refused when it is not JSON-RPC 2.0 in UTF-8. A backend's is read as far as it can
+   be: bytes that are no UTF-8 become U+FFFD, for one of them would end the connection of every client that
+   reads strictly.
+5. A member of the envelope that is null is one that is not there (serializers write "nothing" so), but for
+   two: an id, which may not be null, and a result without an error, which some servers give for an empty one.
 
 Source: JSON-RPC 2.0; MCP "Base protocol" of each version.
 """
@@ -15,12 +21,17 @@ Source: JSON-RPC 2.0; MCP "Base protocol" of each version.
 from __future__ import annotations
 
 import json
-from typing import Final, TypeAlias
+import re
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Raw
 
 from mcpd.errors import INVALID_REQUEST, PARSE_ERROR, ProtocolError
+from mcpd.protocol.scanner import has_surrogate, scan_array, scan_object
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Buffer: TypeAlias = bytes | Raw
 """JSON text, either owned or a view into a received message."""
@@ -29,7 +40,8 @@ Members: TypeAlias = dict[str, Raw]
 """The members of a JSON object in their order, values undecoded."""
 
 ID_MAX: Final = 1024
-"""Bytes of an id. Ids are counters or UUIDs; the bound keeps a client from filling our tables with one request."""
+"""Bytes of an id. Ids are counters or UUIDs; the bound keeps a client from filling our tables with one
+request."""
 
 BATCH_MAX: Final = 256
 """Messages in one batch (2025-03-26 only): each may hold a call in flight."""
@@ -37,12 +49,31 @@ BATCH_MAX: Final = 256
 LOOK_TWICE: Final = 16 * 1024
 """Bytes from which adding lengths up is cheaper than searching the text for a second spelling."""
 
+METHOD_MAX: Final = 256
+"""Bytes of a method's name, which error messages repeat. The longest that exists has 38."""
+
+MEMBERS_MAX: Final = 256
+"""Members of a client's envelope. JSON-RPC has four; the bound keeps a crowd of them from being held while
+the call lasts."""
+
 _members_of = msgspec.json.Decoder(Members).decode
-_raws_of = msgspec.json.Decoder(list[Raw]).decode
+# As a list, a body of nothing but commas would become 30 times its size in memory before its length could be
+# refused.
+_Batch = msgspec.defstruct(
+    "_Batch",
+    [(f"message_{at}", Raw, Raw()) for at in range(BATCH_MAX)],
+    array_like=True,
+    forbid_unknown_fields=True,
+)
+_batch_of = msgspec.json.Decoder(_Batch).decode
+_NULL: Final = Raw(b"null")
+_VERSION: Final = Raw(b'"2.0"')
+_ARRAY: Final = re.compile(rb"[ \t\r\n]*\[")
 _ID_STARTS: Final = frozenset(b'"-0123456789')
 _ROUTING: Final = (b'"method"', b'"id"', b'"params"')
 _ENVELOPE: Final = frozenset(("jsonrpc", "id", "method", "params", "result", "error"))
-# Spellings of ASCII letters by escape sequence (\u0061 …): the only other way to write a routing member's name.
+# Spellings of ASCII letters by escape sequence (\u0061 …): the only other way to write a routing member's
+# name.
 _ESCAPED_LETTER: Final = (b"\\u006", b"\\u007", b"\\u004", b"\\u005")
 
 
@@ -80,52 +111,60 @@ class Message:
 
 
 def decode(data: Buffer) -> Message:
-    """One envelope from the bytes of one message.
+    """One envelope from the bytes of one message, read leniently: for what a backend sends (rule 4).
 
-    Raises: ProtocolError PARSE_ERROR when it is not JSON, INVALID_REQUEST when it is not one JSON-RPC message.
-    """
-    try:
-        members = _members_of(data)
-    except msgspec.ValidationError:
-        raise ProtocolError(INVALID_REQUEST, "a message is one JSON object") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        members = _decode_slowly(data, error)
-    return _message(members)
+    Raises: ProtocolError PARSE_ERROR when it is not JSON, INVALID_REQUEST when it is not one JSON-RPC
+    message."""
+    text = bytes(data)
+    if not text.isascii():
+        try:
+            text.decode()
+        except UnicodeDecodeError:
+            data = text.decode("utf-8", "replace").encode()
+    return _decode(data)
 
 
 def decode_from_client(data: bytes) -> Message:
-    """`decode`, for a message that will be routed: also refuses invalid UTF-8 and ambiguous members (rule 1)."""
+    """`decode`, for a message that will be routed: refuses also invalid UTF-8, ambiguous members and other
+    JSON-RPCs."""
     if not data.isascii():
         try:
             data.decode()
         except UnicodeDecodeError as error:
             raise ProtocolError(PARSE_ERROR, f"not valid UTF-8 at byte {error.start}") from None
-    message = decode(data)
-    if len(data) < LOOK_TWICE or not is_compact(data, message.members):
+    message = _decode(data)
+    members = message.members
+    if members.get("jsonrpc") != _VERSION:
+        raise ProtocolError(INVALID_REQUEST, 'a message has "jsonrpc": "2.0"')
+    if len(members) > MEMBERS_MAX:
+        raise ProtocolError(INVALID_REQUEST, f"a message has at most {MEMBERS_MAX} members")
+    if len(data) < LOOK_TWICE or not is_compact(data, members):
         for key in _ROUTING:
             if data.count(key) > 1:
-                refuse_duplicate(data, message.members, key)
-        refuse_escaped(data, message.members)
+                refuse_duplicate(data, members, key)
+        refuse_escaped(data, members)
     return message
 
 
-def decode_many(data: bytes) -> list[Message | ProtocolError]:
+def decode_many(
+    data: bytes, decode_one: Callable[[bytes], Message] = decode_from_client
+) -> list[Message | ProtocolError]:
     """The messages of a batch, each on its own: a bad one is an error in its place.
 
     Raises: ProtocolError when the array itself is bad, empty or longer than BATCH_MAX.
     """
     try:
-        raws = _raws_of(data)
+        raws = [text for raw in msgspec.structs.astuple(_batch_of(data)) if (text := bytes(raw))]
+    except msgspec.ValidationError:
+        raise ProtocolError(INVALID_REQUEST, f"a batch is an array of at most {BATCH_MAX} messages") from None
     except (msgspec.DecodeError, RecursionError) as error:
-        raise ProtocolError(PARSE_ERROR, f"not valid JSON: {error}") from None
+        raws = [bytes(raw) for raw in _slowly(data, error, _scan_batch)]
     if not raws:
         raise ProtocolError(INVALID_REQUEST, "a batch holds at least one message")
-    if len(raws) > BATCH_MAX:
-        raise ProtocolError(INVALID_REQUEST, f"a batch holds at most {BATCH_MAX} messages")
     messages: list[Message | ProtocolError] = []
-    for raw in raws:
+    for text in raws:
         try:
-            messages.append(decode_from_client(bytes(raw)))
+            messages.append(decode_one(text))
         except ProtocolError as error:
             messages.append(error)
     return messages
@@ -133,22 +172,27 @@ def decode_many(data: bytes) -> list[Message | ProtocolError]:
 
 def is_array(data: bytes) -> bool:
     """Whether the text is a JSON array, told by its first significant byte."""
-    return data[:64].lstrip(b" \t\r\n")[:1] == b"["
+    return _ARRAY.match(data) is not None
 
 
 def members_of(data: Buffer) -> Members:
-    """The members of a JSON object (params, `_meta`, a result). Raises: ProtocolError INVALID_REQUEST otherwise."""
+    """The members of a JSON object (params, `_meta`, a result). Raises: ProtocolError INVALID_REQUEST
+    otherwise."""
     try:
         return _members_of(data)
     except msgspec.ValidationError:
         raise ProtocolError(INVALID_REQUEST, "expected a JSON object") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return _decode_slowly(data, error)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        return _slowly(data, error, scan_object)
 
 
 def is_compact(data: Buffer, members: Members) -> bool:
-    """Whether an object's text is as short as its members allow: no space for a second spelling of any of them."""
-    least = 1 + sum(len(name.encode()) + 4 + memoryview(raw).nbytes for name, raw in members.items())
+    """Whether an object's text is as short as its members allow: no space for a second spelling of any of
+    them."""
+    least = 1 + sum(
+        len(name.encode("utf-8", "surrogatepass")) + 4 + memoryview(raw).nbytes
+        for name, raw in members.items()
+    )
     return memoryview(data).nbytes == least
 
 
@@ -172,7 +216,8 @@ def refuse_duplicate(data: Buffer, members: Members, key: bytes) -> None:
 
 
 def refuse_escaped(data: Buffer, members: Members) -> None:
-    """Raise when a member's name spells a letter as an escape: a second way to write `method`, unseen by others."""
+    """Raise when a member's name spells a letter as an escape: a second way to write `method`, unseen by
+    others."""
     text = bytes(data)
     if b"\\u00" not in text:
         return
@@ -187,7 +232,7 @@ def encode_members(members: Members | dict[str, Buffer]) -> bytes:
     glue = b"{"
     for name, raw in members.items():
         parts.append(glue)
-        parts.append(_KEYS.get(name) or msgspec.json.encode(name) + b":")
+        parts.append(_KEYS.get(name) or _spell(name))
         parts.append(raw)
         glue = b","
     if not parts:
@@ -198,12 +243,23 @@ def encode_members(members: Members | dict[str, Buffer]) -> bytes:
 
 _KEYS: Final = {
     name: b'"%b":' % name.encode()
-    for name in ("name", "arguments", "_meta", "uri", "ref", "argument", "context", "progressToken", "progress", "total")
+    for name in (
+        "name",
+        "arguments",
+        "_meta",
+        "uri",
+        "ref",
+        "argument",
+        "context",
+        "progressToken",
+        "progress",
+        "total",
+    )
 }
 
 
 def request(id: int | bytes, method: bytes, params: Buffer | None) -> tuple[Buffer, ...]:
-    """A request as parts to write one after the other; `method` without quotes."""
+    """A request as parts to write one after the other; `method` without quotes, one of MCP's."""
     if isinstance(id, int):
         id = b"%d" % id
     if params is None:
@@ -231,18 +287,43 @@ def error(id: bytes | None, value: Buffer) -> tuple[Buffer, ...]:
     return (b'{"jsonrpc":"2.0","id":%b,"error":' % (b"null" if id is None else id), value, b"}")
 
 
-def _message(members: Members) -> Message:
+def _decode(data: Buffer) -> Message:
+    try:
+        members = _members_of(data)
+    except msgspec.ValidationError:
+        raise ProtocolError(INVALID_REQUEST, "a message is one JSON object") from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        members = _slowly(data, error, scan_object)
     raw_method = members.get("method")
     raw_id = members.get("id")
     id = None if raw_id is None else bytes(raw_id)
-    if raw_method is not None:
-        method = _METHODS.get(bytes(raw_method)) or _method_name(raw_method)
-        if id is not None and (id[0] not in _ID_STARTS or len(id) > ID_MAX):
-            raise ProtocolError(INVALID_REQUEST, f"an id is a string or a number of at most {ID_MAX} bytes")
-        return Message(members, id, method)
-    if "result" not in members and "error" not in members:
+    if raw_method is None or raw_method == _NULL:
+        _settle_response(members)
+        return Message(members, id, None)
+    method = _METHODS.get(bytes(raw_method)) or _method_name(raw_method)
+    if id is not None and (id[0] not in _ID_STARTS or len(id) > ID_MAX):
+        raise ProtocolError(INVALID_REQUEST, f"an id is a string or a number of at most {ID_MAX} bytes")
+    if members.get("params") == _NULL:
+        del members["params"]
+    if "result" in members or "error" in members:
+        _settle_request(members)
+    return Message(members, id, method)
+
+
+def _settle_response(members: Members) -> None:
+    if "result" in members and "error" in members:
+        del members["error" if members["error"] == _NULL else "result"]
+        # Neither was null: the error counts. Dropping the message instead would leave its call waiting for
+        # nothing.
+    elif "result" not in members and "error" not in members:
         raise ProtocolError(INVALID_REQUEST, "a message has a method, a result or an error")
-    return Message(members, id, None)
+    members.pop("method", None)
+
+
+def _settle_request(members: Members) -> None:
+    for name in ("result", "error"):
+        if members.pop(name, _NULL) != _NULL:
+            raise ProtocolError(INVALID_REQUEST, f"a message has a method or {name}, not both")
 
 
 _METHODS: Final[dict[bytes, str]] = {}
@@ -258,48 +339,37 @@ intern_methods(["tools/call", "notifications/progress", "notifications/message"]
 
 def _method_name(raw: Raw) -> str:
     try:
-        return msgspec.json.decode(raw, type=str)
+        name = msgspec.json.decode(raw, type=str)
     except (msgspec.DecodeError, RecursionError):
         raise ProtocolError(INVALID_REQUEST, "method is a string") from None
+    if len(name) > METHOD_MAX:
+        raise ProtocolError(INVALID_REQUEST, f"method has at most {METHOD_MAX} characters")
+    return name
 
 
-def _decode_slowly(data: Buffer, cause: Exception) -> Members:
-    """Split an object with the standard library's scanner, which knows lone surrogates (rule 3)."""
+T = TypeVar("T")
+
+
+def _slowly(data: Buffer, cause: Exception, scan: Callable[[bytes], T]) -> T:
+    """What msgspec refused for `cause`, split by the slow road where that may help (rule 3)."""
+    reason: Exception = cause
+    text = bytes(data)
+    if has_surrogate(text):
+        try:
+            return scan(text)
+        except (ValueError, RecursionError) as error:
+            reason = error
+    words = "nested too deeply" if isinstance(reason, RecursionError) else str(reason)
+    raise ProtocolError(PARSE_ERROR, f"not valid JSON: {words}")
+
+
+def _scan_batch(data: bytes) -> list[Raw]:
+    return scan_array(data, BATCH_MAX)
+
+
+def _spell(name: str) -> bytes:
+    """A member's name and its colon; lone surrogates, which rule 3 lets in, as the escapes they came as."""
     try:
-        text = bytes(data).decode()
-        scan = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_refuse_constant).raw_decode
-        at = _skip(text, 0)
-        if text[at : at + 1] != "{":
-            raise ValueError("not an object")
-        members: Members = {}
-        at = _skip(text, at + 1)
-        while text[at : at + 1] != "}":
-            if members:
-                if text[at : at + 1] != ",":
-                    raise ValueError("expected a comma")
-                at = _skip(text, at + 1)
-            name, at = scan(text, at)
-            at = _skip(text, at)
-            if not isinstance(name, str) or name in members or text[at : at + 1] != ":":
-                raise ValueError("expected a new member")
-            start = _skip(text, at + 1)
-            _value, at = scan(text, start)
-            members[name] = Raw(text[start:at].encode())
-            at = _skip(text, at)
-        if _skip(text, at + 1) != len(text):
-            raise ValueError("trailing characters")
-    except (ValueError, RecursionError):
-        deep = isinstance(cause, RecursionError)
-        reason = "nested too deeply" if deep else str(cause)
-        raise ProtocolError(PARSE_ERROR, f"not valid JSON: {reason}") from None
-    return members
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")  # the scanner takes NaN and Infinity, JSON has neither
-
-
-def _skip(text: str, at: int) -> int:
-    while text[at : at + 1] in (" ", "\t", "\r", "\n") and at < len(text):
-        at += 1
-    return at
+        return msgspec.json.encode(name) + b":"
+    except UnicodeEncodeError:
+        return json.dumps(name).encode() + b":"

@@ -1,13 +1,14 @@
 """One JSON-RPC connection to a backend: whose answer, progress or question is this?
 
-Theory of operation. mcpd is the sender of every request on the connection, so ids and progress tokens are its own: a counter,
-the same number for both. Each request in flight is a `Pending`; an answer takes it out of the table, progress finds it by
-its token. A question or log line of a backend on a shared pipe names no request, so it is attributed by what is in flight.
+Theory of operation. mcpd is the sender of every request on the connection, so ids and progress tokens are its
+own: a counter, the same number for both. Each request in flight is a `Pending`; an answer takes it out of the
+table, progress finds it by its token. A question or log line of a backend on a shared pipe names no request,
+so it is attributed by what is in flight.
 
 Rules.
 1. An id is never used twice on a connection.
-2. A question goes to the one client that has a call in flight and declared the capability; if there is not exactly one, it is
-   refused, never guessed (legacy wires carry no pointer from a question to its cause).
+2. A question goes to the one client that has a call in flight and declared the capability; if there is not
+   exactly one, it is refused, never guessed (legacy wires carry no pointer from a question to its cause).
 3. A log line goes to a client under the same condition without the capability.
 
 Source: "Requests", "Progress", "Cancellation" of 2024-11-05 to 2025-11-25.
@@ -38,7 +39,8 @@ class Pending:
         self.call = call
         self.id = 0
         self.questions = 0
-        """Questions to the client that are open on behalf of this request; a person who thinks is not a hang."""
+        """Questions to the client that are open on behalf of this request; a person who thinks is not a
+        hang."""
 
 
 class Peer:
@@ -79,7 +81,8 @@ class Peer:
         return len(self._pending)
 
     def whose_question(self, capability: ClientCapability) -> tuple[Pending | None, int]:
-        """The call that a question on a shared connection belongs to, and how many clients it could belong to (rule 2)."""
+        """The call that a question on a shared connection belongs to, and how many clients it could belong to
+        (rule 2)."""
         return _only_client(
             pending
             for pending in self._pending.values()

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 from msgspec import Raw
 
-from mcpd.protocol.jsonrpc import Buffer
+from mcpd.protocol.scanner import has_surrogate, scan_array
+
+if TYPE_CHECKING:
+    from mcpd.protocol.jsonrpc import Buffer
 
 _raws_of = msgspec.json.Decoder(list[Raw]).decode
 
@@ -15,7 +20,13 @@ def split_array(data: Buffer) -> list[Raw]:
     try:
         return _raws_of(data)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise ValueError(str(error)) from None
+        text = bytes(data)
+        if not has_surrogate(text):
+            raise ValueError(str(error)) from None
+    try:
+        return scan_array(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def join_array(elements: list[Buffer]) -> bytes:

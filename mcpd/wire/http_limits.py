@@ -40,8 +40,9 @@ class ClientLimits(msgspec.Struct, frozen=True, kw_only=True):
     """One head of an answer; some servers send long policy headers."""
     body: int = 64 * MIB
     """What `Response.read` takes when it is given no limit (`limits.message`)."""
-    idle: int = 32
-    """Unused connections kept per origin."""
+    idle: int = 256
+    """Unused connections kept per origin: as many as there may be, or a busy moment would connect anew for every call;
+    `idle_time` thins them out."""
     idle_time: float = 60.0
     """An unused connection is closed after this long; many servers close after 60 to 75 s, and ours should be
     first."""

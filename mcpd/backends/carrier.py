@@ -1,0 +1,46 @@
+"""What stands on either side of a link: below it the carrier that moves its messages, above it who hears its news."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from mcpd.backends.waiter import Waiter
+    from mcpd.protocol import handshake
+    from mcpd.protocol.jsonrpc import Buffer, Message
+    from mcpd.types import SessionKey
+
+
+class SessionLost(Exception):
+    """The backend refused a request because it does not know the session; the request was not executed."""
+
+
+class Carrier(Protocol):
+    """Moves messages of one link."""
+
+    async def carry(self, waiter: Waiter, parts: tuple[Buffer, ...]) -> Message:
+        """Send a request and return its response. Raises: BackendError, SessionLost."""
+
+    async def post(self, parts: tuple[Buffer, ...]) -> None:
+        """Send a notification or a response. Raises: BackendError."""
+
+    def forgo(self, waiter: Waiter) -> None:
+        """The request's outcome is not wanted any more; `notifications/cancelled` follows separately."""
+
+    def opened(self, hello: handshake.ServerHello) -> None:
+        """The handshake is done; further messages carry what it agreed."""
+
+    def reset(self) -> None:
+        """The session was lost; the next message is a new initialize."""
+
+
+class Listener(Protocol):
+    """Who hears what a link's backend says of its own accord."""
+
+    def list_changed(self, kind_of_notification: str) -> None: ...
+
+    def resource_updated(self, params: Buffer, owner: SessionKey | None) -> None: ...
+
+    def unrelated(self, method: str, params: Buffer, owner: SessionKey | None) -> None: ...
+
+    async def ask_owner(self, owner: SessionKey | None, method: str, params: Buffer) -> Buffer: ...

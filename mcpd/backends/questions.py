@@ -1,0 +1,193 @@
+"""What a backend asks of clients on one link: to whom each question goes, and how it ends.
+
+Rules.
+1. A question on a request's own stream belongs to that request; on a shared channel to the only client that it can belong to.
+2. Its answer goes back even when the client failed to give one, as an error: a backend must not wait for nothing.
+3. A question ends with the request that caused it: nobody answers for a call that was cancelled or timed out.
+
+Source: "Sampling", "Elicitation", "Roots" of each version.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Protocol
+
+import msgspec
+import trio
+
+from mcpd.backends.waiter import Waiter
+from mcpd.errors import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, ProtocolError, RpcError
+from mcpd.protocol import jsonrpc
+from mcpd.protocol.capabilities import ASKED_FOR, ClientCapability
+from mcpd.protocol.convert import Untranslatable, down_request
+
+if TYPE_CHECKING:
+    from mcpd.protocol.calls import Call
+    from mcpd.protocol.jsonrpc import Buffer, Message
+    from mcpd.protocol.peer import Peer
+    from mcpd.types import SessionKey
+
+QUESTIONS_MAX: Final = 64
+"""Questions of one backend session that wait for clients. Each may wait for a person; more than this is a runaway server."""
+
+ELICITATIONS_MAX: Final = 64
+"""URL elicitations whose end may still be announced; the oldest is forgotten first."""
+
+
+class Asker(Protocol):
+    """Asks what belongs to no call."""
+
+    async def ask_owner(self, owner: SessionKey | None, method: str, params: Buffer) -> Buffer: ...
+
+
+class Question:
+    """One that is open. `waiter` is the request it belongs to, once that is known."""
+
+    __slots__ = ("scope", "waiter", "withdrawn")
+
+    def __init__(self) -> None:
+        self.scope = trio.CancelScope()
+        self.waiter: Waiter | None = None
+        self.withdrawn = False
+
+
+class Questions:
+    """The open questions of one link. `timeout` is in seconds, for one answer."""
+
+    def __init__(
+        self, name: str, *, peer: Peer, owner: SessionKey | None, asker: Asker, timeout: float
+    ) -> None:
+        self._name = name
+        self._peer = peer
+        self._owner = owner
+        self._asker = asker
+        self._timeout = timeout
+        self._open: dict[bytes, Question] = {}
+        self._elicitations: dict[bytes, Call] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    async def answer(self, message: Message, related: Waiter | None) -> tuple[Buffer, ...] | None:
+        """Have a question answered; the response to send, or None when the backend took the question back."""
+        id = message.id
+        assert id is not None
+        if len(self._open) >= QUESTIONS_MAX or id in self._open:
+            refusal = RpcError(INTERNAL_ERROR, f"more than {QUESTIONS_MAX} questions are open, or this id is in use")
+            return jsonrpc.error(id, refusal.encode())
+        question = self._open[id] = Question()
+        try:
+            with question.scope:
+                try:
+                    return jsonrpc.result(id, await self._ask(message, related, question))
+                except RpcError as error:
+                    return jsonrpc.error(id, error.encode())
+            if question.withdrawn:
+                return jsonrpc.error(id, RpcError(INTERNAL_ERROR, "the call that this belongs to is over").encode())
+            return None
+        finally:
+            del self._open[id]
+
+    def cancel(self, id: bytes) -> None:
+        """The backend takes a question back; an unknown id is ignored."""
+        question = self._open.get(id)
+        if question is not None:
+            question.scope.cancel()
+
+    def withdraw(self, waiter: Waiter) -> None:
+        """A request was given up: what was asked on its behalf is answered with an error."""
+        for question in self._open.values():
+            if question.waiter is waiter:
+                question.withdrawn = True
+                question.scope.cancel()
+
+    def remember(self, call: Call, elicitation: Buffer) -> None:
+        """Know whose a URL elicitation is, for when its end is announced."""
+        while len(self._elicitations) >= ELICITATIONS_MAX:
+            self._elicitations.pop(next(iter(self._elicitations)))
+        self._elicitations[bytes(elicitation)] = call
+
+    def completed(self, elicitation: Buffer) -> SessionKey | None:
+        """Whose URL elicitation has come to its end; None when nobody knows."""
+        call = self._elicitations.pop(bytes(elicitation), None)
+        return call.caller.key if call is not None else self._owner
+
+    async def _ask(self, message: Message, related: Waiter | None, question: Question) -> Buffer:
+        """The client's answer. Raises: RpcError to send back to the backend."""
+        method = message.method
+        assert method is not None
+        needed = ASKED_FOR.get(method)
+        if needed is None:
+            raise RpcError(METHOD_NOT_FOUND, f"mcpd does not know the request {method}")
+        params: Buffer = message.params or b"{}"
+        waiter = related
+        if waiter is None:
+            pending, candidates = self._peer.whose_question(needed)
+            if candidates > 1:
+                raise RpcError(
+                    INTERNAL_ERROR,
+                    f"{method}: {candidates} clients have a call in flight and nothing says which of them caused it; "
+                    f"set servers.{self._name}.instances to per-session",
+                )
+            if isinstance(pending, Waiter):
+                waiter = pending
+        if waiter is None or waiter.call is None:
+            return await self._asker.ask_owner(self._owner, method, params)
+        call = waiter.call
+        allowed(method, params, call.caller.capabilities)
+        try:
+            params = down_request(method, params, call.caller.version)
+        except Untranslatable as refusal:
+            if method == "elicitation/create":
+                return b'{"action":"cancel"}'
+            raise RpcError(INVALID_PARAMS, str(refusal)) from None
+        if method == "elicitation/create":
+            elicitation = jsonrpc.members_of(params).get("elicitationId")
+            if elicitation is not None:
+                self.remember(call, elicitation)
+        question.waiter = waiter
+        waiter.questions += 1
+        try:
+            with trio.fail_after(self._timeout):
+                return await call.ask(method, params)
+        except trio.TooSlowError:
+            raise RpcError(INTERNAL_ERROR, f"the client did not answer {method} in {self._timeout:g} s") from None
+        finally:
+            waiter.questions -= 1
+            waiter.alive()
+
+
+def allowed(method: str, params: Buffer, capabilities: ClientCapability) -> None:
+    """Refuse a question that the client did not declare. Raises: RpcError as a client itself would answer."""
+    if not capabilities & ASKED_FOR[method]:
+        raise RpcError(METHOD_NOT_FOUND, f"the client did not declare the capability for {method}")
+    if method == "elicitation/create":
+        try:
+            mode = jsonrpc.members_of(params).get("mode")
+        except ProtocolError:
+            raise RpcError(INVALID_PARAMS, "params is a JSON object") from None
+        url = mode is not None and bytes(mode) == b'"url"'
+        needed = ClientCapability.ELICITATION_URL if url else ClientCapability.ELICITATION_FORM
+        if not capabilities & needed:
+            raise RpcError(INVALID_PARAMS, f"the client did not declare elicitation in {'url' if url else 'form'} mode")
+
+
+def elicitations_of(error: Buffer) -> list[msgspec.Raw]:
+    """The ids that a -32042 names, as JSON text; whatever is not as the specification has it counts for nothing."""
+    try:
+        named = msgspec.json.decode(error, type=_UrlRequired).data.elicitations
+    except (ValueError, RecursionError):
+        return []
+    return [each.elicitationId for each in named]
+
+
+class _Elicitation(msgspec.Struct):
+    elicitationId: msgspec.Raw
+
+
+class _Elicitations(msgspec.Struct):
+    elicitations: list[_Elicitation]
+
+
+class _UrlRequired(msgspec.Struct):
+    data: _Elicitations

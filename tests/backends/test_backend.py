@@ -1,0 +1,461 @@
+from __future__ import annotations
+
+import math
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from mcpd.backends.backend import RELIST_DELAY, RELIST_FAILED, WAIT_FOR_ATTEMPT, ManagedBackend
+from mcpd.backends.stdio import ChildEnded
+from mcpd.config.model import Restart, Timeouts
+from mcpd.errors import BackendCrashed, BackendUnavailable
+from mcpd.supervisor.exits import Exit
+from mcpd.supervisor.states import State
+from mcpd.wire.deadlines import Deadlines
+from tests.backends.parts import Client, Failure, Heard, MemoryConnector, calling, make_spec, result_of
+
+GONE = BackendCrashed("b", "was killed by SIGKILL", detail="last words")
+ONLY_TOOLS = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "x", "version": "1"}}
+
+
+@asynccontextmanager
+async def started(*, failures=(), prepare=None, wait=True, **members):
+    deadlines = Deadlines()
+    connector = MemoryConnector(make_spec(**members), deadlines)
+    connector.failures = list(failures)
+    if prepare is not None:
+        connector.prepare = prepare
+    heard = Heard()
+    backend = ManagedBackend(connector.spec, connector, heard)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(deadlines.run)
+        nursery.start_soon(backend.run)
+        if wait:
+            await backend.wait_verdict()
+        yield backend, connector, heard
+        nursery.cancel_scope.cancel()
+
+
+def ended(code: int | None) -> ChildEnded:
+    class Tail:
+        def tail(self) -> str:
+            return ""
+
+    class Child:
+        name = "b"
+        stderr = Tail()
+        exit = None if code is None else Exit(code=code)
+
+    return ChildEnded(Child(), "ended", remedy="", redact=str)
+
+
+# ---- staying alive
+
+
+async def test_ready_means_usable(autojump_clock):
+    async with started() as (backend, connector, heard):
+        assert backend.state is State.READY
+        assert [entry.key for entry in backend.catalogue.tools] == ["t"]
+        assert heard.catalogues == [("tools",)]
+        assert heard.verdicts == ["ready"]
+        about = backend.describe()
+        assert (about["state"], about["tools"], about["restarts"]) == ("ready", 1, 0)
+        assert "error" not in about
+        call = Client().call()
+        assert result_of(await backend.call(call, "tools/call", call.members))["echo"] == {"name": "t"}
+
+
+async def test_a_lost_backend_keeps_its_catalogue_and_comes_back(autojump_clock):
+    async with started() as (backend, connector, heard):
+        connector.failing = BackendUnavailable("b", "still away")
+        before = backend.catalogue
+        connector.carriers[0].link.fail(GONE)
+        await heard.wait_until(lambda: len(heard.verdicts) == 3)
+        assert backend.state is State.BACKING_OFF
+        assert backend.catalogue is before
+        assert backend.hello is not None
+        assert "still away" in str(backend.describe()["error"])
+        connector.failing = None
+        await heard.wait_until(lambda: backend.state is State.READY)
+        assert heard.catalogues == [("tools",)], "nothing differs, so nothing is said"
+        assert "error" not in backend.describe()
+
+
+async def test_the_first_restart_of_a_backend_that_worked_is_immediate(autojump_clock):
+    async with started() as (backend, connector, heard):
+        await trio.sleep(100)
+        connector.carriers[0].link.fail(GONE)
+        await connector.wait_attempts(2)
+        assert connector.attempts[1] == connector.attempts[0] + 100
+
+
+async def test_a_dead_backend_is_tried_for_ever_but_not_hammered(autojump_clock):
+    async with started(wait=False) as (backend, connector, heard):
+        connector.failing = BackendUnavailable("b", "connection refused")
+        await backend.wait_verdict()
+        await trio.sleep(24 * 3600)
+        pauses = [after - before for before, after in zip(connector.attempts, connector.attempts[1:], strict=False)]
+        assert 280 < len(connector.attempts) < 400
+        assert pauses[0] <= 0.2
+        assert all(240 <= pause <= 300 for pause in pauses[15:])
+        assert backend.describe()["restarts"] == len(connector.attempts) - 1
+
+
+@pytest.mark.parametrize("policy", ["never", "on-failure", "always"])
+@pytest.mark.parametrize(("code", "failed"), [(0, False), (3, True), (None, True)])
+async def test_the_restart_policy_hears_how_it_ended(policy, code, failed, autojump_clock):
+    async with started(restart=Restart(policy=policy)) as (backend, connector, heard):
+        await trio.sleep(100)
+        connector.carriers[0].link.fail(ended(code))
+        await heard.wait_until(lambda: len(heard.verdicts) >= 2)
+        restarts = policy == "always" or (policy == "on-failure" and failed)
+        await trio.sleep(1)
+        assert len(connector.attempts) == (2 if restarts else 1)
+        assert backend.state is (State.READY if restarts else State.STOPPED)
+        if not restarts:
+            call = Client().call()
+            with pytest.raises(BackendUnavailable, match="it is stopped; the last failure: ended"):
+                await backend.call(call, "tools/call", call.members)
+
+
+async def test_an_end_with_status_0_before_it_worked_is_a_failure(autojump_clock):
+    async with started(failures=[ended(0)], restart=Restart(policy="on-failure")) as (backend, connector, heard):
+        await heard.wait_until(lambda: backend.state is State.READY)
+
+
+async def test_needs_operator_is_not_tried_again(autojump_clock):
+    failure = BackendUnavailable("b", "command 'x' not found", remedy="install it", needs_operator=True)
+    async with started(failures=[failure]) as (backend, connector, heard):
+        assert backend.state is State.NEEDS_OPERATOR
+        await trio.sleep(24 * 3600)
+        assert len(connector.attempts) == 1
+        assert backend.describe()["error"] == "backend 'b': command 'x' not found (install it)"
+        call = Client().call()
+        with pytest.raises(BackendUnavailable, match=r"it is needs-operator.*not found \(install it\)"):
+            await backend.call(call, "tools/call", call.members)
+        assert len(connector.attempts) == 1
+
+
+async def test_retry_after_is_honoured(autojump_clock):
+    busy = BackendUnavailable("b", "HTTP 429", retry_after=120.0)
+    async with started(failures=[busy]) as (backend, connector, heard):
+        call = Client().call()
+        with pytest.raises(BackendUnavailable, match="HTTP 429"):
+            await backend.call(call, "tools/call", call.members)
+        await heard.wait_until(lambda: backend.state is State.READY)
+        assert 120 <= connector.attempts[1] - connector.attempts[0] < 121
+
+
+async def test_a_bug_is_a_failure_like_any_other(autojump_clock):
+    async with started(failures=[RuntimeError("oops"), ExceptionGroup("two", [ValueError("x")])]) as (backend, _, heard):
+        assert backend.state is State.BACKING_OFF
+        assert "internal error in mcpd" in str(backend.describe()["error"])
+        await heard.wait_until(lambda: backend.state is State.READY)
+
+
+async def test_a_bug_while_ready_fails_calls_in_flight(nursery, autojump_clock):
+    def prepare(carrier):
+        carrier.answers["tools/call"] = lambda message: None
+
+    async with started(prepare=prepare) as (backend, connector, heard):
+        call = Client().call()
+        outcome = calling(nursery, backend.call, call, "tools/call", call.members)
+        link = connector.carriers[0].link
+        await connector.carriers[0].wait_sent("tools/call")
+        link._nursery.start_soon(break_something)
+        await outcome.done.wait()
+        assert isinstance(outcome.error, BackendUnavailable)
+        await heard.wait_until(lambda: len(connector.carriers) == 2 and backend.state is State.READY)
+
+
+async def break_something():
+    raise KeyError("a bug in a task of the link")
+
+
+async def test_handshake_fine_but_no_list(autojump_clock):
+    def prepare(carrier):
+        carrier.answers["initialize"] = ONLY_TOOLS
+        carrier.answers["tools/list"] = Failure(-32603, "no database")
+
+    async with started(prepare=prepare) as (backend, _, _):
+        assert backend.state is State.BACKING_OFF
+        assert "no database" in str(backend.describe()["error"])
+
+
+# ---- calls while it is away
+
+
+async def test_a_call_waits_for_the_attempt_under_way(nursery, autojump_clock):
+    waiting = []
+
+    def prepare(carrier):
+        carrier.answers["initialize"] = lambda message: waiting.append((carrier, message))
+
+    async with started(prepare=prepare, wait=False) as (backend, connector, heard):
+        await connector.wait_attempts(1)
+        call = Client().call()
+        outcome = calling(nursery, backend.call, call, "tools/call", call.members)
+        await wait_all_tasks_blocked()
+        assert backend.state is State.STARTING
+        carrier, message = waiting[0]
+        await trio.sleep(3)
+        assert not outcome.done.is_set()
+        carrier.answer_to(message, ONLY_TOOLS)
+        await outcome.done.wait()
+        assert outcome.error is None
+
+
+async def test_a_call_does_not_wait_for_ever(autojump_clock):
+    def prepare(carrier):
+        carrier.answers["initialize"] = lambda message: None
+
+    async with started(prepare=prepare, wait=False) as (backend, connector, heard):
+        await connector.wait_attempts(1)
+        call = Client().call()
+        before = trio.current_time()
+        with pytest.raises(BackendUnavailable, match="it is starting"):
+            await backend.call(call, "tools/call", call.members)
+        assert trio.current_time() == before + WAIT_FOR_ATTEMPT
+
+
+async def test_a_call_after_the_loss_waits_for_the_restart(autojump_clock):
+    async with started() as (backend, connector, heard):
+        await trio.sleep(100)
+        connector.farewell = 2.0  # the rest of the tree takes its time to end
+        connector.carriers[0].link.fail(GONE)
+        await wait_all_tasks_blocked()
+        call = Client().call()
+        assert result_of(await backend.call(call, "tools/call", call.members))["echo"] == {"name": "t"}
+        assert len(connector.attempts) == 2
+
+
+async def test_a_call_in_backoff_causes_an_attempt_but_a_loop_of_calls_does_not(autojump_clock):
+    async with started(failures=[BackendUnavailable("b", "refused")] * 12) as (backend, connector, heard):
+        await heard.wait_until(lambda: len(connector.attempts) == 12)
+        call = Client().call()
+        await trio.sleep(10)
+        assert backend.state is State.BACKING_OFF
+        connector.failures = [BackendUnavailable("b", "refused again")]
+        with pytest.raises(BackendUnavailable, match="the last failure: refused again"):
+            await backend.call(call, "tools/call", call.members)
+        assert len(connector.attempts) == 13
+        before = trio.current_time()
+        for _ in range(50):
+            with pytest.raises(BackendUnavailable, match="it is backing-off"):
+                await backend.call(call, "tools/call", call.members)
+        assert trio.current_time() == before, "they fail at once"
+        await trio.sleep(6)
+        answer = await backend.call(call, "tools/call", call.members)
+        assert result_of(answer)["echo"] == {"name": "t"}
+
+
+# ---- lists
+
+
+async def test_news_about_lists_is_coalesced_and_compared(autojump_clock):
+    async with started() as (backend, connector, heard):
+        carrier = connector.carriers[0]
+        await trio.sleep(1)
+        asked = len(carrier.named("tools/list"))
+        for _ in range(100):
+            carrier.notify("notifications/tools/list_changed")
+        await trio.sleep(1)
+        assert len(carrier.named("tools/list")) == asked + 1
+        assert heard.catalogues == [("tools",)]
+        carrier.answers["tools/list"] = {"tools": [{"name": "u", "inputSchema": {}}]}
+        carrier.answers["resources/templates/list"] = {"resourceTemplates": [{"uriTemplate": "x:/{y}", "name": "y"}]}
+        carrier.notify("notifications/tools/list_changed")
+        carrier.notify("notifications/resources/list_changed")
+        await trio.sleep(2 * RELIST_DELAY)
+        assert heard.catalogues[1:] == [("tools", "resourceTemplates")]
+        assert [entry.key for entry in backend.catalogue.tools] == ["u"]
+
+
+async def test_a_list_that_fails_degrades_and_is_asked_for_again(autojump_clock):
+    def prepare(carrier):
+        carrier.answers["prompts/list"] = Failure(-32603, "no database")
+
+    async with started(prepare=prepare) as (backend, connector, heard):
+        assert backend.state is State.DEGRADED
+        assert backend.describe()["error"] == "could not be listed: prompts"
+        call = Client().call()
+        await backend.call(call, "tools/call", call.members)
+        carrier = connector.carriers[0]
+        await trio.sleep(3 * RELIST_FAILED + 1)
+        assert len(carrier.named("prompts/list")) == 4
+        assert len(carrier.named("tools/list")) == 1
+        carrier.answers["prompts/list"] = {"prompts": [{"name": "p"}]}
+        await trio.sleep(RELIST_FAILED + 1)
+        assert backend.state is State.READY
+        assert [entry.key for entry in backend.catalogue.prompts] == ["p"]
+        carrier.answers["tools/list"] = Failure(-32603, "no database")
+        carrier.notify("notifications/tools/list_changed")
+        await trio.sleep(1)
+        assert backend.state is State.DEGRADED
+        assert [entry.key for entry in backend.catalogue.tools] == ["t"], "the last known list stays"
+        carrier.link.fail(GONE)
+        await heard.wait_until(lambda: len(connector.carriers) == 2)
+
+
+async def test_a_new_session_after_a_loss_lists_again(autojump_clock):
+    async with started() as (backend, connector, heard):
+        carrier = connector.carriers[0]
+        carrier.answers["tools/list"] = {"tools": [{"name": "newer", "inputSchema": {}}]}
+        await carrier.link.renew(0)
+        await heard.wait_until(lambda: len(heard.catalogues) == 2)
+        assert [entry.key for entry in backend.catalogue.tools] == ["newer"]
+
+
+# ---- levels and subscriptions
+
+
+async def test_levels_and_subscriptions_survive_a_restart(autojump_clock):
+    async with started() as (backend, connector, heard):
+        client = Client("1")
+        await backend.set_level("warning", client.caller.key, "error")
+        call = client.call("resources/subscribe", uri="x:/1")
+        await backend.subscribe(call, "x:/1", call.members)
+        connector.carriers[0].link.fail(GONE)
+        await heard.wait_until(lambda: len(connector.carriers) == 2 and backend.state is State.READY)
+        again = connector.carriers[1]
+        assert again.named("logging/setLevel")[0]["params"] == {"level": "warning"}
+        assert again.named("resources/subscribe")[0]["params"] == {"uri": "x:/1"}
+
+
+async def test_a_subscription_given_up_while_it_is_away_is_not_replayed(autojump_clock):
+    async with started() as (backend, connector, heard):
+        client = Client("1")
+        for uri in ("x:/1", "x:/2", "x:/3"):
+            call = client.call("resources/subscribe", uri=uri)
+            await backend.subscribe(call, uri, call.members)
+        connector.failures = [BackendUnavailable("b", "away")]
+        connector.carriers[0].link.fail(GONE)
+        await heard.wait_until(lambda: backend.state is State.BACKING_OFF)
+        await backend.unsubscribe(client.caller.key, "x:/1")
+        backend.drop_subscription("x:/2")
+        await heard.wait_until(lambda: backend.state is State.READY)
+        assert [each["params"]["uri"] for each in connector.carriers[1].named("resources/subscribe")] == ["x:/3"]
+
+
+async def test_unsubscribing_tells_the_backend_and_never_raises(autojump_clock):
+    async with started() as (backend, connector, heard):
+        client = Client("1")
+        carrier = connector.carriers[0]
+        for uri in ("x:/1", "x:/2"):
+            call = client.call("resources/subscribe", uri=uri)
+            await backend.subscribe(call, uri, call.members)
+        carrier.answers["resources/unsubscribe"] = Failure(-32602, "never heard of it")
+        await backend.unsubscribe(client.caller.key, "x:/1")
+        await backend.unsubscribe(client.caller.key, "x:/1")
+        backend.drop_subscription("x:/2")
+        backend.drop_subscription("x:/2")
+        await wait_all_tasks_blocked()
+        assert [each["params"]["uri"] for each in carrier.named("resources/unsubscribe")] == ["x:/1", "x:/2"]
+
+
+async def test_roots_changed_is_passed_on(autojump_clock):
+    async with started() as (backend, connector, heard):
+        backend.roots_changed(Client().caller.key)
+        await connector.carriers[0].wait_sent("notifications/roots/list_changed")
+
+
+# ---- instances of sessions
+
+
+async def test_every_session_has_its_own_link(autojump_clock):
+    async with started(instances="per-session") as (backend, connector, heard):
+        for key in "112":
+            call = Client(key).call()
+            await backend.call(call, "tools/call", call.members)
+        assert [carrier.link.owner for carrier in connector.carriers] == [None, "1", "2"]
+        assert "tools/call" not in connector.carriers[0].methods()
+        assert backend.describe()["sessions"] == 2
+        backend.roots_changed("1")
+        await connector.carriers[1].wait_sent("notifications/roots/list_changed")
+        await backend.set_level("debug", "2", "error")
+        assert connector.carriers[2].named("logging/setLevel")[0]["params"] == {"level": "error"}
+        backend.forget("1")
+        await connector.wait_ended(1)
+        assert connector.ended == ["1"]
+
+
+async def test_a_sessions_own_link_needs_no_other(autojump_clock):
+    async with started(instances="per-session") as (backend, connector, heard):
+        call = Client("1").call()
+        await backend.call(call, "tools/call", call.members)
+        connector.failing = BackendUnavailable("b", "no more processes")
+        connector.carriers[0].link.fail(GONE)
+        await heard.wait_until(lambda: backend.state is State.BACKING_OFF)
+        await backend.call(call, "tools/call", call.members)
+        other = Client("2").call()
+        with pytest.raises(BackendUnavailable):
+            await backend.call(other, "tools/call", other.members)
+
+
+async def test_a_stateless_remote_is_shared(autojump_clock):
+    async with started(instances="per-session") as (backend, connector, heard):
+        connector.stateless = True
+        for key in "12":
+            call = Client(key).call()
+            await backend.call(call, "tools/call", call.members)
+        assert len(connector.carriers) == 1
+
+
+async def test_a_failing_instance_makes_mcpd_look_at_the_shared_link(autojump_clock):
+    async with started(instances="per-session") as (backend, connector, heard):
+        connector.failures = [BackendUnavailable("b", "connection refused")]
+        call = Client("1").call()
+        with pytest.raises(BackendUnavailable):
+            await backend.call(call, "tools/call", call.members)
+        await connector.carriers[0].wait_sent("ping")
+
+
+async def test_subscribed_instances_come_back_with_the_backend(autojump_clock):
+    async with started(instances="per-session") as (backend, connector, heard):
+        client = Client("1")
+        call = client.call("resources/subscribe", uri="x:/1")
+        await backend.subscribe(call, "x:/1", call.members)
+        connector.carriers[1].link.fail(GONE)
+        connector.carriers[0].link.fail(GONE)
+        await connector.wait_attempts(4)
+        await connector.carriers[3].wait_sent("resources/subscribe")
+        await backend.unsubscribe(client.caller.key, "x:/1")
+        assert connector.carriers[3].named("resources/unsubscribe")
+
+
+# ---- the rest of the contract
+
+
+async def test_completion_context_is_for_those_who_know_it(autojump_clock):
+    def prepare(carrier):
+        carrier.answers["initialize"] = {**ONLY_TOOLS, "protocolVersion": "2024-11-05"}
+        carrier.answers["completion/complete"] = lambda message: {"got": sorted(message["params"])}
+
+    async with started(prepare=prepare) as (backend, connector, heard):
+        call = Client().call("completion/complete", ref={}, argument={}, context={})
+        answer = await backend.call(call, "completion/complete", call.members)
+        assert result_of(answer) == {"got": ["argument", "ref"]}
+
+
+async def test_news_of_links_goes_up_with_the_backend(autojump_clock):
+    async with started() as (backend, connector, heard):
+        carrier = connector.carriers[0]
+        carrier.notify("notifications/resources/updated", {"uri": "x:/1"})
+        carrier.notify("notifications/message", {"level": "info", "data": 1})
+        carrier.say({"id": 1, "method": "roots/list"})
+        await carrier.wait_sent("answer")
+        assert heard.updates == [({"uri": "x:/1"}, None)]
+        assert len(heard.strays) == 1
+        assert heard.asked == [(None, "roots/list")]
+
+
+async def test_a_slow_backend_is_bounded_by_its_timeouts(autojump_clock):
+    def prepare(carrier):
+        carrier.answers["initialize"] = lambda message: None
+
+    async with started(prepare=prepare, timeouts=Timeouts(init=7)) as (backend, connector, heard):
+        assert math.isclose(trio.current_time() - connector.attempts[0], 7, abs_tol=0.5)
+        assert backend.state is State.BACKING_OFF
+        assert "timeouts.init" in str(backend.describe()["error"])

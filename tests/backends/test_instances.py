@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from mcpd.backends.instances import SWEEP, Instances
+from mcpd.errors import BackendCrashed, BackendUnavailable
+from mcpd.wire.deadlines import Deadlines
+from tests.backends.parts import Client, Heard, MemoryConnector, calling, make_spec
+
+
+@asynccontextmanager
+async def started(**members):
+    deadlines = Deadlines()
+    connector = MemoryConnector(make_spec(instances="per-session", **members), deadlines)
+    failures = []
+    instances = Instances(connector, Heard(), at_failure=lambda: failures.append(trio.current_time()))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(deadlines.run)
+        await nursery.start(instances.run)
+        yield instances, connector, failures
+        nursery.cancel_scope.cancel()
+    assert len(connector.ended) == len(connector.carriers), "every link was ended"
+
+
+async def test_one_link_for_each_session(autojump_clock):
+    async with started() as (instances, connector, _):
+        one, two = Client("1").caller, Client("2").caller
+        link = await instances.get(one, None)
+        assert link.owner == "1"
+        assert await instances.get(one, None) is link
+        assert await instances.get(two, None) is not link
+        assert (len(instances), instances.find(one.key), instances.find("3")) == (2, link, None)
+
+
+async def test_calls_that_come_at_once_open_one_link(nursery, autojump_clock):
+    async with started() as (instances, connector, _):
+        caller = Client("1").caller
+        found = []
+
+        async def get():
+            found.append(await instances.get(caller, None))
+
+        for _ in range(5):
+            nursery.start_soon(get)
+        await wait_all_tasks_blocked()
+        assert len(found) == 5
+        assert len(set(map(id, found))) == 1
+        assert len(connector.attempts) == 1
+
+
+async def test_the_level_is_set_before_the_first_call(autojump_clock):
+    async with started() as (instances, connector, _):
+        await instances.get(Client("1").caller, "error")
+        assert connector.carriers[0].named("logging/setLevel")[0]["params"] == {"level": "error"}
+
+
+async def test_a_failure_is_told_to_all_who_wait_and_forgotten(autojump_clock):
+    async with started() as (instances, connector, failures):
+        caller = Client("1").caller
+        connector.failures = [BackendUnavailable("b", "not today")]
+        with pytest.raises(BackendUnavailable, match="not today"):
+            await instances.get(caller, None)
+        assert len(failures) == 1
+        assert len(instances) == 0
+        assert (await instances.get(caller, None)).owner == "1"
+
+
+async def test_an_unexpected_error_ends_one_link_only(autojump_clock):
+    async with started() as (instances, connector, _):
+        other = await instances.get(Client("2").caller, None)
+        connector.failures = [RuntimeError("a bug")]
+        with pytest.raises(BackendUnavailable, match="internal error in mcpd"):
+            await instances.get(Client("1").caller, None)
+        assert not other.lost.is_set()
+
+
+async def test_a_lost_link_is_replaced_and_set_up_again(autojump_clock):
+    async with started() as (instances, connector, failures):
+        caller = Client("1").caller
+        link = await instances.get(caller, "info")
+        link.subscriptions["x:/1"] = {"uri": b'"x:/1"'}
+        link.fail(BackendCrashed("b", "gone"))
+        await wait_all_tasks_blocked()
+        assert instances.find(caller.key) is None
+        assert len(failures) == 1
+        again = await instances.get(caller, "info")
+        assert again is not link
+        carrier = connector.carriers[1]
+        assert carrier.methods() == ["initialize", "notifications/initialized", "logging/setLevel", "resources/subscribe"]
+        assert again.subscriptions is instances.subscriptions(caller.key)
+
+
+async def test_subscriptions_survive_an_attempt_that_fails(autojump_clock):
+    async with started() as (instances, connector, _):
+        caller = Client("1").caller
+        link = await instances.get(caller, None)
+        link.subscriptions["x:/1"] = {"uri": b'"x:/1"'}
+        link.fail(BackendCrashed("b", "gone"))
+        connector.failures = [BackendUnavailable("b", "still away")]
+        with pytest.raises(BackendUnavailable):
+            await instances.get(caller, None)
+        await instances.get(caller, None)
+        assert "resources/subscribe" in connector.carriers[-1].methods()
+
+
+async def test_revive_opens_what_has_subscriptions(autojump_clock):
+    async with started() as (instances, connector, _):
+        for key in "123":
+            link = await instances.get(Client(key).caller, None)
+            if key != "3":
+                link.subscriptions["x:/1"] = {"uri": b'"x:/1"'}
+            if key != "2":
+                link.fail(BackendCrashed("b", "gone"))
+        instances.revive({"1": "error"})
+        await wait_all_tasks_blocked()
+        assert len(connector.attempts) == 4
+        assert connector.carriers[-1].methods()[2:] == ["logging/setLevel", "resources/subscribe"]
+        assert instances.find("1") is not None
+        assert instances.find("3") is None
+
+
+async def test_the_end_of_a_session_fails_its_calls_at_once_and_ends_its_link(nursery, autojump_clock):
+    async with started() as (instances, connector, _):
+        client = Client("1")
+        connector.farewell = 5.0
+        connector.prepare = lambda carrier: carrier.answers.update({"tools/call": lambda message: None})
+        link = await instances.get(client.caller, None)
+        call = client.call()
+        outcome = calling(nursery, link.call, call, "tools/call", call.members)
+        await connector.carriers[0].wait_sent("tools/call")
+        before = trio.current_time()
+        instances.forget("1")
+        await outcome.done.wait()
+        assert trio.current_time() == before
+        assert "ended by mcpd" in str(outcome.error) or "its connection was ended" in str(outcome.error)
+        await connector.wait_ended(1)
+        assert trio.current_time() == before + 5
+        assert len(instances) == 0
+        instances.forget("1")
+
+
+async def test_a_session_that_ends_while_its_link_is_opened(nursery, autojump_clock):
+    async with started() as (instances, connector, _):
+        connector.prepare = lambda carrier: carrier.answers.update({"initialize": lambda message: None})
+        errors = []
+
+        async def get():
+            try:
+                await instances.get(Client("1").caller, None)
+            except BackendUnavailable as error:
+                errors.append(str(error))
+
+        nursery.start_soon(get)
+        await connector.wait_attempts(1)
+        await wait_all_tasks_blocked()
+        instances.forget("1")
+        await wait_all_tasks_blocked()
+        assert len(errors) == 1
+        assert "its session was ended" in errors[0]
+        connector.carriers.clear()  # it never came to be, so it has no end
+        assert len(instances) == 0
+
+
+async def test_the_longest_idle_one_makes_room_but_none_in_use(nursery, autojump_clock):
+    async with started(max_instances=2) as (instances, connector, _):
+        connector.prepare = lambda carrier: carrier.answers.update({"tools/call": lambda message: None})
+        busy = Client("busy")
+        link = await instances.get(busy.caller, None)
+        call = busy.call()
+        calling(nursery, link.call, call, "tools/call", call.members)
+        await connector.carriers[0].wait_sent("tools/call")
+        await trio.sleep(1)
+        await instances.get(Client("idle").caller, None)
+        await instances.get(Client("new").caller, None)
+        assert instances.find("idle") is None
+        assert instances.find("busy") is link
+        other = Client("new")
+        link = await instances.get(other.caller, None)
+        call = other.call()
+        calling(nursery, link.call, call, "tools/call", call.members)
+        await connector.carriers[2].wait_sent("tools/call")
+        with pytest.raises(BackendUnavailable, match=r"2 instances are in use \(raise servers.b.max_instances"):
+            await instances.get(Client("one more").caller, None)
+        assert instances.in_flight == 2
+
+
+async def test_lost_ones_make_room_first(autojump_clock):
+    async with started(max_instances=2) as (instances, connector, _):
+        await instances.get(Client("old").caller, None)
+        await trio.sleep(1)
+        link = await instances.get(Client("lost").caller, None)
+        link.fail(BackendCrashed("b", "gone"))
+        await instances.get(Client("new").caller, None)
+        assert instances.find("old") is not None
+        assert instances.subscriptions("lost") is None
+
+
+async def test_idle_ones_end_but_not_those_with_subscriptions(autojump_clock):
+    async with started(instance_idle=60.0) as (instances, connector, _):
+        await instances.get(Client("idle").caller, None)
+        link = await instances.get(Client("subscribed").caller, None)
+        link.subscriptions["x:/1"] = {}
+        await trio.sleep(60 + 2 * SWEEP)
+        assert instances.find("idle") is None
+        assert instances.find("subscribed") is link
+
+
+async def test_nothing_is_opened_when_it_is_over(autojump_clock):
+    async with started() as (instances, _, _):
+        pass
+    with pytest.raises(BackendUnavailable, match="mcpd is stopping"):
+        await instances.get(Client("1").caller, None)
+    instances.revive({})

@@ -1,0 +1,565 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from mcpd.backends.carrier import SessionLost
+from mcpd.backends.link import ERRANDS_MAX, severity, wants_log
+from mcpd.config.model import Timeouts
+from mcpd.errors import (
+    METHOD_NOT_FOUND,
+    BackendCrashed,
+    BackendMisbehaved,
+    BackendTimedOut,
+    BackendUnavailable,
+    RpcError,
+)
+from mcpd.protocol.versions import Version
+from tests.backends.parts import HELLO, Client, Failure, calling, lose_session_once, linked, result_of
+
+SHORT = Timeouts(init=5, call_idle=10, call_max=60, list=5, ask=100)
+
+
+# ---- the handshake
+
+
+async def test_handshake(autojump_clock):
+    async with linked(opened=False) as (link, carrier, _):
+        hello = await link.open()
+        assert hello.version is Version.V2025_11_25
+        assert carrier.methods() == ["initialize", "notifications/initialized"]
+        params = carrier.sent[0]["params"]
+        assert params["protocolVersion"] == "2025-11-25"
+        assert set(params["capabilities"]) == {"roots", "sampling", "elicitation"}
+        assert carrier.agreed == "2025-11-25"
+
+
+async def test_an_older_version_is_taken(autojump_clock):
+    async with linked(opened=False) as (link, carrier, _):
+        carrier.answers["initialize"] = {**HELLO, "protocolVersion": "2024-11-05"}
+        assert (await link.open()).version is Version.V2024_11_05
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "words"),
+    [
+        (Failure(-32602, "unsupported", data={"supported": ["1"]}), BackendUnavailable, "refused initialize: unsupported"),
+        ({**HELLO, "protocolVersion": "2099-01-01"}, BackendMisbehaved, "2099-01-01"),
+        ({"capabilities": {}}, BackendMisbehaved, "does not speak"),
+        ({}, BackendMisbehaved, "does not speak"),
+    ],
+)
+async def test_a_handshake_that_fails(answer, kind, words):
+    async with linked(opened=False) as (link, carrier, _):
+        carrier.answers["initialize"] = answer
+        with pytest.raises(kind, match=words):
+            await link.open()
+
+
+@pytest.mark.parametrize("error", ["text", 7, None, [], {"code": "x"}, {"message": 7}, {}])
+async def test_a_malformed_error_is_still_a_refusal(error):
+    async with linked(opened=False) as (link, carrier, _):
+        carrier.answers["initialize"] = lambda message: carrier.say({"id": message["id"], "error": error})
+        with pytest.raises(BackendUnavailable, match="it refused initialize"):
+            await link.open()
+
+
+async def test_a_result_that_is_no_object():
+    async with linked(opened=False) as (link, carrier, _):
+        carrier.answers["initialize"] = "hello"
+        with pytest.raises(BackendMisbehaved, match="check that this is an MCP server"):
+            await link.open()
+
+
+async def test_no_answer_to_initialize(autojump_clock):
+    async with linked(opened=False, timeouts=SHORT) as (link, carrier, _):
+        carrier.answers["initialize"] = lambda message: None
+        with pytest.raises(BackendTimedOut, match="initialize in 5 s.*timeouts.init"):
+            await link.open()
+        await wait_all_tasks_blocked()
+        assert carrier.methods() == ["initialize"], "initialize is never cancelled"
+
+
+# ---- calls
+
+
+async def test_a_call_and_its_answer(autojump_clock):
+    async with linked() as (link, carrier, _):
+        client = Client()
+        call = client.call(name="t", arguments={"x": 1.50})
+        answer = await link.call(call, "tools/call", call.members)
+        assert result_of(answer)["echo"] == {"name": "t", "arguments": {"x": 1.5}}
+        assert link.in_flight == 0
+
+
+async def test_the_backends_error_arrives_as_it_came(autojump_clock):
+    async with linked() as (link, carrier, _):
+        carrier.answers["tools/call"] = Failure(-32099, "no", data={"why": [1]}, extra=True)
+        call = Client().call()
+        with pytest.raises(RpcError) as caught:
+            await link.call(call, "tools/call", call.members)
+        assert json.loads(caught.value.encode()) == {"code": -32099, "message": "no", "data": {"why": [1]}, "extra": True}
+        assert not isinstance(caught.value, BackendUnavailable)
+
+
+async def test_answers_find_their_calls_in_any_order_and_spelling(nursery, autojump_clock):
+    async with linked() as (link, carrier, _):
+        carrier.answers["tools/call"] = lambda message: None
+        calls = [Client(f"c{n}").call(n=n) for n in range(3)]
+        outcomes = [calling(nursery, link.call, call, "tools/call", call.members) for call in calls]
+        await carrier.wait_sent("tools/call", 3)
+        for message in reversed(carrier.named("tools/call")):
+            id = message["id"]
+            spelled = [id, str(id), float(id)][message["params"]["n"]]
+            carrier.say({"id": spelled, "result": {"for": message["params"]["n"]}})
+        for n, outcome in enumerate(outcomes):
+            await outcome.done.wait()
+            assert outcome.result == {"for": n}
+        carrier.say({"id": 1, "result": {}})
+        carrier.say({"id": "nobody", "result": {}})
+        carrier.say({"id": None, "error": {"code": 1, "message": "x"}})
+
+
+async def test_a_call_without_answer_times_out_and_is_cancelled(autojump_clock):
+    async with linked(timeouts=SHORT) as (link, carrier, _):
+        carrier.answers["tools/call"] = lambda message: None
+        call = Client().call()
+        start = trio.current_time()
+        with pytest.raises(BackendTimedOut, match=r"tools/call in 10 s \(raise servers.b.timeouts.call_idle"):
+            await link.call(call, "tools/call", call.members)
+        assert 10 <= trio.current_time() - start < 11
+        cancelled = await carrier.wait_sent("notifications/cancelled")
+        assert cancelled["params"]["requestId"] == carrier.named("tools/call")[0]["id"]
+        carrier.answer_to(carrier.named("tools/call")[0], {"late": True})
+        assert link.in_flight == 0
+
+
+async def test_progress_restarts_the_idle_time_up_to_the_maximum(nursery, autojump_clock):
+    async with linked(timeouts=SHORT) as (link, carrier, _):
+        carrier.answers["tools/call"] = lambda message: None
+        client = Client()
+        call = client.call(token=b'"mine"', name="t", _meta={"progressToken": "mine", "kept": 1})
+        outcome = calling(nursery, link.call, call, "tools/call", call.members)
+        sent = await carrier.wait_sent("tools/call")
+        token = sent["params"]["_meta"]["progressToken"]
+        assert sent["params"]["_meta"] == {"progressToken": token, "kept": 1}
+        assert token != "mine"
+        start = trio.current_time()
+        for step in range(20):
+            await trio.sleep(8)
+            if outcome.done.is_set():
+                break
+            carrier.notify("notifications/progress", {"progressToken": token, "progress": step})
+        assert isinstance(outcome.error, BackendTimedOut)
+        assert "call_max" in str(outcome.error)
+        assert 60 <= trio.current_time() - start < 70
+        assert client.emitted[0] == ("notifications/progress", {"progressToken": "mine", "progress": 0})
+        assert len(client.emitted) == 7
+
+
+async def test_progress_for_nobody_is_dropped(nursery, autojump_clock):
+    async with linked() as (link, carrier, _):
+        carrier.answers["tools/call"] = lambda message: None
+        client = Client()
+        call = client.call()
+        calling(nursery, link.call, call, "tools/call", call.members)
+        sent = await carrier.wait_sent("tools/call")
+        for token in ("nobody", 99, sent["id"], None, [1]):
+            carrier.notify("notifications/progress", {"progressToken": token, "progress": 1})
+        carrier.notify("notifications/progress")
+        assert client.emitted == []
+
+
+async def test_a_cancelled_call_cancels_only_itself(nursery, autojump_clock):
+    async with linked() as (link, carrier, _):
+        carrier.answers["tools/call"] = lambda message: None
+        first, second = Client("a").call(n=1), Client("b").call(n=2)
+        one = calling(nursery, link.call, first, "tools/call", first.members)
+        two = calling(nursery, link.call, second, "tools/call", second.members)
+        await carrier.wait_sent("tools/call", 2)
+        one.scope.cancel()
+        cancelled = await carrier.wait_sent("notifications/cancelled")
+        by_n = {message["params"]["n"]: message for message in carrier.named("tools/call")}
+        assert cancelled["params"]["requestId"] == by_n[1]["id"]
+        carrier.answer_to(by_n[1], {"late": True})
+        carrier.answer_to(by_n[2], {"ok": True})
+        await two.done.wait()
+        assert two.result == {"ok": True}
+        assert len(carrier.named("notifications/cancelled")) == 1
+
+
+async def test_a_lost_link_fails_all_calls_and_every_later_one(nursery, autojump_clock):
+    async with linked() as (link, carrier, _):
+        carrier.answers["tools/call"] = lambda message: None
+        calls = [Client(f"c{n}").call() for n in range(3)]
+        outcomes = [calling(nursery, link.call, call, "tools/call", call.members) for call in calls]
+        await carrier.wait_sent("tools/call", 3)
+        link.fail(BackendCrashed("b", "was killed by SIGKILL"))
+        link.fail(BackendCrashed("b", "something else"))
+        for outcome in outcomes:
+            await outcome.done.wait()
+            assert "SIGKILL" in str(outcome.error)
+        with pytest.raises(BackendCrashed, match="SIGKILL"):
+            await link.request("ping", {}, 5)
+        assert len(carrier.named("notifications/cancelled")) == 0
+
+
+async def test_a_lost_link_takes_no_more_errands():
+    async with trio.open_nursery() as outer:
+        async with linked() as (link, carrier, _):
+            link.fail(BackendCrashed("b", "gone"))
+        # Its nursery is closed now; none of these may raise.
+        link.notify("notifications/roots/list_changed")
+        link.request_quietly("resources/unsubscribe", {})
+        carrier.say({"id": 7, "method": "ping"})
+        carrier.say({"id": 8, "method": "roots/list"})
+        await link.set_level("info")
+        outer.cancel_scope.cancel()
+
+
+# ---- the session is lost
+
+
+async def test_a_call_refused_for_its_session_is_sent_again_once(autojump_clock):
+    async with linked() as (link, carrier, heard):
+        link.level = "warning"
+        link.subscriptions["x:/1"] = {"uri": b'"x:/1"'}
+        carrier.answers["tools/call"] = lose_session_once({"ok": True})
+        call = Client().call()
+        assert result_of(await link.call(call, "tools/call", call.members)) == {"ok": True}
+        assert carrier.resets == 1
+        assert carrier.methods() == [
+            "initialize",
+            "notifications/initialized",
+            "tools/call",
+            "initialize",
+            "notifications/initialized",
+            "logging/setLevel",
+            "resources/subscribe",
+            "tools/call",
+        ]
+        first, again = carrier.named("tools/call")
+        assert first["params"] == again["params"]
+        assert first["id"] != again["id"]
+        await heard.wait_until(lambda: len(heard.list_changes) == 3)
+
+
+async def test_many_refused_calls_open_one_session(nursery, autojump_clock):
+    async with linked() as (link, carrier, _):
+        carrier.answers["tools/call"] = lambda message: None
+        calls = [Client(f"c{n}").call(n=n) for n in range(5)]
+        outcomes = [calling(nursery, link.call, call, "tools/call", call.members) for call in calls]
+        await carrier.wait_sent("tools/call", 5)
+        carrier.answers["tools/call"] = lambda message: {"n": message["params"]["n"]}
+        for waiter in carrier.waiters[1:]:
+            waiter.settle(SessionLost())
+        for n, outcome in enumerate(outcomes):
+            await outcome.done.wait()
+            assert outcome.result == {"n": n}
+        assert len(carrier.named("initialize")) == 2
+        assert len(carrier.named("tools/call")) == 10
+
+
+async def test_a_server_that_loses_every_session(autojump_clock):
+    async with linked() as (link, carrier, _):
+        carrier.answers["tools/call"] = SessionLost()
+        call = Client().call()
+        with pytest.raises(BackendUnavailable, match="loses every session"):
+            await link.call(call, "tools/call", call.members)
+        assert len(carrier.named("tools/call")) == 2
+        assert not link.lost.is_set()
+
+
+async def test_a_client_that_leaves_while_the_session_is_opened_anew_harms_nobody(nursery, autojump_clock):
+    async with linked() as (link, carrier, _):
+        proceed = []
+        carrier.answers["initialize"] = lambda message: proceed.append(message)
+        carrier.answers["tools/call"] = lose_session_once({"ok": True})
+        first, second = Client("a").call(), Client("b").call()
+        leaver = calling(nursery, link.call, first, "tools/call", first.members)
+        await carrier.wait_sent("initialize", 2)
+        stayer = calling(nursery, link.call, second, "tools/call", second.members)
+        await wait_all_tasks_blocked()
+        leaver.scope.cancel()
+        await leaver.done.wait()
+        assert len(carrier.named("tools/call")) == 1, "nothing is sent between two sessions"
+        carrier.answer_to(proceed[0], HELLO)
+        await stayer.done.wait()
+        assert stayer.result == {"ok": True}
+        assert carrier.named("notifications/cancelled") == []
+
+
+@pytest.mark.parametrize(
+    ("initialize", "words"),
+    [
+        (Failure(-32000, "not today"), "not today"),
+        (lambda message: None, "no new session in 5 s|no answer to initialize in 5 s"),
+        ({"protocolVersion": "x"}, "does not speak"),
+    ],
+)
+async def test_a_session_that_cannot_be_opened_anew_loses_the_link(initialize, words, autojump_clock):
+    async with linked(timeouts=SHORT) as (link, carrier, _):
+        carrier.answers["initialize"] = initialize
+        carrier.answers["tools/call"] = SessionLost()
+        call = Client().call()
+        with pytest.raises((BackendUnavailable, BackendTimedOut, BackendMisbehaved), match=words):
+            await link.call(call, "tools/call", call.members)
+        assert link.lost.is_set()
+
+
+async def test_a_session_lost_again_while_it_is_set_up_loses_the_link(autojump_clock):
+    async with linked() as (link, carrier, _):
+        link.level = "info"
+        carrier.answers["logging/setLevel"] = SessionLost()
+        carrier.answers["tools/call"] = SessionLost()
+        call = Client().call()
+        with pytest.raises(BackendUnavailable, match="loses every session"):
+            await link.call(call, "tools/call", call.members)
+        assert link.lost.is_set()
+        assert len(carrier.named("initialize")) == 2
+
+
+async def test_replay_goes_on_after_a_refusal(autojump_clock):
+    async with linked() as (link, carrier, _):
+        link.level = "error"
+        link.subscriptions.update({"x:/1": {"uri": b'"x:/1"'}, "x:/2": {"uri": b'"x:/2"'}})
+        carrier.answers["resources/subscribe"] = Failure(-32602, "gone")
+        await link.replay()
+        assert carrier.methods()[2:] == ["logging/setLevel", "resources/subscribe", "resources/subscribe"]
+
+
+async def test_no_level_for_a_backend_that_does_not_log(autojump_clock):
+    async with linked(opened=False) as (link, carrier, _):
+        carrier.answers["initialize"] = {**HELLO, "capabilities": {"tools": {}}}
+        await link.open()
+        await link.set_level("debug")
+        assert link.level == "debug"
+        assert "logging/setLevel" not in carrier.methods()
+
+
+# ---- what the backend says
+
+
+async def test_a_ping_is_answered(autojump_clock):
+    async with linked() as (link, carrier, _):
+        carrier.say({"id": 0, "method": "ping"})
+        assert await carrier.wait_sent("answer") == {"jsonrpc": "2.0", "id": 0, "result": {}}
+
+
+async def test_a_question_reaches_the_only_client_that_it_can_belong_to(nursery, autojump_clock):
+    async with linked() as (link, carrier, _):
+        carrier.answers["tools/call"] = lambda message: None
+        able, unable = Client("able"), Client("unable", capabilities=type(Client().caller.capabilities)(0))
+        for client in (able, unable):
+            call = client.call()
+            calling(nursery, link.call, call, "tools/call", call.members)
+        await carrier.wait_sent("tools/call", 2)
+        able.answer = b'{"roots":[]}'
+        carrier.say({"id": "q", "method": "roots/list"})
+        assert (await carrier.wait_sent("answer"))["result"] == {"roots": []}
+        assert unable.asked == []
+        other = Client("other")
+        call = other.call()
+        calling(nursery, link.call, call, "tools/call", call.members)
+        await carrier.wait_sent("tools/call", 3)
+        carrier.say({"id": "r", "method": "roots/list"})
+        refusal = await carrier.wait_sent("answer", 2)
+        assert "per-session" in refusal["error"]["message"]
+        assert other.asked == []
+
+
+async def test_an_open_question_suspends_the_idle_time(nursery, autojump_clock):
+    async with linked(timeouts=Timeouts(call_idle=10, call_max=500, ask=300)) as (link, carrier, _):
+        carrier.answers["tools/call"] = lambda message: None
+        client = Client()
+        client.answer = None
+        call = client.call()
+        outcome = calling(nursery, link.call, call, "tools/call", call.members)
+        sent = await carrier.wait_sent("tools/call")
+        carrier.say({"id": 1, "method": "elicitation/create", "params": {"message": "?", "requestedSchema": {}}})
+        await client.wait_asked()
+        await trio.sleep(100)
+        assert not outcome.done.is_set()
+        client.released.set()
+        await carrier.wait_sent("answer")
+        await trio.sleep(9)
+        assert not outcome.done.is_set(), "a full idle time again"
+        carrier.answer_to(sent, {"ok": True})
+        await outcome.done.wait()
+        assert outcome.result == {"ok": True}
+
+
+async def test_an_open_question_does_not_suspend_the_maximum(nursery, autojump_clock):
+    async with linked(timeouts=Timeouts(call_idle=10, call_max=50, ask=300)) as (link, carrier, _):
+        carrier.answers["tools/call"] = lambda message: None
+        client = Client()
+        client.answer = None
+        call = client.call()
+        outcome = calling(nursery, link.call, call, "tools/call", call.members)
+        await carrier.wait_sent("tools/call")
+        carrier.say({"id": 1, "method": "roots/list"})
+        await outcome.done.wait()
+        assert "call_max" in str(outcome.error)
+        reply = await carrier.wait_sent("answer")
+        assert reply["id"] == 1
+        assert "error" in reply
+        assert client.withdrawn == 1
+
+
+async def test_the_question_of_a_cancelled_call_is_withdrawn_and_answered(nursery, autojump_clock):
+    async with linked() as (link, carrier, _):
+        carrier.answers["tools/call"] = lambda message: None
+        client = Client()
+        client.answer = None
+        call = client.call()
+        outcome = calling(nursery, link.call, call, "tools/call", call.members)
+        await carrier.wait_sent("tools/call")
+        carrier.say({"id": "q1", "method": "roots/list"})
+        await client.wait_asked()
+        outcome.scope.cancel()
+        reply = await carrier.wait_sent("answer")
+        assert reply["id"] == "q1"
+        assert reply["error"]["message"] == "the call that this belongs to is over"
+
+
+async def test_the_backend_takes_a_question_back(nursery, autojump_clock):
+    async with linked() as (link, carrier, _):
+        carrier.answers["tools/call"] = lambda message: None
+        client = Client()
+        client.answer = None
+        call = client.call()
+        calling(nursery, link.call, call, "tools/call", call.members)
+        await carrier.wait_sent("tools/call")
+        carrier.say({"id": "q1", "method": "roots/list"})
+        await client.wait_asked()
+        carrier.notify("notifications/cancelled", {"requestId": "unknown"})
+        carrier.notify("notifications/cancelled", {})
+        carrier.notify("notifications/cancelled", {"requestId": "q1"})
+        await wait_all_tasks_blocked()
+        assert client.withdrawn == 1
+        assert "answer" not in carrier.methods()
+
+
+async def test_a_flood_of_questions_is_bounded(autojump_clock):
+    async with linked() as (link, carrier, _):
+        for n in range(ERRANDS_MAX + 100):
+            carrier.say({"id": n, "method": "ping"})
+        await wait_all_tasks_blocked()
+        assert len(carrier.named("answer")) == ERRANDS_MAX
+        carrier.say({"id": "later", "method": "ping"})
+        await wait_all_tasks_blocked()
+        assert carrier.sent[-1]["id"] == "later"
+
+
+async def test_logs_go_to_whom_they_belong(nursery, autojump_clock):
+    async with linked() as (link, carrier, heard):
+        line = {"level": "info", "data": "x"}
+        carrier.notify("notifications/message", line)
+        assert heard.strays == [("notifications/message", line, None)]
+        carrier.answers["tools/call"] = lambda message: None
+        one, two = Client("1"), Client("2", log_level=6)
+        call = one.call()
+        calling(nursery, link.call, call, "tools/call", call.members)
+        await carrier.wait_sent("tools/call")
+        carrier.notify("notifications/message", line)
+        assert one.emitted == [("notifications/message", line)]
+        call = two.call()
+        calling(nursery, link.call, call, "tools/call", call.members)
+        await carrier.wait_sent("tools/call", 2)
+        carrier.notify("notifications/message", line)
+        carrier.notify("notifications/message", line, carrier.waiters[-1])
+        carrier.notify("notifications/message", {"level": "alert", "data": "y"}, carrier.waiters[-1])
+        assert len(one.emitted) == 1
+        assert two.emitted == [("notifications/message", {"level": "alert", "data": "y"})], "nobody gets another's"
+        assert len(heard.strays) == 1
+
+
+async def test_a_log_line_during_a_list_of_our_own_is_not_lost(nursery, autojump_clock):
+    async with linked() as (link, carrier, heard):
+        carrier.answers["tools/list"] = lambda message: None
+        nursery.start_soon(swallow, link.request, "tools/list", {}, 5)
+        await carrier.wait_sent("tools/list")
+        carrier.notify("notifications/message", {"level": "info", "data": "x"})
+        assert len(heard.strays) == 1
+
+
+async def swallow(function, *args):
+    try:
+        await function(*args)
+    except RpcError:
+        pass
+
+
+async def test_news_goes_up(autojump_clock):
+    async with linked(owner="s1") as (link, carrier, heard):
+        for kind in ("tools", "resources", "prompts"):
+            carrier.notify(f"notifications/{kind}/list_changed")
+        carrier.notify("notifications/resources/updated", {"uri": "x:/1"})
+        carrier.notify("notifications/somebody/elses")
+        assert heard.list_changes == [f"notifications/{kind}/list_changed" for kind in ("tools", "resources", "prompts")]
+        assert heard.updates == [({"uri": "x:/1"}, "s1")]
+
+
+@pytest.mark.parametrize("params", ["text", [1], 7])
+async def test_a_malformed_notification_harms_nothing(params):
+    async with linked() as (link, carrier, _):
+        for method in ("progress", "cancelled", "message", "elicitation/complete"):
+            carrier.say({"method": f"notifications/{method}", "params": params})
+        assert result_of(await link.request("ping", {}, 5)) == {}
+
+
+async def test_the_end_of_a_url_elicitation_reaches_its_owner(nursery, autojump_clock):
+    async with linked() as (link, carrier, heard):
+        client = Client("who")
+        question = {"mode": "url", "message": "?", "url": "https://example.com", "elicitationId": "e1"}
+
+        def serve(message):
+            carrier.say({"id": "q", "method": "elicitation/create", "params": question})
+
+        carrier.answers["tools/call"] = serve
+        call = client.call()
+        outcome = calling(nursery, link.call, call, "tools/call", call.members)
+        await carrier.wait_sent("answer")
+        carrier.answer_to(carrier.named("tools/call")[0], {})
+        await outcome.done.wait()
+        carrier.notify("notifications/elicitation/complete", {"elicitationId": "other"})
+        carrier.notify("notifications/elicitation/complete", {"elicitationId": "e1"})
+        carrier.notify("notifications/elicitation/complete", {"elicitationId": "e1"})
+        assert heard.strays == [("notifications/elicitation/complete", {"elicitationId": "e1"}, "who")]
+
+
+async def test_the_end_of_an_elicitation_that_an_error_asked_for(autojump_clock):
+    async with linked() as (link, carrier, heard):
+        pages = [{"mode": "url", "elicitationId": name, "url": "https://example.com", "message": ""} for name in "ab"]
+        carrier.answers["tools/call"] = Failure(-32042, "open a page first", data={"elicitations": pages})
+        call = Client("who").call()
+        with pytest.raises(RpcError):
+            await link.call(call, "tools/call", call.members)
+        carrier.notify("notifications/elicitation/complete", {"elicitationId": "b"})
+        assert heard.strays == [("notifications/elicitation/complete", {"elicitationId": "b"}, "who")]
+
+
+async def test_a_question_outside_any_call_goes_to_the_owner(autojump_clock):
+    async with linked(owner="s1") as (link, carrier, heard):
+        carrier.say({"id": 0, "method": "roots/list"})
+        reply = await carrier.wait_sent("answer")
+        assert reply == {"jsonrpc": "2.0", "id": 0, "error": {"code": METHOD_NOT_FOUND, "message": "roots/list: nobody can be asked"}}
+        assert heard.asked == [("s1", "roots/list")]
+        heard.owner_answer = b'{"roots":[]}'
+        carrier.say({"id": 1, "method": "roots/list"})
+        assert (await carrier.wait_sent("answer", 2))["result"] == {"roots": []}
+
+
+def test_severity():
+    assert severity(b'{"level":"debug"}') == 0
+    assert severity(b'{"level":"emergency"}') == 7
+    assert severity(b'{"level":"odd"}') == severity(b"{}") == severity(b'{"level":7}') == 8
+
+
+async def test_wants_log():
+    assert wants_log(Client().call(), b'{"level":"debug"}')
+    assert not wants_log(Client(log_level=3).call(), b'{"level":"notice"}')
+    assert wants_log(Client(log_level=3).call(), b'{"level":"warning"}')

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+
+from mcpd import __version__
+from mcpd.frontends.management import Management
+from mcpd.supervisor.states import State
+from tests.frontends.fakes import FakeRequest
+
+
+class Backend:
+    def __init__(self, name: str, state: State) -> None:
+        self.name = name
+        self.state = state
+
+    def describe(self) -> dict:
+        return {"name": self.name, "state": self.state.value}
+
+
+class Route:
+    def __init__(self, backend: Backend, name: str) -> None:
+        self.backend = backend
+        self.name = name
+
+
+class Listing:
+    def __init__(self, routes: dict[str, Route]) -> None:
+        self.routes = routes
+        self.raws = [json.dumps({"name": name, "x": 1.0}).encode() for name in routes]
+
+
+class Catalog:
+    def __init__(self, tools: Listing) -> None:
+        self.tools = tools
+
+
+class Gateway:
+    def __init__(self, *backends: Backend, judged: bool = True) -> None:
+        self.backends = backends
+        self.sessions = ["a", "b"]
+        self.in_flight = 3
+        self.all_judged = judged
+        self.catalog = Catalog(Listing({f"{b.name}_t": Route(b, 't"') for b in backends}))
+
+
+class Head:
+    def __init__(self, method: bytes) -> None:
+        self.method = method
+
+
+async def ask(gateway: Gateway, route: str, method: bytes = b"GET") -> FakeRequest:
+    request = FakeRequest()
+    request.head = Head(method)
+    await getattr(Management(gateway), route)(request, None)
+    return request
+
+
+async def body(gateway: Gateway, route: str) -> tuple[int, dict]:
+    [(status, headers, text)] = (await ask(gateway, route)).answers
+    assert headers.startswith(b"Content-Type: application/json")
+    return status, json.loads(text)
+
+
+READY = Backend("a", State.READY)
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.READY])
+async def test_health_is_degraded_with_one_server_that_is_not_ready(state):
+    assert await body(Gateway(READY, Backend("b", state)), "health") == (
+        200,
+        {
+            "status": "degraded",
+            "version": __version__,
+            "servers": {"a": "ready", "b": state.value},
+            "sessions": 2,
+            "calls_in_flight": 3,
+        },
+    )
+
+
+async def test_health_is_ok_when_all_are_ready():
+    assert (await body(Gateway(READY), "health"))[1]["status"] == "ok"
+
+
+async def test_healthz_asks_nobody():
+    assert await body(Gateway(Backend("b", State.BACKING_OFF)), "healthz") == (200, {"status": "ok"})
+
+
+async def test_readyz_waits_for_the_first_verdict_of_all():
+    starting = Backend("b", State.STARTING)
+    status, answer = await body(Gateway(READY, starting, judged=False), "readyz")
+    assert (status, answer) == (503, {"status": "starting", "waiting_for": ["b"]})
+    for later in (State.BACKING_OFF, State.STARTING):
+        status, answer = await body(Gateway(READY, Backend("b", later)), "readyz")
+        assert (status, answer) == (200, {"status": "ready", "waiting_for": []})
+
+
+async def test_servers_and_tools():
+    gateway = Gateway(READY, Backend("b", State.NEEDS_OPERATOR))
+    status, answer = await body(gateway, "servers")
+    assert status == 200
+    assert [each["state"] for each in answer["servers"]] == ["ready", State.NEEDS_OPERATOR.value]
+    status, answer = await body(gateway, "tools")
+    assert answer["tools"][0] == {
+        "name": "a_t",
+        "server": "a",
+        "tool": 't"',
+        "definition": {"name": "a_t", "x": 1.0},
+    }
+    raw = (await ask(gateway, "tools")).answers[0][2]
+    assert b'"x": 1.0' in raw, "definitions are as the backend gave them"
+    assert msgspec.json.decode(raw)
+
+
+@pytest.mark.parametrize("route", ["health", "healthz", "readyz", "servers", "tools"])
+async def test_only_reading_is_allowed(route):
+    for method in (b"POST", b"DELETE", b"PUT", b"OPTIONS"):
+        [(status, headers, _)] = (await ask(Gateway(READY), route, method)).answers
+        assert status == 405
+        assert b"Allow: GET, HEAD\r\n" in headers
+    assert (await ask(Gateway(READY), route, b"HEAD")).answers[0][0] == 200

@@ -1,0 +1,248 @@
+"""Backends that do as they are told, and the gateway around them. Nothing here stands in for the gateway itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import trio
+from msgspec import Raw
+
+from mcpd.backends.base import KINDS, Catalogue, Entry
+from mcpd.config.model import Config, Limits, ServerSpec
+from mcpd.gateway.gateway import Gateway
+from mcpd.gateway.sessions import Sessions
+from mcpd.gateway.vault import Vault
+from mcpd.protocol import jsonrpc
+from mcpd.protocol.calls import Call
+from mcpd.protocol.capabilities import EVERYTHING, ServerCapabilities
+from mcpd.protocol.handshake import ClientHello, Event, ServerHello
+from mcpd.protocol.versions import LATEST_HANDSHAKE
+from mcpd.supervisor.states import State
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from mcpd.gateway.sessions import Session
+
+ALL = ServerCapabilities(
+    tools=True,
+    tools_list_changed=True,
+    resources=True,
+    resources_subscribe=True,
+    resources_list_changed=True,
+    prompts=True,
+    prompts_list_changed=True,
+    completions=True,
+    logging=True,
+)
+KEY_OF = {"tools": "name", "prompts": "name", "resources": "uri", "resourceTemplates": "uriTemplate"}
+NOW = 1_800_000_000.0
+
+
+def entries(kind: str, *keys: str, **members: object) -> tuple[Entry, ...]:
+    """What a backend lists: one object for each key, each with the same further members."""
+    return tuple(Entry(key, msgspec.json.encode({KEY_OF[kind]: key, **members})) for key in keys)
+
+
+def catalogue(**keys: tuple[str, ...] | list[str]) -> Catalogue:
+    """A catalogue by kind: `catalogue(tools=["add"])`."""
+    made = Catalogue()
+    for kind, names in keys.items():
+        made = made.with_kind(kind, entries(kind, *names))
+    return made
+
+
+def hello(
+    capabilities: ServerCapabilities = ALL, version=LATEST_HANDSHAKE, instructions: str = ""
+) -> ServerHello:
+    return ServerHello(version, capabilities, b"{}", instructions)
+
+
+@dataclass
+class Asked:
+    """One request that reached a backend."""
+
+    caller: str
+    method: str
+    params: dict[str, Any]
+
+
+class FakeBackend:
+    """A backend that is ready from the start, unless `takes` says after how many seconds, or never (inf)."""
+
+    def __init__(self, name: str, listed: Catalogue | None = None, *, takes: float = 0.0, **spec: Any) -> None:
+        self.name = name
+        self.spec = ServerSpec(name=name, transport="stdio", command="true", **spec)
+        self.takes = takes
+        self.fails = False
+        self.listed = listed or Catalogue()
+        self.ready_hello: ServerHello = hello()
+        self.hello: ServerHello | None = None
+        self.catalogue = Catalogue()
+        self.state = State.STARTING
+        self.asked: list[Asked] = []
+        self.answer: Callable[[Any, str, dict[str, Any]], Awaitable[bytes]] | None = None
+        self.error: Exception | None = None
+        self.result = b'{"content":[]}'
+        self.envelope: dict[str, bytes] = {}
+        self.levels: list[tuple[str, str, str]] = []
+        self.level_gate: trio.Event | None = None
+        self.gate: trio.Event | None = None
+        self.subscribed: dict[str, int] = {}
+        self.dropped: list[str] = []
+        self.unsubscribed: list[tuple[str, str]] = []
+        self.subscribe_members: list[dict[str, Any]] = []
+        self.forgotten: list[str] = []
+        self.roots: list[str] = []
+        self.news: Any = None
+        if takes == 0.0:
+            self.become_ready()
+
+    def become_ready(self) -> None:
+        self.hello, self.catalogue, self.state = self.ready_hello, self.listed, State.READY
+
+    async def call(self, call, method, members):
+        params = {name: msgspec.json.decode(raw) for name, raw in members.items()}
+        self.asked.append(Asked(call.caller.key, method, params))
+        if self.gate is not None:
+            await self.gate.wait()
+        else:
+            await trio.lowlevel.checkpoint()
+        if self.error is not None:
+            raise self.error
+        result = self.result if self.answer is None else await self.answer(call, method, params)
+        raws = {"jsonrpc": Raw(b'"2.0"'), "id": Raw(b"1"), "result": Raw(result)}
+        return jsonrpc.Message({**raws, **{k: Raw(v) for k, v in self.envelope.items()}}, b"1", None)
+
+    async def set_level(self, level, key, own):
+        if self.level_gate is not None:
+            await self.level_gate.wait()
+        self.levels.append((level, key, own))
+
+    async def subscribe(self, call, uri, members):
+        self.subscribe_members.append(
+            {name: msgspec.json.decode(raw) for name, raw in jsonrpc.members_of(jsonrpc.encode_members(members)).items()}
+        )
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        self.subscribed[uri] = self.subscribed.get(uri, 0) + 1
+
+    async def unsubscribe(self, key, uri):
+        if self.gate is not None:
+            await self.gate.wait()
+        self.unsubscribed.append((key, uri))
+        self.subscribed[uri] -= 1
+
+    def drop_subscription(self, uri):
+        self.dropped.append(uri)
+        self.subscribed[uri] -= 1
+
+    def roots_changed(self, key):
+        self.roots.append(key)
+
+    def forget(self, key):
+        self.forgotten.append(key)
+
+    async def wait_verdict(self):
+        await trio.sleep(self.takes)
+        if self.fails:
+            self.state = State.BACKING_OFF
+        elif self.hello is None:
+            self.become_ready()
+            self.news.catalogue_changed(self, KINDS)
+        self.news.verdict(self)
+
+    def describe(self):
+        return {"name": self.name}
+
+
+@dataclass
+class Ear:
+    """A client's open stream: what was sent to it."""
+
+    heard: list[dict[str, Any]] = field(default_factory=list)
+    open: bool = True
+
+    def send(self, parts) -> bool:
+        if self.open:
+            self.heard.append(msgspec.json.decode(b"".join(parts)))
+        return self.open
+
+    def methods(self) -> list[str]:
+        return [message["method"] for message in self.heard]
+
+
+class Clock:
+    """The time of day, which tests move."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def make_sessions(directory: Path, limits: Limits | None = None, clock: Clock | None = None) -> Sessions:
+    limits, clock = limits or Limits(), clock or Clock()
+    vault = Vault(directory, now=clock.now, session_age=limits.session_age)
+    return Sessions(vault, limits, clock=clock, first_serial=1)
+
+
+def make_gateway(directory: Path, *backends: FakeBackend, config: Config | None = None) -> Gateway:
+    config = config or Config()
+    gateway = Gateway(config, sessions=make_sessions(directory, config.limits))
+    gateway.sessions.forget = gateway.forget
+    gateway.use(backends)
+    for backend in backends:
+        backend.news = gateway.notices
+    return gateway
+
+
+def join(sessions: Sessions, version=LATEST_HANDSHAKE, capabilities=EVERYTHING, principal: str = "") -> Session:
+    """A client that has shaken hands."""
+    session = sessions.begin(ClientHello(version, capabilities, "test"), principal)
+    session.handshake(Event.INITIALIZED)
+    return session
+
+
+def message(method: str, params: object = None, id: int = 1) -> jsonrpc.Message:
+    body: dict[str, object] = {"jsonrpc": "2.0", "id": id, "method": method}
+    if params is not None:
+        body["params"] = Raw(params) if isinstance(params, bytes) else params
+    return jsonrpc.decode_from_client(msgspec.json.encode(body))
+
+
+def no_emit(method, params) -> None:
+    raise AssertionError(f"nobody expects {method}")
+
+
+async def no_ask(method, params):
+    raise AssertionError(f"nobody expects {method}")
+
+
+async def serve(gateway: Gateway, session: Session, method: str, params: object = None) -> Any:
+    """The decoded result of one request."""
+    result, _ = await gateway.serve(session, message(method, params), no_emit, no_ask, lambda: None)
+    return msgspec.json.decode(bytes(result))
+
+
+def subscribe_call(session: Session, uri: str, **meta: object) -> Any:
+    """A `resources/subscribe` as the walk hands it on."""
+    params: dict[str, object] = {"uri": uri}
+    if meta:
+        params["_meta"] = meta
+    raw = msgspec.json.encode(params)
+    members = jsonrpc.members_of(raw)
+    return Call(session.caller, "resources/subscribe", raw, members, no_emit, no_ask, lambda: None)
+
+
+async def response_to(session: Session, ear: Ear, result: bytes) -> None:
+    """Answer the newest question that was heard, as soon as it is there."""
+    await trio.testing.wait_all_tasks_blocked()
+    id = ear.heard[-1]["id"]
+    assert session.answer(jsonrpc.decode(b'{"jsonrpc":"2.0","id":%d,"result":%b}' % (id, result)))

@@ -1,0 +1,445 @@
+"""What every client must see of real servers through mcpd, one function for each row of the matrix.
+
+A check takes a `Visit` and returns when all is as it must be; it raises ClientFailure otherwise. The servers
+are shared by all clients, so whatever a check makes has the visit's tag in its name.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import json
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tests.interop.client import Client, ClientFailure, ProgramClient
+from tests.interop.place import COMMIT, MARK, PAGE_TEXT, SECRET
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from tests.interop.place import Place
+
+NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""What all common clients accept as a tool's name."""
+TOOLS = {
+    "everything": (17, {"echo", "get-sum", "trigger-sampling-request", "trigger-elicitation-request"}),
+    "filesystem": (14, {"read_text_file", "write_file", "list_directory"}),
+    "memory": (9, {"create_entities", "read_graph"}),
+    "thinking": (1, {"sequentialthinking"}),
+    "time": (2, {"get_current_time", "convert_time"}),
+    "git": (12, {"git_status", "git_log"}),
+    "fetch": (1, {"fetch"}),
+    "sqlite": (6, {"create_table", "write_query", "read_query"}),
+    "own": (17, {"get-roots-list", "toggle-simulated-logging"}),
+}
+"""Server → how many tools it has, and some of them. `everything` has five more for what mcpd can ask of clients."""
+LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
+DOCUMENT = "demo://resource/static/document/features.md"
+GRAPH = "memory://knowledge-graph"
+INSIGHTS = "memo://insights"
+LISTS_AFRESH = 20
+"""How often a list is asked for again after `list_changed`: each of the nine servers may be late by itself."""
+LISTS_ANEW = 3
+"""How often a client that hears no news asks again; every time mcpd may have been started anew."""
+LOSES_LAST_REPORT = ("typescript",)
+"""Clients that forget who waits for progress when the answer comes, before they have looked at a report that
+was read together with it. Directly in front of server-everything they lose the last one, too."""
+CLOCK_MARGIN = 300.0
+"""Seconds that a server's clock may differ from ours; it is the same machine's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One client in front of one mcpd."""
+
+    name: str
+    client: Client
+    place: Place
+    tag: str
+    """Letters, digits and underscores; no other visit of the run has it."""
+    lasting: bool
+    """Whether the servers live on from one request to the next."""
+    remarks: list[str] = field(default_factory=list)
+    """What is no failure, but worth a line."""
+
+    @property
+    def program(self) -> ProgramClient:
+        """The client, where it can do more than ask and get an answer."""
+        assert isinstance(self.client, ProgramClient)
+        return self.client
+
+
+def expect(condition: object, complaint: str) -> None:
+    """Raises: ClientFailure with the complaint, unless the condition holds."""
+    if not condition:
+        raise ClientFailure(complaint)
+
+
+async def check_initialize(visit: Visit) -> None:
+    hello = visit.client.server
+    expect(hello.get("protocolVersion") == "2025-11-25", f"agreed on {hello.get('protocolVersion')}")
+    expect(hello["serverInfo"]["name"] == "mcpd", f"the server is {hello['serverInfo']}")
+    offered = {"tools", "resources", "prompts", "logging", "completions"}
+    expect(offered <= hello["capabilities"].keys(), f"capabilities are {hello['capabilities']}")
+
+
+async def check_ping(visit: Visit) -> None:
+    expect(await visit.client.request("ping") == {}, "the answer is not empty")
+
+
+async def check_tools(visit: Visit) -> None:
+    tools = await wait_list(visit, "tools/list", "tools", lambda all: missing_tools([t["name"] for t in all]))
+    names = [tool["name"] for tool in tools]
+    expect(len(set(names)) == len(names), "a name is there twice")
+    strange = [name for name in names if not NAME.fullmatch(name)]
+    expect(not strange, f"names that clients refuse: {strange}")
+
+
+async def wait_list(
+    visit: Visit, method: str, key: str, missing: Callable[[list[Any]], str]
+) -> list[dict[str, Any]]:
+    """A list with nothing missing. mcpd does not wait long for servers that start, but tells of them later."""
+    tries = LISTS_AFRESH if isinstance(visit.client, ProgramClient) else LISTS_ANEW
+    for at in range(tries):
+        entries = (await visit.client.request(method))[key]
+        lack = missing(entries)
+        if not lack:
+            if at:
+                visit.remarks.append(f"{method} was complete at attempt {at + 1}")
+            return entries
+        if isinstance(visit.client, ProgramClient):
+            try:
+                await visit.client.wait_notification(f"notifications/{method.split('/')[0]}/list_changed")
+            except ClientFailure as failure:
+                raise ClientFailure(f"missing: {lack}; {failure}") from None
+    raise ClientFailure(f"missing after {tries} attempts: {lack}")
+
+
+def without(wanted: set[str], member: str) -> Callable[[list[Any]], str]:
+    """What of `wanted` is not among the entries' members, in words; empty when all are."""
+    return lambda entries: ", ".join(sorted(wanted - {entry[member] for entry in entries}))
+
+
+def missing_tools(names: list[str]) -> str:
+    """Which servers' tools are not all in a list."""
+    wrong = []
+    for server, (count, some) in TOOLS.items():
+        found = {name.removeprefix(f"{server}_") for name in names if name.startswith(f"{server}_")}
+        if len(found) != count or not some <= found:
+            wrong.append(f"{server} has {len(found)} of {count} {sorted(some - found) or ''}".strip())
+    return ", ".join(wrong)
+
+
+async def check_everything(visit: Visit) -> None:
+    client = visit.client
+    message = f"{visit.tag} äöü ☃ \U0001f40d"
+    expect(await client.text("everything_echo", message=message) == f"Echo: {message}", "the echo differs")
+    total = await client.text("everything_get-sum", a=2, b=40)
+    expect("42" in total, f"2 + 40 is {total}")
+    weather = await client.call("everything_get-structured-content", location="New York")
+    expect(weather["structuredContent"]["humidity"] == 82, f"structured content is {weather}")
+    blocks = (await client.call("everything_get-tiny-image"))["content"]
+    images = [base64.b64decode(block["data"]) for block in blocks if block["type"] == "image"]
+    expect(len(images) == 1 and images[0].startswith(b"\x89PNG"), f"no picture among {len(blocks)} blocks")
+    links = (await client.call("everything_get-resource-links", count=2))["content"]
+    expect(sum(block["type"] == "resource_link" for block in links) == 2, f"links are {links}")
+
+
+async def check_environment(visit: Visit) -> None:
+    """A server sees the variables configured for it, and mcpd's own only as far as it needs them."""
+    variables = json.loads(await visit.client.text("everything_get-env"))
+    expect(variables.get(MARK) == str(visit.place.folder), f"{MARK} is {variables.get(MARK)}")
+    expect(SECRET not in variables, f"{SECRET} of mcpd's own environment reached the server")
+
+
+async def check_progress(visit: Visit) -> None:
+    tool = "everything_trigger-long-running-operation"
+    result, reports = await visit.program.call_with_progress(tool, duration=0.5, steps=5)
+    expect("completed" in result["content"][0]["text"], f"the result is {result}")
+    steps = [(report["progress"], report["total"]) for report in reports]
+    expected = [(step, 5) for step in range(1, 6)]
+    lost = visit.name in LOSES_LAST_REPORT and steps == expected[:-1]
+    expect(steps == expected or lost, f"progress was {steps}")
+
+
+async def check_cancel(visit: Visit) -> None:
+    """The call ends at once, later ones work, and nothing more is heard of the cancelled one."""
+    client = visit.program
+    heard = await client.cancel_call("everything_trigger-long-running-operation", duration=20, steps=200)
+    await client.text("everything_echo", message="after the cancellation")
+    before = heard()
+    result, _ = await client.call_with_progress(
+        "everything_trigger-long-running-operation", duration=0.5, steps=2
+    )
+    expect("completed" in result["content"][0]["text"], f"a call afterwards gave {result}")
+    expect(heard() == before, f"{heard() - before} more reports of progress after the cancellation")
+
+
+async def check_sampling(visit: Visit) -> None:
+    text = await visit.client.text("everything_trigger-sampling-request", prompt=visit.tag, maxTokens=20)
+    asked = question(visit, "sampling/createMessage")
+    expect(visit.tag in json.dumps(asked["messages"]), f"the client was asked {asked}")
+    expect("An answer of the client's own model." in text, f"the server got {text}")
+
+
+async def check_elicitation(visit: Visit) -> None:
+    text = await visit.client.text("everything_trigger-elicitation-request")
+    asked = question(visit, "elicitation/create")
+    expect("Please provide inputs" in asked["message"], f"the message is {asked['message']}")
+    expect("birthdate" in asked["requestedSchema"]["properties"], f"the schema is {asked['requestedSchema']}")
+    expect("Name: Ada" in text and "Favorite Integer: 7" in text, f"the server got {text}")
+
+
+async def check_url_elicitation(visit: Visit) -> None:
+    url = f"https://example.org/{visit.tag}"
+    text = await visit.client.text("everything_trigger-url-elicitation", url=url, message="Please look at")
+    asked = question(visit, "elicitation/create")
+    expect(asked.get("mode") == "url" and asked.get("url") == url, f"the client was asked {asked}")
+    expect("completed the URL elicitation" in text, f"the server got {text}")
+
+
+async def check_roots(visit: Visit) -> None:
+    text = await visit.client.text("own_get-roots-list")
+    expect(visit.place.files.as_uri() in text, f"the server knows {text}")
+    expect(
+        any(asked["method"] == "roots/list" for asked in visit.client.questions), "nobody asked the client"
+    )
+
+
+def question(visit: Visit, method: str) -> dict[str, Any]:
+    """The params of the last question with this method."""
+    found = [asked["params"] for asked in visit.client.questions if asked["method"] == method]
+    expect(found, f"the client was not asked {method}")
+    return found[-1]
+
+
+async def check_filesystem(visit: Visit) -> None:
+    client, files = visit.client, visit.place.files
+    path = str(files / f"{visit.tag}.txt")
+    text = f"written by {visit.tag}: 'quotes', = and äöü"
+    await client.text("filesystem_write_file", path=path, content=text)
+    expect((files / f"{visit.tag}.txt").read_text() == text, "the file on disk differs")
+    expect(await client.text("filesystem_read_text_file", path=path) == text, "the text read differs")
+    listed = await client.text("filesystem_list_directory", path=str(files))
+    expect(f"{visit.tag}.txt" in listed, f"the directory has {listed}")
+    refused = await client.call("filesystem_read_text_file", path=str(visit.place.config))
+    said = json.dumps(refused["content"])
+    expect(refused.get("isError") and "denied" in said.lower(), f"a file outside gave {said}")
+
+
+async def check_memory(visit: Visit) -> None:
+    entity = {"name": visit.tag, "entityType": "client", "observations": ["was here"]}
+    await visit.client.text("memory_create_entities", entities=[entity])
+    graph = json.loads(await visit.client.text("memory_read_graph"))
+    expect(visit.tag in {each["name"] for each in graph["entities"]}, f"the graph is {graph}")
+
+
+async def check_thinking(visit: Visit) -> None:
+    thought = {"thought": visit.tag, "nextThoughtNeeded": False, "thoughtNumber": 1, "totalThoughts": 1}
+    answer = json.loads(await visit.client.text("thinking_sequentialthinking", **thought))
+    expect(answer["thoughtNumber"] == 1 and answer["totalThoughts"] == 1, f"the answer is {answer}")
+
+
+async def check_time(visit: Visit) -> None:
+    now = json.loads(await visit.client.text("time_get_current_time", timezone="Etc/UTC"))
+    told = datetime.datetime.fromisoformat(now["datetime"])
+    off = abs((datetime.datetime.now(datetime.UTC) - told).total_seconds())
+    expect(off < CLOCK_MARGIN, f"the time is {now}")
+    places = {"source_timezone": "Asia/Tokyo", "target_timezone": "Etc/UTC"}
+    converted = json.loads(await visit.client.text("time_convert_time", time="12:00", **places))
+    expect("T03:00" in converted["target"]["datetime"], f"noon in Tokyo is {converted}")
+
+
+async def check_git(visit: Visit) -> None:
+    repository = str(visit.place.repository)
+    status = await visit.client.text("git_git_status", repo_path=repository)
+    expect("draft.txt" in status, f"the status is {status}")
+    log = await visit.client.text("git_git_log", repo_path=repository)
+    expect(COMMIT in log, f"the log is {log}")
+
+
+async def check_fetch(visit: Visit) -> None:
+    text = await visit.client.text("fetch_fetch", url=visit.place.page_url)
+    expect(PAGE_TEXT in text, f"the page is {text}")
+
+
+async def check_sqlite(visit: Visit) -> None:
+    client = visit.client
+    await client.text("sqlite_create_table", query=f"CREATE TABLE {visit.tag} (name TEXT, weight INTEGER)")
+    await client.text("sqlite_write_query", query=f"INSERT INTO {visit.tag} VALUES ('heron', 1500)")
+    rows = await client.text("sqlite_read_query", query=f"SELECT name, weight FROM {visit.tag}")
+    expect("heron" in rows and "1500" in rows, f"the rows are {rows}")
+
+
+async def check_resources(visit: Visit) -> None:
+    client = visit.client
+    await client.text("sqlite_append_insight", insight=f"{visit.tag} looked")
+    await wait_list(visit, "resources/list", "resources", without({DOCUMENT, GRAPH, INSIGHTS}, "uri"))
+    # The memo is in the server's memory.
+    memo = f"{visit.tag} looked" if visit.lasting else "No business insights"
+    for uri, words in ((DOCUMENT, "Everything"), (GRAPH, "entities"), (INSIGHTS, memo)):
+        contents = (await client.request("resources/read", {"uri": uri}))["contents"]
+        expect(contents[0]["uri"] == uri and words in contents[0]["text"], f"{uri} has {contents}")
+
+
+async def check_templates(visit: Visit) -> None:
+    client = visit.client
+    wanted = without({"demo://resource/dynamic/text/{resourceId}"}, "uriTemplate")
+    await wait_list(visit, "resources/templates/list", "resourceTemplates", wanted)
+    read = await client.request("resources/read", {"uri": "demo://resource/dynamic/text/7"})
+    expect("Resource 7" in read["contents"][0]["text"], f"the text is {read}")
+    read = await client.request("resources/read", {"uri": "demo://resource/dynamic/blob/8"})
+    blob = base64.b64decode(read["contents"][0]["blob"]).decode()
+    expect("Resource 8" in blob, f"the blob is {blob}")
+
+
+async def check_prompts(visit: Visit) -> None:
+    client = visit.client
+    names = {"everything_args-prompt", "fetch_fetch", "sqlite_mcp-demo"}
+    await wait_list(visit, "prompts/list", "prompts", without(names, "name"))
+    wanted = {"name": "everything_args-prompt", "arguments": {"city": "Paris", "state": "Texas"}}
+    content = (await client.request("prompts/get", wanted))["messages"][0]["content"]
+    expect(content["text"] == "What's weather in Paris, Texas?", f"the prompt is {content}")
+    wanted = {"name": "fetch_fetch", "arguments": {"url": visit.place.page_url}}
+    got = json.dumps(await client.request("prompts/get", wanted))
+    expect(PAGE_TEXT in got, f"the prompt is {got}")
+
+
+async def check_completion(visit: Visit) -> None:
+    async def complete(ref: dict[str, str], argument: dict[str, str], **context: str) -> list[str]:
+        params = {"ref": ref, "argument": argument, "context": context or None}
+        return (await visit.client.request("completion/complete", params))["completion"]["values"]
+
+    prompt = {"type": "ref/prompt", "name": "everything_completable-prompt"}
+    values = await complete(prompt, {"name": "department", "value": "E"})
+    expect(values == ["Engineering"], f"of departments: {values}")
+    values = await complete(prompt, {"name": "name", "value": "E"}, department="Sales")
+    expect(values == ["Eve"], f"with the department in the context: {values}")
+    template = {"type": "ref/resource", "uri": "demo://resource/dynamic/text/{resourceId}"}
+    values = await complete(template, {"name": "resourceId", "value": "7"})
+    expect(values == ["7"], f"of a template: {values}")
+
+
+async def check_subscription(visit: Visit) -> None:
+    """An update of what is subscribed to comes; afterwards none does."""
+    client = visit.program
+    await client.request("resources/subscribe", {"uri": GRAPH})
+    entity = {"name": f"{visit.tag} again", "entityType": "client", "observations": []}
+    await client.text("memory_create_entities", entities=[entity])
+    await client.wait_notification("notifications/resources/updated", uri=GRAPH)
+    await client.request("resources/unsubscribe", {"uri": GRAPH})
+    client.notifications.clear()
+    await client.request("resources/subscribe", {"uri": DOCUMENT})
+    await client.text("memory_create_entities", entities=[{**entity, "name": f"{visit.tag} once more"}])
+    toggle = "everything_toggle-subscriber-updates"
+    if (await client.text(toggle)).startswith("Stopped"):
+        await client.text(toggle)  # Another client left it on.
+    await client.wait_notification("notifications/resources/updated", uri=DOCUMENT)
+    await client.text(toggle)
+    await client.request("resources/unsubscribe", {"uri": DOCUMENT})
+    updated = [each["params"]["uri"] for each in client.notifications if each["method"].endswith("/updated")]
+    expect(GRAPH not in updated, "an update came after unsubscribing")
+
+
+async def check_list_changed(visit: Visit) -> None:
+    """A server gains a resource: the client hears of it, lists it and reads it."""
+    client, name = visit.program, f"{visit.tag}.gz"
+    client.notifications.clear()
+    packed = await client.call("everything_gzip-file-as-resource", name=name, data="data:text/plain,herons")
+    expect(not packed.get("isError"), f"the tool gave {packed}")
+    await client.wait_notification("notifications/resources/list_changed")
+    listed = (await client.request("resources/list"))["resources"]
+    found = [resource["uri"] for resource in listed if resource["uri"].endswith(name)]
+    expect(len(found) == 1, f"the list has {[resource['uri'] for resource in listed]}")
+    read = await client.request("resources/read", {"uri": found[0]})
+    expect(base64.b64decode(read["contents"][0]["blob"]).startswith(b"\x1f\x8b"), f"it reads {read}")
+
+
+async def check_log_level(visit: Visit) -> None:
+    result = await visit.client.request("logging/setLevel", {"level": "error"})
+    expect(result == {}, f"the answer is {result}")
+
+
+async def check_log_messages(visit: Visit) -> None:
+    """They come, and none below the level the client has set."""
+    client = visit.program
+    await client.request("logging/setLevel", {"level": "debug"})
+    await client.text("own_toggle-simulated-logging")
+    await client.wait_notification("notifications/message")
+    await client.text("own_toggle-simulated-logging")
+    await client.request("logging/setLevel", {"level": "emergency"})
+    client.notifications.clear()
+    await client.text("own_toggle-simulated-logging")
+    await client.text("own_toggle-simulated-logging")
+    messages = [each["params"] for each in client.notifications if each["method"] == "notifications/message"]
+    low = [each for each in messages if LEVELS.index(each["level"]) < LEVELS.index("emergency")]
+    expect(not low, f"below the level: {low}")
+
+
+async def check_errors(visit: Visit) -> None:
+    """An unknown tool and an unknown resource are errors that name them; wrong arguments, the server's own error."""
+    for method, params, word in (
+        ("tools/call", {"name": "no_such_tool", "arguments": {}}, "no_such_tool"),
+        ("resources/read", {"uri": "demo://no/such"}, "no/such"),
+    ):
+        try:
+            result = await visit.client.request(method, params)
+        except ClientFailure as failure:
+            expect(word in str(failure), f"{method} says only {failure}")
+        else:
+            raise ClientFailure(f"{method} of what does not exist gave {result}")
+    result = await visit.client.call("time_get_current_time", timezone="Nowhere/At_All")
+    expect(result.get("isError") and "Nowhere" in json.dumps(result), f"a wrong time zone gave {result}")
+
+
+CHECKS: dict[str, Callable[[Visit], Awaitable[None]]] = {
+    "initialize": check_initialize,
+    "tools": check_tools,
+    "ping": check_ping,
+    "everything": check_everything,
+    "environment": check_environment,
+    "progress": check_progress,
+    "cancel": check_cancel,
+    "sampling": check_sampling,
+    "elicitation": check_elicitation,
+    "url-elicitation": check_url_elicitation,
+    "roots": check_roots,
+    "filesystem": check_filesystem,
+    "memory": check_memory,
+    "thinking": check_thinking,
+    "time": check_time,
+    "git": check_git,
+    "fetch": check_fetch,
+    "sqlite": check_sqlite,
+    "resources": check_resources,
+    "templates": check_templates,
+    "prompts": check_prompts,
+    "completion": check_completion,
+    "subscription": check_subscription,
+    "list-changed": check_list_changed,
+    "log-level": check_log_level,
+    "log-messages": check_log_messages,
+    "errors": check_errors,
+}
+
+ONE_SHOT = "every request is a session of its own, and what the server says besides its answer is not shown"
+ANSWERS_NOTHING = "it declares no capability to be asked for anything"
+NO_COMMAND = "it has no command for it"
+
+LEFT_OUT: dict[tuple[str, str], str] = {
+    ("inspector", "initialize"): "it does not show the result",
+    ("inspector", "ping"): NO_COMMAND,
+    ("inspector", "progress"): ONE_SHOT,
+    ("inspector", "cancel"): NO_COMMAND,
+    ("inspector", "sampling"): ANSWERS_NOTHING,
+    ("inspector", "elicitation"): ANSWERS_NOTHING,
+    ("inspector", "url-elicitation"): ANSWERS_NOTHING,
+    ("inspector", "roots"): ANSWERS_NOTHING,
+    ("inspector", "completion"): NO_COMMAND,
+    ("inspector", "subscription"): NO_COMMAND,
+    ("inspector", "list-changed"): ONE_SHOT,
+    ("inspector", "log-messages"): ONE_SHOT,
+}
+"""(client, check) → why the client cannot express it. Everything else is checked, on every transport."""

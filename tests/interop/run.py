@@ -1,0 +1,268 @@
+"""Real clients through mcpd to real servers: runs every check of every client on every transport.
+
+    python -m tests.interop.run                                    everything
+    python -m tests.interop.run --client typescript --transport sse --check cancel
+
+One mcpd over HTTP serves the clients of /mcp and /sse one after the other; on stdio each client starts its own.
+Needs npm, git and, for the first run, the package registries; installs into .cache/interop of the checkout.
+Exit status: 0 when every check passes, 1 otherwise, 2 when nothing could be run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import urllib.request
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if not __package__:  # Started by its path, from whatever directory: make `tests` importable.
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+import trio
+
+from tests.fixtures.peer import start_daemon
+from tests.interop.checks import CHECKS, LEFT_OUT, Visit
+from tests.interop.client import Client, ClientFailure, ProgramClient
+from tests.interop.inspector import InspectorClient
+from tests.interop.matrix import Column, render
+from tests.interop.packages import HOME, SetupError, install
+from tests.interop.place import SECRET, Place, serve_page
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from tests.fixtures.peer import JSON, Running
+
+CLIENTS = {
+    "python-1": "python-sdk-1",
+    "python-2": "python-sdk-2",
+    "typescript": "typescript-sdk",
+    "inspector": "inspector",
+}
+"""Client → the packages it needs."""
+TRANSPORTS = ("http", "sse", "stdio")
+PROGRAMS = Path(__file__).resolve().parent / "clients"
+LEAVE = "leave"
+"""The last row: the client ends well, and leaves nothing behind."""
+CHECK_LIMIT = 90.0
+"""Seconds of one check. The longest of the Inspector starts mcpd and nine servers seven times."""
+RUN_LIMIT = 1500.0
+"""Seconds of all. A run takes about three minutes."""
+GONE_LIMIT = 15.0
+"""Seconds until what a client leaves behind must be gone: mcpd gives a child five to end by itself."""
+LOOK_AGAIN = 0.05
+
+
+class Station:
+    """Where clients find mcpd: its place, and the daemon, if one runs there."""
+
+    def __init__(self, place: Place, daemon: Running | None) -> None:
+        self.place = place
+        self.daemon = daemon
+
+    def target(self, transport: str) -> JSON:
+        """What a client program is told."""
+        base = self.daemon.base if self.daemon is not None else ""
+        return {
+            "transport": transport,
+            "url": f"{base}/{'sse' if transport == 'sse' else 'mcp'}",
+            "command": self.place.command(),
+            "env": {SECRET: "not for servers"},
+            "root": self.place.files.as_uri(),
+        }
+
+    async def health(self) -> JSON:
+        assert self.daemon is not None
+        return json.loads(await trio.to_thread.run_sync(read, f"{self.daemon.base}/health"))
+
+
+def read(url: str) -> bytes:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(url, timeout=GONE_LIMIT) as answer:
+        return answer.read()
+
+
+@asynccontextmanager
+async def connect(name: str, target: JSON) -> AsyncIterator[Client]:
+    """The client, connected. Raises: ClientFailure, SetupError."""
+    home = HOME / CLIENTS[name]
+    if name.startswith("python"):
+        argv = [str(home / "bin" / "python"), str(PROGRAMS / "sdk.py")]
+    else:
+        node = shutil.which("node")
+        if node is None:
+            raise SetupError("node is needed (Node.js 20 or newer): install it, and run this again")
+        if name == "inspector":
+            script = home / "node_modules" / "@modelcontextprotocol" / "inspector-cli" / "build" / "index.js"
+            yield InspectorClient(node, str(script), target)
+            return
+        # Node looks for the modules of a module next to it.
+        argv = [node, str(shutil.copy(PROGRAMS / "sdk.mjs", home / "sdk.mjs"))]
+    async with ProgramClient(argv, target) as client:
+        yield client
+
+
+async def visit_all(name: str, transport: str, station: Station, wanted: Sequence[str]) -> Column:
+    """One column: all checks in one session (the Inspector has one for each request), then leaving."""
+    column = Column(name, transport)
+    began = trio.current_time()
+    tag = f"{name}_{transport}".replace("-", "_")
+    before = await station.health() if station.daemon is not None else {}
+    try:
+        async with connect(name, station.target(transport)) as client:
+            lasting = isinstance(client, ProgramClient) or station.daemon is not None
+            visit = Visit(name, client, station.place, tag, lasting, column.remarks)
+            for check in wanted:
+                if reason := LEFT_OUT.get((name, check)):
+                    column.left_out[check] = reason
+                    continue
+                await attempt(column, check, visit)
+            if isinstance(client, ProgramClient):
+                await client.leave()
+        if left := await left_behind(station, before, inspector_over_http(name, transport)):
+            raise ClientFailure(left)
+        column.passed.add(LEAVE)
+    except ClientFailure as failure:
+        reached = column.passed or column.failures
+        column.failures[LEAVE if reached else wanted[0]] = str(failure)
+    column.seconds = trio.current_time() - began
+    return column
+
+
+async def attempt(column: Column, check: str, visit: Visit) -> None:
+    """One check, in bounded time; what it found goes into the column."""
+    try:
+        with trio.fail_after(CHECK_LIMIT):
+            await CHECKS[check](visit)
+    except ClientFailure as failure:
+        column.failures[check] = str(failure)
+    except trio.TooSlowError:
+        column.failures[check] = f"not done after {CHECK_LIMIT:g} s"
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as surprise:  # The answer has another shape than it must have.
+        column.failures[check] = f"{type(surprise).__name__}: {surprise}"
+    else:
+        column.passed.add(check)
+
+
+def inspector_over_http(name: str, transport: str) -> bool:
+    """The one client that does not end its sessions: it leaves them for mcpd to forget."""
+    return name == "inspector" and transport == "http"
+
+
+async def left_behind(station: Station, before: JSON, sessions_stay: bool) -> str:
+    """What is still there long after a client left; empty when nothing is."""
+    left = ""
+    with trio.move_on_after(GONE_LIMIT):
+        while True:
+            if station.daemon is None:
+                left = "; ".join(f"process {pid}: {argv}" for pid, argv in station.place.processes().items())
+            else:
+                now = await station.health()
+                sessions = 0 if sessions_stay else now["sessions"] - before["sessions"]
+                left = "" if sessions <= 0 else f"{sessions} sessions more than before"
+                if now["calls_in_flight"]:
+                    left += f" {now['calls_in_flight']} calls in flight"
+            if not left:
+                return ""
+            await trio.sleep(LOOK_AGAIN)
+    return f"left behind: {left.strip()}"
+
+
+async def run_http(options: argparse.Namespace, folder: Path, page_url: str) -> list[Column]:
+    """The columns of /mcp and /sse, all against one daemon, which must end without a trace."""
+    transports = [transport for transport in options.transport if transport != "stdio"]
+    if not transports:
+        return []
+    place = Place(folder, page_url)
+    place.prepare()
+    columns = []
+    extra = ("--log-level", "info")
+    async with start_daemon(place.config.read_text(), extra=extra, env={SECRET: "not for servers"}) as daemon:
+        station = Station(place, daemon)
+        for name in options.client:
+            for transport in transports:
+                columns.append(await visit_all(name, transport, station, options.check))
+                report(columns[-1])
+    (HOME / "mcpd.log").write_bytes(daemon.errors)
+    trouble = [line for line in daemon.stderr.splitlines() if "Traceback" in line or "internal_error" in line]
+    if trouble:
+        columns[-1].failures["daemon"] = f"its log ({HOME / 'mcpd.log'}) has {trouble[0]}"
+    if left := await left_behind(Station(place, None), {}, False):
+        columns[-1].failures["daemon"] = left
+    place.kill_processes()
+    return columns
+
+
+async def run_stdio(options: argparse.Namespace, folder: Path, page_url: str) -> list[Column]:
+    """The columns of stdio: each client, and each request of the Inspector, starts an mcpd of its own."""
+    if "stdio" not in options.transport:
+        return []
+    place = Place(folder, page_url)
+    place.prepare()
+    columns = []
+    for name in options.client:
+        try:
+            columns.append(await visit_all(name, "stdio", Station(place, None), options.check))
+        finally:
+            place.kill_processes()
+        report(columns[-1])
+    return columns
+
+
+def report(column: Column) -> None:
+    """A word while the run goes on."""
+    outcome = f"{len(column.failures)} failed" if column.failures else "ok"
+    print(f"{column.title}: {outcome} ({column.seconds:.1f} s)", file=sys.stderr, flush=True)
+
+
+async def main(options: argparse.Namespace) -> int:
+    servers = ["node-servers", "python-servers", "sqlite-server"]
+    try:
+        await install([*servers, *(CLIENTS[name] for name in options.client)])
+        with (
+            trio.fail_after(RUN_LIMIT),
+            tempfile.TemporaryDirectory(prefix="mcpd-interop-") as directory,
+            serve_page() as page_url,
+        ):
+            folder = Path(directory).resolve()
+            columns = await run_http(options, folder / "http", page_url)
+            columns += await run_stdio(options, folder / "stdio", page_url)
+    except SetupError as error:
+        print(f"interop: {error}", file=sys.stderr)
+        return 2
+    except trio.TooSlowError:
+        print(f"interop: not done after {RUN_LIMIT:g} s", file=sys.stderr)
+        return 1
+    columns.sort(key=lambda column: options.client.index(column.client))
+    print(render(columns, [*CHECKS, LEAVE, "daemon"]))
+    failed = sum(len(column.failures) for column in columns)
+    passed = sum(len(column.passed) for column in columns)
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--client", action="append", choices=CLIENTS, help="this one only; may be repeated")
+    parser.add_argument("--transport", action="append", choices=TRANSPORTS, help="likewise")
+    parser.add_argument("--check", action="append", choices=CHECKS, help="likewise")
+    options = parser.parse_args(arguments)
+    options.client = options.client or list(CLIENTS)
+    options.transport = options.transport or list(TRANSPORTS)
+    options.check = options.check or list(CHECKS)
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(trio.run(main, parse()))

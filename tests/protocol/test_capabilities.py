@@ -1,0 +1,202 @@
+"""Capabilities in both directions, at every version."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import pytest
+
+from mcpd.protocol.capabilities import (
+    ASKED_FOR,
+    EVERYTHING,
+    NOTHING,
+    ClientCapability,
+    ServerCapabilities,
+    encode_client_capabilities,
+    encode_gateway_capabilities,
+    parse_client_capabilities,
+    parse_server_capabilities,
+)
+from mcpd.protocol.methods import METHODS
+from mcpd.protocol.versions import HANDSHAKE, Version
+
+C = ClientCapability
+FORM, URL = C.ELICITATION_FORM, C.ELICITATION_URL
+ALL_FLAGS = [sum(flags, NOTHING) for count in range(8) for flags in itertools.combinations(C, count)]
+
+
+def known_at(version: Version) -> ClientCapability:
+    """What a version has words for."""
+    flags = C.ROOTS | C.ROOTS_LIST_CHANGED | C.SAMPLING
+    if version >= Version.V2025_06_18:
+        flags |= FORM
+    if version >= Version.V2025_11_25:
+        flags |= URL | C.SAMPLING_TOOLS | C.SAMPLING_CONTEXT
+    return flags
+
+
+def meant(flags: ClientCapability) -> ClientCapability:
+    """Flags without those that mean nothing without their parent."""
+    if not flags & C.ROOTS:
+        flags &= ~C.ROOTS_LIST_CHANGED
+    if not flags & C.SAMPLING:
+        flags &= ~(C.SAMPLING_TOOLS | C.SAMPLING_CONTEXT)
+    return flags
+
+
+def test_everything_is_all_flags():
+    assert sum(C, NOTHING) == EVERYTHING
+
+
+def test_flags_are_what_sealed_session_ids_hold():
+    """Session ids outlive the daemon: a flag may be added, never renumbered."""
+    assert {flag.name: flag.value for flag in C} == {
+        "ROOTS": 1,
+        "ROOTS_LIST_CHANGED": 2,
+        "SAMPLING": 4,
+        "SAMPLING_TOOLS": 8,
+        "SAMPLING_CONTEXT": 16,
+        "ELICITATION_FORM": 32,
+        "ELICITATION_URL": 64,
+    }
+
+
+@pytest.mark.parametrize("version", HANDSHAKE)
+def test_client_capabilities_there_and_back(version):
+    """What a client declared arrives at a backend of the version, as far as the version has words for it."""
+    assert len(ALL_FLAGS) == 128
+    for flags in ALL_FLAGS:
+        encoded = encode_client_capabilities(flags, version)
+        assert parse_client_capabilities(encoded) == meant(flags & known_at(version)), (flags, encoded)
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        (Version.V2024_11_05, {"roots": {"listChanged": True}, "sampling": {}}),
+        (Version.V2025_03_26, {"roots": {"listChanged": True}, "sampling": {}}),
+        (Version.V2025_06_18, {"roots": {"listChanged": True}, "sampling": {}, "elicitation": {}}),
+        (
+            Version.V2025_11_25,
+            {
+                "roots": {"listChanged": True},
+                "sampling": {"context": {}, "tools": {}},
+                "elicitation": {"form": {}, "url": {}},
+            },
+        ),
+    ],
+)
+def test_everything_in_the_words_of_each_version(version, expected):
+    assert json.loads(encode_client_capabilities(EVERYTHING, version)) == expected
+    assert encode_client_capabilities(NOTHING, version) == b"{}"
+
+
+def test_url_only_is_not_said_to_versions_that_know_forms_only():
+    assert encode_client_capabilities(URL, Version.V2025_06_18) == b"{}"
+    assert encode_client_capabilities(URL, Version.V2025_11_25) == b'{"elicitation":{"url":{}}}'
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (None, NOTHING),
+        (b"null", NOTHING),
+        (b"[]", NOTHING),
+        (b"{}", NOTHING),
+        (b'{"experimental":{"roots":{}},"tasks":{},"x":1}', NOTHING),
+        (b'{"roots":{}}', C.ROOTS),
+        (b'{"roots":{"listChanged":false}}', C.ROOTS),
+        (b'{"roots":{"listChanged":"true"}}', C.ROOTS),
+        (b'{"roots" : { "listChanged" : true } }', C.ROOTS | C.ROOTS_LIST_CHANGED),
+        (b'{"sampling":{}}', C.SAMPLING),
+        (b'{"sampling":{"tools":{}}}', C.SAMPLING | C.SAMPLING_TOOLS),
+        (b'{"sampling":{"context":{},"tools":null}}', C.SAMPLING | C.SAMPLING_CONTEXT),
+        (b'{"elicitation":{}}', FORM),
+        (b'{"elicitation":{"form":{}}}', FORM),
+        (b'{"elicitation":{"url":{}}}', URL),
+        (b'{"elicitation":{"form":{},"url":{}}}', FORM | URL),
+        (b'{"elicitation":{"form":null,"url":{}}}', URL),
+        (b'{"elicitation":{"url":null}}', FORM),
+        (b'{"elicitation":{"other":{}}}', FORM),
+        # Serializers that write what is not there.
+        (b'{"roots":null,"sampling":null,"elicitation":null}', NOTHING),
+        (b'{"roots":false,"sampling": false}', NOTHING),
+        (rb'{"sampling":{},"experimental":{"x":"\ud83d"}}', C.SAMPLING),
+    ],
+)
+def test_parse_client_capabilities(text, expected):
+    assert parse_client_capabilities(text) == expected
+
+
+def test_every_question_needs_something():
+    questions = {method.name for method in METHODS if method.input}
+    assert set(ASKED_FOR) == questions
+    for method in METHODS:
+        if method.input:
+            alone = parse_client_capabilities(b'{"%b":{}}' % (method.client_needs or "").encode())
+            assert alone & ASKED_FOR[method.name]
+            assert not NOTHING & ASKED_FOR[method.name]
+
+
+FULL = (
+    b'{"tools":{"listChanged":true},"resources":{"subscribe":true,"listChanged":true},'
+    b'"prompts":{"listChanged":true},"completions":{},"logging":{},"tasks":{},"experimental":{}}'
+)
+
+
+@pytest.mark.parametrize("version", HANDSHAKE)
+def test_full_server(version):
+    assert parse_server_capabilities(FULL, version) == ServerCapabilities(
+        **dict.fromkeys(ServerCapabilities.__struct_fields__, True)
+    )
+
+
+@pytest.mark.parametrize("version", HANDSHAKE)
+@pytest.mark.parametrize(
+    "text", [None, b"null", b"[]", b"{}", b'{"tools":null,"resources":null,"logging":false}']
+)
+def test_empty_server(version, text):
+    assert parse_server_capabilities(text, version) == ServerCapabilities()
+
+
+@pytest.mark.parametrize(
+    ("text", "true"),
+    [
+        (b'{"tools":{}}', {"tools"}),
+        (b'{"tools":{"listChanged":false}}', {"tools"}),
+        (b'{"tools":{"listChanged":true}}', {"tools", "tools_list_changed"}),
+        (b'{"resources":{}}', {"resources"}),
+        (b'{"resources":{"subscribe":true}}', {"resources", "resources_subscribe"}),
+        (b'{"resources":{"listChanged":true,"subscribe":null}}', {"resources", "resources_list_changed"}),
+        (b'{"prompts":{"listChanged":true}}', {"prompts", "prompts_list_changed"}),
+        (b'{"logging":{}}', {"logging"}),
+        (b'{"completions":{}}', {"completions"}),
+        (b'{"tools":true}', {"tools"}),
+    ],
+)
+def test_server_flags(text, true):
+    found = parse_server_capabilities(text, Version.V2025_11_25)
+    assert {name for name in ServerCapabilities.__struct_fields__ if getattr(found, name)} == true
+
+
+@pytest.mark.parametrize(
+    ("version", "text", "expected"),
+    [
+        (Version.V2024_11_05, b'{"prompts":{}}', True),
+        (Version.V2024_11_05, b'{"resources":{}}', True),
+        (Version.V2024_11_05, b'{"tools":{}}', False),
+        (Version.V2025_03_26, b'{"prompts":{},"resources":{}}', False),
+        (Version.V2025_11_25, b'{"prompts":{},"resources":{}}', False),
+    ],
+)
+def test_the_oldest_version_has_completion_without_a_word_for_it(version, text, expected):
+    assert parse_server_capabilities(text, version).completions is expected
+
+
+@pytest.mark.parametrize("version", HANDSHAKE)
+def test_gateway_declares_what_it_can_always_do(version):
+    encoded = encode_gateway_capabilities(version)
+    assert ("completions" in json.loads(encoded)) is (version >= Version.V2025_03_26)
+    found = parse_server_capabilities(encoded, version)
+    assert all(getattr(found, name) for name in ServerCapabilities.__struct_fields__)
