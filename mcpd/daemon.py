@@ -53,7 +53,8 @@ SWEEP = 30.0
 """Seconds between looks for idle sessions and old event logs."""
 
 ENDING = (signal.SIGTERM, signal.SIGINT)
-"""Received from the first moment on: a child must not be left behind because mcpd was stopped while it started."""
+"""Received from the first moment on: a child must not be left behind because mcpd was stopped while it
+started."""
 
 
 class Daemon:
@@ -69,7 +70,8 @@ class Daemon:
         # The vault comes first, because it is the one that says what is wrong with a state directory.
         self.vault = Vault(state_dir, now=time.time(), session_age=config.limits.session_age)
         self.supervisor = Supervisor(state_dir)
-        # Sessions outlive a run of the daemon, so serials and question ids must not meet those of earlier runs.
+        # Sessions outlive a run of the daemon, so serials and question ids must not meet those of earlier
+        # runs.
         number_questions_from(int(time.time()) << 20)
         self.sessions = Sessions(
             self.vault, config.limits, clock=time.time, first_serial=secrets.randbits(31)
@@ -134,7 +136,7 @@ class Daemon:
                 nursery.cancel_scope.cancel()
 
     async def _start(self, nursery: trio.Nursery) -> None:
-        """Start what every front needs. The supervisor comes first, so that it ends last and finds no child left."""
+        """Start what every front needs. The supervisor comes first: it ends last and finds no child left."""
         await nursery.start(self.deadlines.run)
         await nursery.start(self.patience.run)
         swept = await nursery.start(self.supervisor.run)
@@ -191,13 +193,15 @@ class Daemon:
 
 
 async def check_exposure(listen: Listen) -> bool:
-    """Whether only this machine can reach the address. Raises: ConfigError, when others can and nobody authenticates them."""
+    """Whether only this machine can reach the address. Raises: ConfigError, when others can and nobody
+    authenticates them.
+    """
     loopback = await is_loopback(listen.host)
     if not loopback and not listen.behind_authenticating_proxy:
         raise ConfigError(
-            f"{listen.host!r} is reachable from other machines, and mcpd does not authenticate clients itself",
+            f"others can reach {listen.host!r}, and mcpd does not authenticate clients itself",
             path="listen.host",
-            remedy="listen on 127.0.0.1, or set listen.behind_authenticating_proxy if something in front authenticates",
+            remedy="use 127.0.0.1, or set listen.behind_authenticating_proxy if something in front does",
         )
     return loopback
 

@@ -248,9 +248,11 @@ class HttpCarrier:
                 else:
                     self._link.receive(message, waiter)
         except ProtocolError as error:
-            raise BackendMisbehaved(self._spec.name, f"its answer is not JSON-RPC: {error.message}") from None
+            reason = f"its answer is not JSON-RPC: {error.message}"
+            raise BackendMisbehaved(self._spec.name, reason, remedy="see the server's own log") from None
         if found is None:
-            raise BackendMisbehaved(self._spec.name, "its answer holds no response to the request")
+            reason = "its answer holds no response to the request"
+            raise BackendMisbehaved(self._spec.name, reason, remedy="see the server's own log")
         return found
 
     async def _refused(self, waiter: Waiter, reply: Reply, response: Response, sent: bytes | None) -> Message:
@@ -293,7 +295,9 @@ class HttpCarrier:
                     name, f"{where} with {kind} is not an answer", remedy=f"check servers.{name}.url"
                 )
             case _:
-                raise BackendUnavailable(name, f"{where} to {waiter.method}", retry_after=after)
+                raise BackendUnavailable(
+                    name, f"{where} to {waiter.method}", remedy="see the server's own log", retry_after=after
+                )
 
     # ---- beside requests ----------------------------------------------------------------------------------------------
 

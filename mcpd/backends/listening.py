@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("mcpd.backends")
 
-PASSING: Final = frozenset({408, 409, 425, 429})
-"""Refusals of a GET that pass by themselves, besides every 5xx; 409: the server has not noticed yet that our last one ended."""
+PASSING: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+"""Refusals of a GET that pass by themselves. 409: the server has not noticed yet that our last stream ended."""
 
 
 class Listening:
@@ -57,7 +57,7 @@ class Listening:
                 ):
                     await self._link.renew(generation)
                     continue
-                if reply is not Reply.STREAM and status not in PASSING and status < 500:
+                if reply is not Reply.STREAM and status not in PASSING:
                     log.debug("backend=%s event=no_get_stream status=%d", self._name, status)
                     return
             except ConnectFailed as error:

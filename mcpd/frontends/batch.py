@@ -1,6 +1,7 @@
 """A batch of requests (2025-03-26 only): run side by side, everything about them on one event stream.
 
-Source: "Batching" of 2025-03-26. Streams of batches are not resumable; the version that has batches rarely uses them.
+Source: "Batching" of 2025-03-26. Streams of batches are not resumable; the version that has batches rarely
+uses them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ async def run_batch(
     errors: list[tuple[Buffer, ...]],
     calls_max: int,
 ) -> None:
-    """Answer all requests in the order in which they are done, after the errors of what was none, and end the stream."""
+    """Answer all requests in the order in which they are done, after the errors of what was none, and end
+    the stream.
+    """
     try:
         for parts in errors:
             outlet.send(parts)

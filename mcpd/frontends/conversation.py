@@ -1,4 +1,5 @@
-"""A client on a connection that carries everything: stdio, or the pair of HTTP+SSE. Messages in, messages out.
+"""A client on a connection that carries everything: stdio, or the pair of HTTP+SSE. Messages in, messages
+out.
 
 Source: "stdio" of every version, "HTTP with SSE" of 2024-11-05.
 """
@@ -29,10 +30,10 @@ class Outlet(Protocol):
     """The client's end of the connection."""
 
     def send(self, parts: tuple[Buffer, ...]) -> bool:
-        """Send one message at once; False when it cannot be delivered, because the client is gone or does not read."""
+        """Send one message at once; False when the client is gone or does not read."""
 
     async def answer(self, parts: tuple[Buffer, ...]) -> None:
-        """Send a response, which is not to be lost: may wait until the client reads. Raises nothing when it is gone."""
+        """Send a response, which is not to be lost: may wait until the client reads. Never raises."""
 
 
 class RequestTask:
@@ -98,7 +99,9 @@ class RequestTask:
 
 
 class Conversation:
-    """What a connection says, message by message. Requests run in the given nursery, which the connection's task owns."""
+    """What a connection says, message by message. Requests run in the given nursery, which the
+    connection's task owns.
+    """
 
     def __init__(
         self, gateway: Gateway, session: Session, outlet: Outlet, nursery: trio.Nursery, calls_max: int

@@ -1,4 +1,5 @@
-"""The HTTP port: every request is checked by its Origin and Host and goes to the front that its path names."""
+"""The HTTP port: every request is checked by its Origin and Host and goes to the front that its path
+names."""
 
 from __future__ import annotations
 

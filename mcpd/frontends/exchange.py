@@ -1,7 +1,8 @@
 """One POSTed request and its answer: does what `protocol.exchange` decides.
 
-The exchange is what the gateway sees as `emit` and `ask`, what the session sees as a call in flight, and what the sweep of deadlines
-sees as something to look at when patience, polling time or silence is over. None of it costs a task or a timer of its own.
+The exchange is what the gateway sees as `emit` and `ask`, what the session sees as a call in flight, and what
+the sweep of deadlines sees as something to look at when patience, polling time or silence is over. None of it
+costs a task or a timer of its own.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class Exchange:
         self._session = session
         self._request: Request | None = request
         self.handler: Request | None = request
-        """The HTTP request whose task does the work; `_request` is the one whose connection carries the answer."""
+        """The HTTP request whose task does the work; `_request` is the one that carries the answer."""
         self._terms = terms
         self._stream: Stream | None = None
         self.log: EventLog | None = None
@@ -78,7 +79,7 @@ class Exchange:
         self.deadline = trio.current_time() + terms.times.hold
         terms.deadlines.add(self)
 
-    # ---- what the gateway does with it ----------------------------------------------------------------------------------
+    # ---- what the gateway does with it --------------------------------------------------------------------
 
     def emit(self, method: str, params: Buffer) -> None:
         """A notification for this call."""
@@ -114,7 +115,7 @@ class Exchange:
         if self.handler is not None:
             self.handler.cancel()
 
-    # ---- what the client does -------------------------------------------------------------------------------------------
+    # ---- what the client does -----------------------------------------------------------------------------
 
     def resume(self, request: Request, stream: Stream, number: int) -> None:
         """The client came back after event `number`; the rest goes to this stream."""
@@ -155,7 +156,7 @@ class Exchange:
         if self.state is State.STREAMING:
             self._await_silence()
 
-    # ---- what is done about it ------------------------------------------------------------------------------------------
+    # ---- what is done about it ----------------------------------------------------------------------------
 
     def _say(self, parts: tuple[Buffer, ...]) -> bool:
         self._happen(Event.NOTICE, parts)
@@ -176,16 +177,15 @@ class Exchange:
                 if self.log is not None:
                     id = self._terms.streams_of(self._session).keep(self.log, message)
             elif action is Action.SEND:
-                if self._stream is not None and not self._stream.write(
-                    encode_event((message,), id=id or None)
-                ):
-                    if self.state is State.STREAMING:
-                        self.state, _ = step(self.state, Event.GONE)
+                assert self._stream is not None
+                sent = self._stream.write(encode_event((message,), id=id or None))
+                if not sent and self.state is State.STREAMING:
+                    self.state, _ = step(self.state, Event.GONE)
             elif action is Action.END:
                 self._end()
 
     def _open(self) -> None:
-        """Send the stream's head, and for clients that know it an event with an id and nothing else to resume from."""
+        """Send the stream's head, and an empty event to resume from, if the client knows such."""
         assert self._request is not None
         self.log = self._terms.streams_of(self._session).open(self)
         self._stream = self._request.open_stream(200, EVENTS)
@@ -195,7 +195,7 @@ class Exchange:
         self._watch()
 
     def _watch(self) -> None:
-        """A stream is open from now on: let it be looked at when it has been silent, or open, for long enough."""
+        """A stream was opened: look at it when it has been silent, or open, for long enough."""
         times = self._terms.times
         polls = times.poll_after > 0 and primes(self._session.caller.version)
         self._part_at = trio.current_time() + times.poll_after if polls else math.inf
@@ -215,7 +215,8 @@ class Exchange:
             if request is not self.handler:
                 request.cancel()  # a GET that resumed this stream: its task only watches the connection
             elif self.state is not State.ENDED:
-                # The call goes on in this task; its connection goes on with the client's next request in another.
+                # The call goes on in this task; its connection goes on with the client's next request in
+                # another.
                 request.detach()
 
     def _release(self) -> None:

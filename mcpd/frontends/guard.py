@@ -1,10 +1,11 @@
 """Origin and Host: the checks that keep web pages from talking to a local daemon.
 
-A page in a browser can send requests to 127.0.0.1, directly (its Origin gives it away) or after rebinding its own name to that
-address (its Host does). Both are checked on every request, in every version, before anything else.
+A page in a browser can send requests to 127.0.0.1, directly (its Origin gives it away) or after rebinding its
+own name to that address (its Host does). Both are checked on every request, in every version, before anything
+else.
 
-Names are compared without port, case and the dot of an absolute name. What does not look like `name` or `name:port` is no name at
-all: two parsers must not disagree about whom a request is for.
+Names are compared without port, case and the dot of an absolute name. What does not look like `name` or
+`name:port` is no name at all: two parsers must not disagree about whom a request is for.
 
 Source: "Security Warning" of the Streamable HTTP and HTTP+SSE transports.
 """
@@ -36,7 +37,8 @@ class Guard:
         self._hosts = tuple(filter(None, map(name_of, listen.trusted_hosts)))
         self._origins = frozenset(origin.lower().rstrip("/") for origin in listen.trusted_origins)
         self._origin_names = tuple(filter(None, map(_origin_name, self._origins)))
-        # Beyond loopback a front authenticates and clients use names mcpd cannot know; there a list must be given to be checked.
+        # Beyond loopback a front authenticates and clients use names mcpd cannot know; there a list must be
+        # given to be checked.
         self._check_host = loopback or bool(self._hosts)
 
     def refusal(self, headers: Mapping[bytes, bytes], repeated: frozenset[bytes]) -> tuple[int, str] | None:
@@ -45,16 +47,10 @@ class Guard:
             return 400, "Origin and Host come once"
         host = headers.get(b"host", b"").decode("latin-1")
         if self._check_host and not self._known(name_of(host)):
-            return (
-                421,
-                f"Host {host!r} is not one of mcpd's names; add it to listen.trusted_hosts if it should be",
-            )
+            return 421, f"Host {host!r} is no name of mcpd's; add it to listen.trusted_hosts if it should be"
         origin = headers.get(b"origin")
-        if origin is not None and not self._trusted(origin.decode("latin-1")):
-            return (
-                403,
-                f"Origin {origin.decode('latin-1')!r} is not trusted; add it to listen.trusted_origins if it should be",
-            )
+        if origin is not None and not self._trusted(text := origin.decode("latin-1")):
+            return 403, f"Origin {text!r} is not trusted; add it to listen.trusted_origins if it should be"
         return None
 
     def _known(self, name: str) -> bool:
@@ -74,7 +70,8 @@ class Guard:
 
 
 def name_of(authority: str) -> str:
-    """The name in a Host header or a setting, lower-case, without port and final dot; "" when there is none."""
+    """The name in a Host header or a setting, lower-case, without port and final dot; "" when there is
+    none."""
     authority = authority.strip().lower()
     if authority.count(":") > 1 and not authority.startswith("["):
         authority = f"[{authority}]"  # an IPv6 address as settings have it; a Host header brackets it

@@ -1,8 +1,9 @@
 """Streamable HTTP at /mcp, for clients that open a session by initialize (2025-03-26 to 2025-11-25).
 
-POST carries messages in and answers them, GET opens the stream for news that belongs to no call or resumes a stream, DELETE ends the
-session. Unlike most servers a second GET replaces the first instead of being refused: the first one is nearly always the half-open
-remains of a connection that the client has lost, and a client that is refused here stays deaf.
+POST carries messages in and answers them, GET opens the stream for news that belongs to no call or resumes a
+stream, DELETE ends the session. Unlike most servers a second GET replaces the first instead of being refused:
+the first one is nearly always the half-open remains of a connection that the client has lost, and a client
+that is refused here stays deaf.
 
 Source: "Streamable HTTP" of 2025-03-26 to 2025-11-25.
 """
@@ -123,7 +124,7 @@ class StreamableHttp:
         elif notes.version_refusal is not None:
             refuse(request, 400, notes.version_refusal)
 
-    # ---- POST ---------------------------------------------------------------------------------------------------------
+    # ---- POST --------------------------------------------------------------------------------------------
 
     async def _post(self, request: Request, notes: Notes, session: Session | None) -> None:
         try:
@@ -195,7 +196,8 @@ class StreamableHttp:
                 return
             outcome = jsonrpc.error(id, error.encode())
         except trio.Cancelled:
-            # The request was cancelled by its client, or the daemon ends: one last word, so that the stream does not dangle.
+            # The request was cancelled by its client, or the daemon ends: one last word, so that the stream
+            # does not dangle.
             exchange.finish(jsonrpc.error(id, RpcError(REQUEST_CANCELLED, "Request cancelled").encode()))
             raise
         except Exception:
@@ -232,7 +234,7 @@ class StreamableHttp:
             self._gateway, session, outlet, requests, errors, self._config.limits.calls_per_session
         )
 
-    # ---- GET ----------------------------------------------------------------------------------------------------------
+    # ---- GET ---------------------------------------------------------------------------------------------
 
     async def _get(self, request: Request, session: Session) -> None:
         streams = self._terms.streams_of(session)

@@ -1,6 +1,8 @@
-"""What an operator or a load balancer asks over HTTP: /health, /healthz, /readyz, /servers, /tools. Read-only.
+"""What an operator or a load balancer asks over HTTP: /health, /healthz, /readyz, /servers, /tools. Read-
+only.
 
-Says what is, never what is hoped for: a server is "ready" only while its handshake is done and its catalogue loaded.
+Says what is, never what is hoped for: a server is "ready" only while its handshake is done and its catalogue
+loaded.
 """
 
 from __future__ import annotations
@@ -70,6 +72,7 @@ class Management:
         """All tools under the names that clients see."""
         if not self._read_only(request):
             return
+        self._gateway.notices.flush()  # /servers says "ready" before changes were collected for long enough
         listing = self._gateway.catalog.tools
         entries = []
         for raw, (name, route) in zip(listing.raws, listing.routes.items(), strict=True):

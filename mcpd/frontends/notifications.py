@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def take(gateway: Gateway, session: Session, message: Message) -> None:
-    """Act on a notification or a response; what is unknown or malformed is ignored, as the specification asks."""
+    """Act on a notification or a response; what is unknown or malformed is ignored, as the specification
+    asks.
+    """
     if message.method is None:
         session.answer(message)
     elif message.method == "notifications/cancelled":

@@ -1,4 +1,6 @@
-"""Errors and headers as every HTTP front sends them: the one place where an error of ours becomes bytes for a client."""
+"""Errors and headers as every HTTP front sends them: the one place where an error of ours becomes bytes for a
+client.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ EVENTS: Final = (
 """`no-transform` and `X-Accel-Buffering` keep proxies from collecting events before they pass them on."""
 
 LARGE: Final = 32 * 1024
-"""Bytes from which a message is sent as parts instead of being joined first: then the copy costs more than the call."""
+"""Bytes from which a message is sent as parts instead of being joined first: then the copy costs more than
+the call."""
 
 
 def send_parts(request: Request, status: int, headers: bytes, parts: tuple[Buffer, ...]) -> None:

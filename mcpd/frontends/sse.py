@@ -1,6 +1,8 @@
-"""HTTP+SSE, the transport of 2024-11-05: GET /sse is the stream, POST /messages?session=… carries what the client says.
+"""HTTP+SSE, the transport of 2024-11-05: GET /sse is the stream, POST /messages?session=… carries what the
+client says.
 
-The stream is the session: when it ends, so does the session. There is no resumption. Any handshake version may travel on it.
+The stream is the session: when it ends, so does the session. There is no resumption. Any handshake version
+may travel on it.
 
 Source: "HTTP with SSE" of 2024-11-05.
 """

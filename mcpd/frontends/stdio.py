@@ -1,10 +1,12 @@
 """One client on stdin and stdout: how desktop clients start a server as their child.
 
-Theory of operation. Messages are read and worked on as they come. A client that does not read is not read from either: responses
-wait for room, notifications are dropped, and what is in memory stays bounded. When stdin ends, the calls in flight get a moment to
-be answered (`echo … | mcpd --transport stdio` is answered), and then mcpd ends.
+Theory of operation. Messages are read and worked on as they come. A client that does not read is not read
+from either: responses wait for room, notifications are dropped, and what is in memory stays bounded. When
+stdin ends, the calls in flight get a moment to be answered (`echo … | mcpd --transport stdio` is answered),
+and then mcpd ends.
 
-Source: "stdio" of every version: one message a line; nothing else on stdout; the end of stdin ends the server.
+Source: "stdio" of every version: one message a line; nothing else on stdout; the end of stdin ends the
+server.
 """
 
 from __future__ import annotations
@@ -66,7 +68,7 @@ class Outlet:
         self._queue_max = queue_max
 
     def send(self, parts: tuple[Buffer, ...]) -> bool:
-        """Write one message; False when the client is gone, or has not read for longer than the queue lasts."""
+        """Write one message; False when the client is gone or reads too slowly."""
         if self._writer.queued > self._queue_max:
             return False
         return self._write(encode_line(parts))
@@ -148,8 +150,8 @@ async def _read(reader: Reader, outlet: Outlet, conversation: Conversation, line
 def standard_streams() -> Iterator[tuple[Reader, int]]:
     """What the client's bytes are read from, and the descriptor to write to, which the caller closes.
 
-    Meanwhile stdin is empty and stdout is stderr for everybody else: a stray print must not end up among the messages. At the end
-    the descriptors block again, for they may be a terminal that others use.
+    Meanwhile stdin is empty and stdout is stderr for everybody else: a stray print must not end up among the
+    messages. At the end the descriptors block again, for they may be a terminal that others use.
 
     Raises: ConfigError, when one of them is closed.
     """

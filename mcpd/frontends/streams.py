@@ -1,4 +1,6 @@
-"""The event streams of one Streamable HTTP session: exchanges that can be resumed, and the stream for everything else."""
+"""The event streams of one Streamable HTTP session: exchanges that can be resumed, and the stream for
+everything else.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +20,20 @@ if TYPE_CHECKING:
     from mcpd.wire.http_server import Request, Stream
 
 KEEP_ENDED: Final = 60.0
-"""Seconds for which the log of an exchange that ended can be resumed: a client that lost its connection comes back within its
-retry time, a sleeping laptop does not."""
+"""Seconds for which the log of an exchange that ended can be resumed: a client that lost its connection comes
+back within its retry time, a sleeping laptop does not."""
 
 KEPT_MAX: Final = 64 * 1024 * 1024
-"""Bytes in the logs of ended exchanges of all sessions together: a message of the largest size, or half a million small ones."""
+"""Bytes in the logs of ended exchanges of all sessions together: a message of the largest size, or half a
+million small ones."""
 
 COMMENT: Final = encode_comment(b"keep-alive")
 
 
 class Kept:
-    """The logs of exchanges that ended, of all sessions: the oldest make room. The newest stays, however large."""
+    """The logs of exchanges that ended, of all sessions: the oldest make room. The newest stays, however
+    large.
+    """
 
     def __init__(self, bytes_max: int = KEPT_MAX) -> None:
         self.size = 0
@@ -55,8 +60,8 @@ class Kept:
 class Streams:
     """Numbers, logs and the open GET stream of a session.
 
-    Numbers begin at the time of day, so that an event id of an earlier run of mcpd, or from before the session left memory, is
-    never taken for one of another stream.
+    Numbers begin at the time of day, so that an event id of an earlier run of mcpd, or from before the
+    session left memory, is never taken for one of another stream.
     """
 
     __slots__ = ("_closed", "_kept", "_last", "exchanges", "limits", "listening", "log")
@@ -160,7 +165,9 @@ class GetStream:
 
 
 class EventOutlet:
-    """An event stream without numbers, which is not resumed: HTTP+SSE, batches. Implements `Outlet` and `Expiring`."""
+    """An event stream without numbers, which is not resumed: HTTP+SSE, batches. Implements `Outlet` and
+    `Expiring`.
+    """
 
     def __init__(self, stream: Stream, keepalive: float, deadlines: Deadlines) -> None:
         self._stream = stream

@@ -1,4 +1,6 @@
-"""The daemon for a whole module of tests, in a thread with an event loop of its own; and small tools for such tests."""
+"""The daemon for a whole module of tests, in a thread with an event loop of its own; and small tools for such
+tests.
+"""
 
 from __future__ import annotations
 

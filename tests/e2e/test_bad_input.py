@@ -148,10 +148,13 @@ async def test_bodies_that_are_no_message(daemon):
         for params in (b"[]", b"7", b"null", b'"x"'):
             body = b'{"jsonrpc":"2.0","id":1,"method":"tools/list","params":%b}' % params
             assert (await peer.raw("POST", headers=headers, body=body)).json()["id"] == 1
-        for depth in (500, 50_000):
+        pid = (await peer.call_json("whoami"))["pid"]
+        for depth, status in ((500, 200), (5_000, 400), (400_000, 400)):
             nested = b"[" * depth + b"]" * depth
-            call = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":{"v":%b}}}'
-            assert (await peer.raw("POST", headers=headers, body=call % nested)).status in (200, 400)
+            params = b'{"name":"echo","arguments":{"value":%b}}' % nested
+            body = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":%b}' % params
+            assert (await peer.raw("POST", headers=headers, body=body)).status == status
+        assert (await peer.call_json("whoami"))["pid"] == pid, "no depth is passed on that kills a parser"
     await works(daemon)
     assert "Traceback" not in daemon.stderr
 

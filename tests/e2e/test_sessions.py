@@ -1,4 +1,6 @@
-"""Sessions from their first to their last request, over restarts of the daemon, and what thousands of them cost."""
+"""Sessions from their first to their last request, over restarts of the daemon, and what thousands of them
+cost.
+"""
 
 from __future__ import annotations
 

@@ -90,6 +90,15 @@ class Front:
         return self.base + "/mcp"
 
 
+async def until(condition: Callable[[], object]) -> None:
+    """Waits for something that other tasks bring about and nobody tells of."""
+    with trio.fail_after(5):
+        while True:
+            if condition():
+                return
+            await trio.sleep(0.005)
+
+
 def make_sessions(directory: Path, config: Config) -> Sessions:
     vault = Vault(directory, now=time.time(), session_age=config.limits.session_age)
     return Sessions(vault, config.limits, clock=time.time, first_serial=1)

@@ -10,7 +10,7 @@ import trio
 from mcpd.config.model import Config, Limits
 from mcpd.config.model import Streams as Times
 from tests.fixtures.peer import HttpPeer, Reply
-from tests.frontends.rig import serve_front
+from tests.frontends.rig import serve_front, until
 
 BATCHES = "2025-03-26"
 
@@ -121,9 +121,7 @@ async def test_one_of_a_batch_is_cancelled_and_the_others_go_on(tmp_path, nurser
         await front.gateway.started.wait()
         await peer.cancel("a")
         release.set()
-        with trio.fail_after(5):
-            while not replies:
-                await trio.sleep(0.01)
+        await until(lambda: replies)
         assert list(answers(replies[0])) == ["b"]
         assert front.gateway.cancelled == ['"a"']
 

@@ -1,4 +1,5 @@
-"""A conversation over a connection that carries everything, with an outlet that remembers what it was given."""
+"""A conversation over a connection that carries everything, with an outlet that remembers what it was
+given."""
 
 from __future__ import annotations
 

@@ -6,6 +6,8 @@ import json
 
 import pytest
 import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mcpd.config.model import Config, Limits
 from mcpd.config.model import Streams as Times
@@ -274,3 +276,88 @@ async def test_an_abandoned_exchange_is_not_looked_at_again():
     scene = Scene()
     scene.exchange.abandon()
     assert not scene.watched
+
+
+# ---- whatever happens to the connection, the client hears everything once and in order
+
+
+class Reader:
+    """A client that loses connections and comes back with the last id it has seen."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.request = scene.request
+        self.heard: list[str] = []
+        self.last: int | None = None
+        self._left = False
+        self._read = 0
+
+    def read(self) -> None:
+        """What has arrived, unless this connection is lost."""
+        stream = self.request.stream
+        if stream is None or self._left:
+            return
+        for event in stream.events[self._read :]:
+            self._read += 1
+            self.last = int(event.id.split("-")[1])
+            if event.data:
+                self.heard.append(event.data)
+
+    def lose(self) -> None:
+        """The connection is gone, which mcpd does not know: what it writes is lost without an error."""
+        self.read()
+        self._left = True
+
+    def come_back(self) -> None:
+        self.read()
+        if self.last is not None:
+            self.request = self.scene.resume(self.last)
+            self._left, self._read = False, 0
+
+    def act(self, action: str, number: int) -> None:
+        stream = self.request.stream
+        match action:
+            case "say":
+                self.scene.exchange.emit("n", b"%d" % number)
+            case "part":
+                self.scene.exchange.part()
+            case "time":
+                self.scene.exchange.expire()
+            case "lose":
+                self.lose()
+            case "break" if stream is not None:
+                self.lose()
+                stream.gone = True
+            case "notice" if self.request is not self.scene.request:
+                self.lose()
+                self.scene.exchange.gone(self.request)
+            case "return":
+                self.come_back()
+
+
+ACTIONS = st.sampled_from(["say", "say", "part", "time", "lose", "break", "notice", "return"])
+
+
+@settings(max_examples=300, deadline=None)
+@given(actions=st.lists(ACTIONS, max_size=30), poll=st.booleans(), prefers=st.booleans())
+def test_nothing_is_lost_doubled_or_reordered(actions, poll, prefers):
+    async def run() -> None:
+        scene = Scene(prefers_stream=prefers, **({"poll_after": 1e-9} if poll else {}))
+        reader = Reader(scene)
+        scene.exchange.emit("n", b"-1")
+        for number, action in enumerate(actions):
+            reader.act(action, number)
+            assert (scene.exchange.state is State.STREAMING) <= bool(scene.watched), (
+                "a stream is looked after"
+            )
+        scene.exchange.finish(RESULT)
+        reader.come_back()
+        reader.read()
+        said = [number for number, action in enumerate(actions) if action == "say"]
+        heard = [json.loads(each) for each in reader.heard]
+        assert [each["params"] for each in heard[:-1]] == [-1, *said]
+        assert heard[-1]["id"] == 1
+        assert not scene.watched
+        assert scene.request.detached <= 1
+
+    trio.run(run)

@@ -12,7 +12,7 @@ from mcpd.config.model import Config, Limits
 from mcpd.config.model import Streams as Times
 from mcpd.errors import INTERNAL_ERROR, RpcError
 from tests.fixtures.peer import Closed, HttpPeer, Reply, open_request
-from tests.frontends.rig import Front, serve_front
+from tests.frontends.rig import Front, serve_front, until
 
 POST = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
 CALL = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "t"}}
@@ -41,12 +41,6 @@ class Held:
 
 async def post(peer: HttpPeer, body=CALL, **headers: str) -> Reply:
     return await peer.raw("POST", headers={**POST, **peer.session_headers(), **headers}, body=body)
-
-
-async def until(condition) -> None:
-    with trio.fail_after(5):
-        while not condition():
-            await trio.sleep(0.005)
 
 
 async def cut(peer: HttpPeer, front: Front, held: Held) -> str:

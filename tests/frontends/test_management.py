@@ -38,12 +38,18 @@ class Catalog:
 
 
 class Gateway:
+    """Its snapshot is empty until it is flushed."""
+
     def __init__(self, *backends: Backend, judged: bool = True) -> None:
         self.backends = backends
         self.sessions = ["a", "b"]
         self.in_flight = 3
         self.all_judged = judged
-        self.catalog = Catalog(Listing({f"{b.name}_t": Route(b, 't"') for b in backends}))
+        self.catalog = Catalog(Listing({}))
+        self.notices = self
+
+    def flush(self) -> None:
+        self.catalog = Catalog(Listing({f"{b.name}_t": Route(b, 't"') for b in self.backends}))
 
 
 class Head:

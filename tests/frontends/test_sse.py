@@ -10,7 +10,7 @@ import trio
 from mcpd.config.model import Config, Limits
 from mcpd.config.model import Streams as Times
 from tests.fixtures.peer import HttpError, HttpPeer, PeerError, SsePeer, open_request
-from tests.frontends.rig import serve_front
+from tests.frontends.rig import serve_front, until
 
 
 async def empty(talk) -> bytes:
@@ -55,9 +55,7 @@ async def test_the_end_of_the_stream_ends_the_session_and_its_calls(tmp_path):
             assert len(front.sessions) == 1
             endpoint = peer.endpoint
             nursery.cancel_scope.cancel()
-        with trio.fail_after(5):
-            while front.sessions:
-                await trio.sleep(0.01)
+        await until(lambda: not front.sessions)
         assert front.gateway.cancelled == ["1"]
         assert len(front.gateway.forgotten) == 1
         late = SsePeer(front.base)

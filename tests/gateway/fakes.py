@@ -1,4 +1,5 @@
-"""Backends that do as they are told, and the gateway around them. Nothing here stands in for the gateway itself."""
+"""Backends that do as they are told, and the gateway around them. Nothing here stands in for the gateway
+itself."""
 
 from __future__ import annotations
 
@@ -73,7 +74,9 @@ class Asked:
 class FakeBackend:
     """A backend that is ready from the start, unless `takes` says after how many seconds, or never (inf)."""
 
-    def __init__(self, name: str, listed: Catalogue | None = None, *, takes: float = 0.0, **spec: Any) -> None:
+    def __init__(
+        self, name: str, listed: Catalogue | None = None, *, takes: float = 0.0, **spec: Any
+    ) -> None:
         self.name = name
         self.spec = ServerSpec(name=name, transport="stdio", command="true", **spec)
         self.takes = takes
@@ -124,7 +127,10 @@ class FakeBackend:
 
     async def subscribe(self, call, uri, members):
         self.subscribe_members.append(
-            {name: msgspec.json.decode(raw) for name, raw in jsonrpc.members_of(jsonrpc.encode_members(members)).items()}
+            {
+                name: msgspec.json.decode(raw)
+                for name, raw in jsonrpc.members_of(jsonrpc.encode_members(members)).items()
+            }
         )
         if self.gate is not None:
             await self.gate.wait()
@@ -203,7 +209,9 @@ def make_gateway(directory: Path, *backends: FakeBackend, config: Config | None 
     return gateway
 
 
-def join(sessions: Sessions, version=LATEST_HANDSHAKE, capabilities=EVERYTHING, principal: str = "") -> Session:
+def join(
+    sessions: Sessions, version=LATEST_HANDSHAKE, capabilities=EVERYTHING, principal: str = ""
+) -> Session:
     """A client that has shaken hands."""
     session = sessions.begin(ClientHello(version, capabilities, "test"), principal)
     session.handshake(Event.INITIALIZED)

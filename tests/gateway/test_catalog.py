@@ -139,7 +139,10 @@ def test_entries_are_made_fit_for_older_clients():
 
 
 def test_the_first_backend_that_lists_a_resource_serves_it():
-    backends = [FakeBackend("a", catalogue(resources=["x:1"])), FakeBackend("b", catalogue(resources=["x:1", "x:2"]))]
+    backends = [
+        FakeBackend("a", catalogue(resources=["x:1"])),
+        FakeBackend("b", catalogue(resources=["x:1", "x:2"])),
+    ]
     catalog = build(backends, NAMING)
     assert [route.backend.name for route in catalog.resources.routes.values()] == ["a", "b"]
     assert catalog.notes == ("b: 'x:1' is hidden, another backend lists it first",)

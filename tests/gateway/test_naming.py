@@ -17,9 +17,7 @@ def names_of(*backends, separator="_", name_max=56):
     for server, prefix, names in backends:
         if prefix is None:
             prefix = default_prefix(server, separator)
-        out.append(
-            assign(server, prefix, names, taken=taken, separator=separator, name_max=name_max)
-        )
+        out.append(assign(server, prefix, names, taken=taken, separator=separator, name_max=name_max))
     return out
 
 

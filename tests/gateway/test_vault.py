@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import trio
 
 import mcpd
 from mcpd.errors import ConfigError
@@ -154,23 +154,19 @@ print(vault.seal._key.hex())
 """
 
 
-def test_processes_that_make_the_key_at_once_agree_on_one(tmp_path):
+async def test_processes_that_make_the_key_at_once_agree_on_one(tmp_path):
     root = Path(mcpd.__file__).parent.parent
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", MAKE_KEY, str(tmp_path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=root,
-            env={**os.environ, "PYTHONPATH": str(root)},
+    command = [sys.executable, "-c", MAKE_KEY, str(tmp_path)]
+    keys = set()
+
+    async def make() -> None:
+        done = await trio.run_process(
+            command, stdin=b"\n", capture_stdout=True, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}
         )
-        for _ in range(4)
-    ]
-    for process in started:
-        assert process.stdin is not None
-        process.stdin.write(b"\n")
-        process.stdin.flush()
-    keys = {process.communicate()[0] for process in started}
-    assert [process.returncode for process in started] == [0, 0, 0, 0]
+        keys.add(done.stdout)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(4):
+            nursery.start_soon(make)
     assert len(keys) == 1
     assert files(tmp_path) == ["session.key", "sessions.ended"]

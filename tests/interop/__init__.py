@@ -1,4 +1,4 @@
-"""Real clients through mcpd to real servers: what `make interop` runs, and a quick form of it for every test run.
+"""Real clients through mcpd to real servers: `make interop`, and a quick form of it for every test run.
 
 `packages` installs official SDKs, the Inspector and published servers into .cache/interop; `place` makes the
 files that the servers work on, and the configuration; `clients/` holds one small program for each SDK, which

@@ -10,7 +10,7 @@ import base64
 import datetime
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tests.interop.client import Client, ClientFailure, ProgramClient
@@ -34,13 +34,13 @@ TOOLS = {
     "sqlite": (6, {"create_table", "write_query", "read_query"}),
     "own": (17, {"get-roots-list", "toggle-simulated-logging"}),
 }
-"""Server → how many tools it has, and some of them. `everything` has five more for what mcpd can ask of clients."""
+"""Server → how many tools it has, and some of them. `everything` has four for what it can ask of clients."""
 LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 DOCUMENT = "demo://resource/static/document/features.md"
 GRAPH = "memory://knowledge-graph"
 INSIGHTS = "memo://insights"
 LISTS_AFRESH = 20
-"""How often a list is asked for again after `list_changed`: each of the nine servers may be late by itself."""
+"""How often a list is asked for again after `list_changed`: each of nine servers may be late by itself."""
 LISTS_ANEW = 3
 """How often a client that hears no news asks again; every time mcpd may have been started anew."""
 LOSES_LAST_REPORT = ("typescript",)
@@ -61,8 +61,6 @@ class Visit:
     """Letters, digits and underscores; no other visit of the run has it."""
     lasting: bool
     """Whether the servers live on from one request to the next."""
-    remarks: list[str] = field(default_factory=list)
-    """What is no failure, but worth a line."""
 
     @property
     def program(self) -> ProgramClient:
@@ -100,14 +98,14 @@ async def check_tools(visit: Visit) -> None:
 async def wait_list(
     visit: Visit, method: str, key: str, missing: Callable[[list[Any]], str]
 ) -> list[dict[str, Any]]:
-    """A list with nothing missing. mcpd does not wait long for servers that start, but tells of them later."""
+    """A list with nothing missing. mcpd does not wait long for servers that start; it tells of them later."""
     tries = LISTS_AFRESH if isinstance(visit.client, ProgramClient) else LISTS_ANEW
     for at in range(tries):
         entries = (await visit.client.request(method))[key]
         lack = missing(entries)
         if not lack:
             if at:
-                visit.remarks.append(f"{method} was complete at attempt {at + 1}")
+                visit.client.remarks.append(f"{method} was complete at attempt {at + 1}")
             return entries
         if isinstance(visit.client, ProgramClient):
             try:
@@ -379,7 +377,7 @@ async def check_log_messages(visit: Visit) -> None:
 
 
 async def check_errors(visit: Visit) -> None:
-    """An unknown tool and an unknown resource are errors that name them; wrong arguments, the server's own error."""
+    """What is unknown is an error that names it; a wrong argument gives the server's own error."""
     for method, params, word in (
         ("tools/call", {"name": "no_such_tool", "arguments": {}}, "no_such_tool"),
         ("resources/read", {"uri": "demo://no/such"}, "no/such"),

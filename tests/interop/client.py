@@ -44,6 +44,8 @@ class Client:
         """The result of initialize, where the client shows it."""
         self.notifications: list[JSON] = []
         self.questions: list[JSON] = []
+        self.remarks: list[str] = []
+        """What is no failure, but worth a line."""
 
     async def request(self, method: str, params: JSON | None = None) -> JSON:
         """The result. Raises: ClientFailure."""
@@ -137,7 +139,7 @@ class ProgramClient(Client):
         return answer["result"], self._progress.get(id, [])
 
     async def cancel_call(self, tool: str, **arguments: Any) -> Callable[[], int]:
-        """Cancels a call once it has reported progress. Returns what tells how many reports came of it so far."""
+        """Cancels a call once it has reported progress. Returns what counts its reports so far."""
         id = await self._send("tools/call", {"name": tool, "arguments": arguments})
         await self.wait(lambda: self._progress.get(id), f"{tool} reports no progress")
         await self._write({"cancel": id})

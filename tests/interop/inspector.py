@@ -28,6 +28,14 @@ OPTIONS = {
 """Method → pairs of option and the parameter it takes. The Inspector knows no other methods."""
 
 
+ATTEMPTS = 3
+"""On stdio. Every request there is the first one of a new mcpd, which may answer before the server that it is
+for is ready; such a request was executed by nobody."""
+UNKNOWN = ("Unknown tool", "Unknown prompt", "Resource not found")
+NEVER = ("no_such_tool", "demo://no/such")
+"""What the checks ask for knowing that it does not exist."""
+
+
 class InspectorClient(Client):
     """`script` is the program behind `mcp-inspector --cli`; `target` as for the other clients."""
 
@@ -38,6 +46,19 @@ class InspectorClient(Client):
         self._target = target
 
     async def request(self, method: str, params: JSON | None = None) -> JSON:
+        if self._target["transport"] != "stdio":
+            return await self._request(method, params)
+        for attempt in range(ATTEMPTS - 1):
+            try:
+                return await self._request(method, params)
+            except ClientFailure as failure:
+                said = str(failure)
+                if not any(words in said for words in UNKNOWN) or any(name in said for name in NEVER):
+                    raise
+                self.remarks.append(f"{method}, attempt {attempt + 1}: {failure}")
+        return await self._request(method, params)
+
+    async def _request(self, method: str, params: JSON | None = None) -> JSON:
         argv = [self._node, self._script, *self._arguments(method, params or {})]
         environment = {**os.environ, **self._target["env"], "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
         with trio.move_on_after(CONNECT_LIMIT + WAIT_LIMIT):
@@ -54,8 +75,8 @@ class InspectorClient(Client):
         raise ClientFailure(f"{method}: no answer in {CONNECT_LIMIT + WAIT_LIMIT:g} s")
 
     def _arguments(self, method: str, params: JSON) -> list[str]:
-        """Its command line: target first, for options with several values would take it as one more of them."""
-        # mcpd's own options, --transport among them, would be taken for the Inspector's without the two dashes.
+        """Its command line: target first, or an option with several values takes it as one more of them."""
+        # Without the two dashes mcpd's own --transport is taken for the Inspector's.
         command, own = self._target["command"][0], ["--", *self._target["command"][1:]]
         if self._target["transport"] != "stdio":
             command, own = self._target["url"], []

@@ -38,6 +38,7 @@ class Place:
     """A folder with everything that one mcpd and its servers need."""
 
     def __init__(self, folder: Path, page_url: str) -> None:
+        folder = folder.resolve()  # server-filesystem compares resolved paths.
         self.folder = folder
         self.page_url = page_url
         self.files = folder / "files"
@@ -52,7 +53,7 @@ class Place:
         self.config.write_text(json.dumps({"mcpServers": self.servers()}, indent=1))
 
     def servers(self) -> JSON:
-        """The `mcpServers` of the configuration: eight servers, and one of them again for each client alone."""
+        """The `mcpServers` of the configuration: eight servers, one of them again for each client alone."""
         everything = node_program("node-servers", "mcp-server-everything")
         table: dict[str, tuple[str, list[str]]] = {
             "everything": (everything, ["stdio"]),

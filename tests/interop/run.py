@@ -3,7 +3,7 @@
     python -m tests.interop.run                                    everything
     python -m tests.interop.run --client typescript --transport sse --check cancel
 
-One mcpd over HTTP serves the clients of /mcp and /sse one after the other; on stdio each client starts its own.
+One mcpd over HTTP serves the clients of /mcp and /sse one after the other; on stdio each starts its own.
 Needs npm, git and, for the first run, the package registries; installs into .cache/interop of the checkout.
 Exit status: 0 when every check passes, 1 otherwise, 2 when nothing could be run.
 """
@@ -52,7 +52,7 @@ LEAVE = "leave"
 CHECK_LIMIT = 90.0
 """Seconds of one check. The longest of the Inspector starts mcpd and nine servers seven times."""
 RUN_LIMIT = 1500.0
-"""Seconds of all. A run takes about three minutes."""
+"""Seconds of all. A run takes about five minutes, most of them for the starts of the Inspector's mcpds."""
 GONE_LIMIT = 15.0
 """Seconds until what a client leaves behind must be gone: mcpd gives a child five to end by itself."""
 LOOK_AGAIN = 0.05
@@ -116,7 +116,8 @@ async def visit_all(name: str, transport: str, station: Station, wanted: Sequenc
     try:
         async with connect(name, station.target(transport)) as client:
             lasting = isinstance(client, ProgramClient) or station.daemon is not None
-            visit = Visit(name, client, station.place, tag, lasting, column.remarks)
+            visit = Visit(name, client, station.place, tag, lasting)
+            column.remarks = client.remarks
             for check in wanted:
                 if reason := LEFT_OUT.get((name, check)):
                     column.left_out[check] = reason
@@ -233,7 +234,7 @@ async def main(options: argparse.Namespace) -> int:
             tempfile.TemporaryDirectory(prefix="mcpd-interop-") as directory,
             serve_page() as page_url,
         ):
-            folder = Path(directory).resolve()
+            folder = Path(directory)
             columns = await run_http(options, folder / "http", page_url)
             columns += await run_stdio(options, folder / "stdio", page_url)
     except SetupError as error:

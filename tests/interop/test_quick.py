@@ -1,4 +1,4 @@
-"""The official Python SDK in front of mcpd and its demo servers, on every transport: interoperability in seconds.
+"""The official Python SDK in front of mcpd and its demo servers, on every transport, in seconds.
 
 The first run installs the SDK into .cache/interop; later ones find it there, whichever Python they run on.
 """

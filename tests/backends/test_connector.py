@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import sys
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from mcpd.backends.connector import Connector
+from mcpd.backends.replies import NotHere
+from mcpd.config.model import ServerSpec, Stop, Timeouts
+from mcpd.errors import BackendError, BackendUnavailable, RpcError
+from mcpd.protocol.capabilities import EVERYTHING
+from mcpd.supervisor.supervisor import Supervisor
+from mcpd.wire.deadlines import Deadlines
+from mcpd.wire.http_client import HttpClient
+from tests.backends.http_parts import Remote, remote_server
+from tests.backends.parts import Client, Heard, calling, result_of
+from tests.backends.test_sse import OldRemote
+from tests.backends.test_stdio import make
+
+
+@asynccontextmanager
+async def connector_for(spec: ServerSpec):
+    deadlines = Deadlines(resolution=0.01)
+    supervisor = Supervisor(None)
+    client = HttpClient(deadlines=deadlines) if spec.url is not None else None
+    async with trio.open_nursery() as nursery:
+        await nursery.start(deadlines.run)
+        await nursery.start(supervisor.run)
+        yield Connector(spec, supervisor=supervisor, client=client, deadlines=deadlines, message_max=1 << 20)
+        if client is not None:
+            await client.aclose()
+        nursery.cancel_scope.cancel()
+
+
+async def use(connector, body=None, owner=None):
+    """Connect, do something with the link, and end it; returns the error, if any."""
+    error = None
+    async with trio.open_nursery() as nursery:
+        try:
+            async with connector.connect(nursery, Heard(), EVERYTHING, owner) as link:
+                if body is not None:
+                    await body(link)
+        except RpcError as failure:
+            error = failure
+        nursery.cancel_scope.cancel()
+    return error
+
+
+def remote_spec(url: str, **members) -> ServerSpec:
+    members.setdefault("transport", "auto")
+    return ServerSpec(name="b", url=url, timeouts=Timeouts(init=5), **members)
+
+
+async def one_call(link):
+    made = Client().call()
+    assert result_of(await link.call(made, "tools/call", made.members))["echo"] == {"name": "t"}
+
+
+async def test_stdio():
+    async with connector_for(make()) as connector:
+        assert connector.pid is None
+        assert await use(connector, one_call) is None
+        assert connector.pid is not None
+        before = connector.pid
+        await use(connector, one_call, owner="s1")
+        assert connector.pid == before, "that of the shared child"
+
+
+async def test_what_was_found_out_is_remembered():
+    async with remote_server() as remote, connector_for(remote_spec(remote.url)) as connector:
+        assert connector.transport == "auto"
+        await use(connector, one_call)
+        assert connector.transport == "streamable-http"
+        assert not connector.stateless
+
+
+async def test_a_remote_without_sessions_is_stateless():
+    remote = Remote()
+    remote.session = None
+    async with remote_server(remote), connector_for(remote_spec(remote.url)) as connector:
+        await use(connector)
+        assert connector.stateless
+
+
+class Both(OldRemote):
+    """Refuses POST to its URL as servers of 2024-11-05 do, as long as `old`."""
+
+    old = True
+
+    async def handle(self, request):
+        if self.old and request.head.method == b"POST" and request.head.target == b"/mcp":
+            self.named_posts = getattr(self, "named_posts", 0) + 1
+            request.answer(405, b"Allow: GET\r\n")
+        else:
+            await super().handle(request)
+
+
+async def test_http_and_sse_is_found_by_its_refusal():
+    remote = Both()
+    async with remote_server(remote), connector_for(remote_spec(remote.url)) as connector:
+
+        async def look(link):
+            await one_call(link)
+            assert connector.transport == "sse"
+            await use(connector, one_call, owner="s1")
+            assert connector.transport == "sse", "a session's own link does not forget for all"
+            assert remote.named_posts == 1, "and does not probe again"
+
+        assert await use(connector, look) is None
+        assert connector.transport == "auto", "it may be upgraded"
+        remote.old = False
+        del remote.serve["GET"]
+        assert await use(connector, one_call) is None
+        assert connector.transport == "streamable-http"
+
+
+async def test_a_stated_transport_is_not_probed():
+    remote = Both()
+    async with remote_server(remote):
+        async with connector_for(remote_spec(remote.url, transport="streamable-http")) as connector:
+            assert isinstance(await use(connector), NotHere)
+            assert remote.named("GET") == []
+        async with connector_for(remote_spec(remote.url, transport="sse")) as connector:
+            assert await use(connector, one_call) is None
+            assert remote.named_posts == 1
+
+
+async def test_a_remote_that_vanishes_from_its_url_later():
+    """Its 404 then must not be taken for a reason to try the other transport on a link that is in use."""
+    remote = Remote()
+
+    async def gone(seen):
+        seen.answer(404)
+
+    async with remote_server(remote), connector_for(remote_spec(remote.url)) as connector:
+
+        async def vanish(link):
+            remote.serve.update({"initialize": gone, "tools/call": gone})
+            await one_call(link)
+
+        assert isinstance(await use(connector, vanish), NotHere)
+        assert connector.transport == "auto"
+        assert isinstance(await use(connector), BackendError)
+
+
+async def test_a_failing_remote_is_no_verdict_on_its_transport():
+    remote = Remote()
+
+    async def broken(seen):
+        seen.answer(500)
+
+    remote.serve["initialize"] = broken
+    async with remote_server(remote), connector_for(remote_spec(remote.url)) as connector:
+        error = await use(connector)
+        assert "HTTP 500" in str(error)
+        assert connector.transport == "auto"
+        assert remote.named("GET") == []
+
+
+async def test_calls_in_flight_fail_before_the_farewell():
+    code = """
+def serve(m): pass
+loop()
+time.sleep(60)
+"""
+    spec = make(code, stop=Stop(eof=1, term=1, kill=5))
+    async with connector_for(spec) as connector, trio.open_nursery() as nursery:
+        outcomes = []
+
+        async def begin(link):
+            made = Client().call()
+            outcomes.append(calling(nursery, link.call, made, "tools/call", made.members))
+            while not link.in_flight:
+                await trio.sleep(0.01)
+
+        begun = trio.current_time()
+        nursery.start_soon(use, connector, begin)
+        while not outcomes:
+            await trio.sleep(0.01)
+        await outcomes[0].done.wait()
+        assert trio.current_time() - begun < 1
+        assert isinstance(outcomes[0].error, BackendUnavailable)
+
+
+async def test_secrets_of_the_server_are_known_without_being_told():
+    spec = make(f"words('{sys.platform} hunter22'); sys.exit(1)", env={"TOKEN": "hunter22"})
+    async with connector_for(spec) as connector:
+        error = await use(connector)
+        assert f"{sys.platform} ***" in str(error)

@@ -1,0 +1,339 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from mcpd.backends import stdio
+from mcpd.backends.link import Link
+from mcpd.backends.stdio import JUNK_SHOWN, ChildEnded, child_spec
+from mcpd.config.model import Secrets, ServerSpec, Stop, Timeouts
+from mcpd.errors import BackendError, BackendMisbehaved, BackendTimedOut, BackendUnavailable
+from mcpd.protocol.capabilities import EVERYTHING
+from mcpd.supervisor.exits import Exit
+from mcpd.supervisor.supervisor import Supervisor
+from mcpd.wire.deadlines import Deadlines
+from tests.backends.parts import HELLO, Client, Heard, calling, result_of
+
+QUICK = Stop(eof=0.3, term=0.3, kill=5)
+
+SERVER = (
+    """
+import json, os, signal, subprocess, sys, time
+HELLO = %r
+out = sys.stdout.buffer
+def say(m):
+    out.write(json.dumps({"jsonrpc": "2.0", **m}).encode() + b"\\n"); out.flush()
+def serve(m):
+    say({"id": m["id"], "result": {"echo": m.get("params", {})}})
+def words(text):
+    sys.stderr.write(text + "\\n"); sys.stderr.flush()
+def loop():
+    for line in sys.stdin.buffer:
+        m = json.loads(line)
+        if m.get("method") == "initialize":
+            say({"id": m["id"], "result": HELLO})
+        elif "id" in m and "method" in m:
+            serve(m)
+"""
+    % HELLO
+)
+
+
+def make(code: str = "loop()", **members) -> ServerSpec:
+    members.setdefault("stop", QUICK)
+    members.setdefault("timeouts", Timeouts(init=10))
+    return ServerSpec(
+        name="b", transport="stdio", command=sys.executable, args=("-ISs", "-c", SERVER + code), **members
+    )
+
+
+@asynccontextmanager
+async def started(spec: ServerSpec, *, message_max: int = 1 << 24, secrets: Secrets | None = None):
+    """A link to a real child: the link, the child, what is heard."""
+    heard = Heard()
+    deadlines = Deadlines(resolution=0.01)
+    supervisor = Supervisor(None)
+    failure = None
+    async with trio.open_nursery() as outer:
+        await outer.start(deadlines.run)
+        await outer.start(supervisor.run)
+        async with trio.open_nursery() as nursery:
+            link = Link(
+                "b",
+                capabilities=EVERYTHING,
+                owner=None,
+                listener=heard,
+                timeouts=spec.timeouts,
+                deadlines=deadlines,
+                nursery=nursery,
+            )
+            manager = stdio.connect(
+                spec, supervisor, link, nursery, message_max=message_max, secrets=secrets or Secrets()
+            )
+            try:
+                child = await manager.__aenter__()
+            except BackendError as error:
+                failure = error
+            else:
+                try:
+                    yield link, child, heard
+                finally:
+                    link.fail(link.reason or BackendUnavailable("b", "the test is over"))
+                    await manager.__aexit__(None, None, None)
+            nursery.cancel_scope.cancel()
+        assert supervisor.children() == (), "nothing is left"
+        outer.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+async def call(link, **params):
+    made = Client().call(**params)
+    return result_of(await link.call(made, "tools/call", made.members))
+
+
+async def test_calls_and_the_end():
+    async with started(make()) as (link, child, _):
+        assert (await call(link, x="ä\n"))["echo"] == {"x": "ä\n"}
+        text = "x" * (10 << 20)
+        assert (await call(link, x=text))["echo"] == {"x": text}
+    assert child.exit == Exit(code=0)
+
+
+async def test_tolerated_oddities():
+    code = r"""
+first = [True]
+def say(m):
+    if first: out.write(b"\xef\xbb\xbf"); first.clear()
+    out.write(b"Starting...\n{broken\n\xff\xfe\n[]\n42\n\n\r\n")
+    data = json.dumps([{"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": 1}},
+                       {"jsonrpc": "2.0", **m}]).encode() + b"\r\n"
+    for at in range(0, len(data), 7):
+        out.write(data[at:at+7]); out.flush()
+loop()
+"""
+    async with started(make(code)) as (link, _, heard):
+        assert (await call(link, x=1))["echo"] == {"x": 1}
+        assert len(heard.strays) >= 1
+
+
+async def test_junk_is_counted_not_logged_for_ever(caplog):
+    code = """
+def serve(m):
+    for n in range(%d): out.write(b"junk %%d\\n" %% n)
+    say({"id": m["id"], "result": {}})
+loop()
+""" % (3 * JUNK_SHOWN)
+    async with started(make(code)) as (link, _, _):
+        assert await call(link) == {}
+    assert sum("junk_on_stdout" in record.message for record in caplog.records) == JUNK_SHOWN
+
+
+async def test_stderr_is_drained():
+    code = """
+def serve(m):
+    for _ in range(2621): sys.stderr.write("x" * 99 + "\\n")
+    sys.stderr.flush()
+    say({"id": m["id"], "result": {}})
+loop()
+"""
+    async with started(make(code)) as (link, _, _):
+        assert await call(link) == {}
+
+
+async def test_a_line_that_is_too_long():
+    code = """
+def serve(m):
+    say({"id": m["id"], "result": {"text": "x" * 200000}})
+loop()
+"""
+    async with started(make(code), message_max=100_000) as (link, _, _):
+        with pytest.raises(BackendMisbehaved, match="limits.message"):
+            await call(link)
+        assert link.lost.is_set()
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "exit"),
+    [
+        ("words('no database'); sys.exit(3)", "exited with status 3", Exit(code=3)),
+        ("words('no database'); out.close(); sys.stdin.close(); time.sleep(.05); sys.exit(3)", "exited with status 3", Exit(code=3)),
+        ("words('no database'); os.kill(os.getpid(), signal.SIGKILL)", "was killed by SIGKILL", Exit(signal=9)),
+        ("words('no database'); sys.stdin.readline(); sys.exit(0)", "exited with status 0", Exit(code=0)),
+    ],
+)
+async def test_an_end_in_the_handshake_is_explained(code, words, exit):
+    with pytest.raises(ChildEnded) as caught:
+        async with started(make(code)):
+            raise AssertionError("connected")
+    assert words in str(caught.value)
+    assert "last stderr: no database" in str(caught.value)
+    assert "run its command by hand" in str(caught.value)
+    assert caught.value.exit == exit
+
+
+async def test_no_answer_in_the_handshake():
+    code = "words('waiting for the moon'); sys.stdin.read()"
+    with pytest.raises(BackendUnavailable, match="no answer to initialize in 0.3 s.*waiting for the moon"):
+        async with started(make(code, timeouts=Timeouts(init=0.3))):
+            raise AssertionError("connected")
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        ({"command": "/no/such/program"}, "'/no/such/program' does not exist"),
+        ({"command": "no-such-program"}, "'no-such-program' not found in PATH"),
+        ({"cwd": "/no/such/directory"}, "working directory '/no/such/directory' does not exist"),
+    ],
+)
+async def test_what_cannot_be_started_needs_an_operator(members, words):
+    spec = ServerSpec(name="b", transport="stdio", **{"command": sys.executable, **members})
+    with pytest.raises(BackendUnavailable, match=words) as caught:
+        async with started(spec):
+            raise AssertionError("connected")
+    assert caught.value.needs_operator
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
+async def test_a_death_in_mid_call_fails_it_at_once(number):
+    code = """
+def serve(m): words("still thinking")
+loop()
+"""
+    async with started(make(code)) as (link, child, _), trio.open_nursery() as nursery:
+        outcomes = []
+        for n in range(3):
+            made = Client(f"c{n}").call()
+            outcomes.append(calling(nursery, link.call, made, "tools/call", made.members))
+        while "still thinking" not in child.stderr.tail():
+            await trio.sleep(0.01)
+        begun = trio.current_time()
+        os.kill(child.pid, number)
+        for outcome in outcomes:
+            await outcome.done.wait()
+            assert f"backend 'b': was killed by {number.name}" in str(outcome.error)
+            assert "last stderr: still thinking" in str(outcome.error)
+            assert json.loads(outcome.error.encode())["data"]["stderr"].startswith("still thinking")
+        assert trio.current_time() - begun < 1
+
+
+async def test_a_wrapper_that_dies_while_its_worker_holds_the_pipes():
+    code = """
+def serve(m):
+    subprocess.Popen([sys.executable, "-ISs", "-c", "import signal, time\\nsignal.signal(15, 1)\\ntime.sleep(60)"])
+    os.kill(os.getpid(), 9)
+loop()
+"""
+    async with started(make(code)) as (link, _, _):
+        begun = trio.current_time()
+        with pytest.raises(ChildEnded, match="was killed by SIGKILL"):
+            await call(link)
+        assert trio.current_time() - begun < 1
+
+
+async def test_last_answers_of_a_child_that_ends_are_taken():
+    code = """
+def serve(m):
+    say({"id": m["id"], "result": {"last": True}})
+    sys.exit(0)
+loop()
+"""
+    async with started(make(code)) as (link, child, _):
+        assert await call(link) == {"last": True}
+        await link.lost.wait()
+        assert isinstance(link.reason, ChildEnded)
+        assert link.reason.exit == Exit(code=0)
+
+
+async def test_closed_stdout_is_the_end_though_it_lives():
+    code = """
+def serve(m):
+    os.close(1); time.sleep(60)
+loop()
+"""
+    async with started(make(code)) as (link, child, _):
+        with pytest.raises(ChildEnded, match="it closed its stdout") as caught:
+            await call(link)
+        assert caught.value.exit is None
+        assert child.exit is None
+    assert child.exit is not None
+
+
+async def test_closed_stdin_is_the_end_though_it_lives():
+    code = """
+def serve(m):
+    os.close(0); say({"id": m["id"], "result": {}}); time.sleep(60)
+loop()
+"""
+    async with started(make(code)) as (link, _, _):
+        await call(link)
+        with pytest.raises(ChildEnded, match="it closed its stdin"):
+            await call(link)
+        assert link.lost.is_set()
+        link.notify("notifications/roots/list_changed")
+
+
+async def test_a_child_that_does_not_read_holds_no_call_beyond_its_deadline(monkeypatch):
+    monkeypatch.setattr("mcpd.supervisor.pipes.WRITE_QUEUE_MAX", 12 << 20)
+    code = """
+def serve(m): time.sleep(60)
+loop()
+"""
+    spec = make(code, timeouts=Timeouts(init=10, call_idle=0.2))
+    async with started(spec) as (link, _, _):
+        with pytest.raises(BackendTimedOut):
+            await call(link)  # it sleeps now
+        with trio.fail_after(2), pytest.raises(BackendTimedOut, match="timeouts.call_idle"):
+            await call(link, x="x" * (10 << 20))
+        with trio.fail_after(2), pytest.raises(BackendUnavailable, match="does not read.*bytes wait"):
+            await call(link, x="x" * (10 << 20))
+        assert not link.lost.is_set()
+
+
+async def test_grandchildren_and_sigterm_ignored():
+    code = """
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def serve(m):
+    worker = subprocess.Popen([sys.executable, "-ISs", "-c", "import signal, time\\nsignal.signal(15, 1)\\ntime.sleep(60)"])
+    say({"id": m["id"], "result": {"pid": worker.pid}})
+loop()
+time.sleep(60)
+"""
+    async with started(make(code)) as (link, child, _):
+        pid = (await call(link))["pid"]
+        os.kill(pid, 0)
+    assert child.exit == Exit(signal=9)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+async def test_secrets_do_not_stand_in_errors():
+    code = "words('token is hunter22'); sys.exit(1)"
+    with pytest.raises(BackendError) as caught:
+        async with started(make(code), secrets=Secrets.of({"hunter22"})):
+            raise AssertionError("connected")
+    assert "hunter22" not in str(caught.value)
+    assert "token is ***" in str(caught.value)
+    assert b"hunter22" not in caught.value.encode()
+
+
+def test_the_environment_is_clean(monkeypatch):
+    monkeypatch.setenv("SOME_TOKEN", "x")
+    monkeypatch.setenv("PASSED_ON", "y")
+    spec = ServerSpec(
+        name="b", transport="stdio", command="c", args=("a",), env={"OWN": "z"}, inherit_env=("PASSED_ON", "UNSET")
+    )
+    made = child_spec(spec)
+    assert made.argv == ("c", "a")
+    assert "SOME_TOKEN" not in made.env
+    assert "UNSET" not in made.env
+    assert (made.env["OWN"], made.env["PASSED_ON"]) == ("z", "y")
+    assert "PATH" in made.env

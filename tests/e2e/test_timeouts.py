@@ -1,0 +1,105 @@
+"""What happens when a backend takes too long, over both kinds of carrier."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+import trio
+
+from tests.e2e.backends import fixture, mini, server_state, wait_state
+from tests.fixtures.peer import HttpPeer, PeerError, start_daemon, start_fixture
+
+SHORT = {"call_idle": 0.4, "call_max": 1.2}
+
+
+@asynccontextmanager
+async def daemon_with(kind, *, timeouts):
+    """The daemon with the everything server as `e`, and an undisturbed one as `other`."""
+    async with AsyncExitStack() as stack:
+        if kind == "stdio":
+            server = fixture("everything")
+        else:
+            remote = await stack.enter_async_context(start_fixture("everything"))
+            server = {"url": remote.url if kind == "http" else remote.base + "/sse", "instances": "shared"}
+        config = {"mcpServers": {"e": {**server, "timeouts": timeouts}, "other": mini()}}
+        daemon = await stack.enter_async_context(start_daemon(config))
+        peer = await stack.enter_async_context(HttpPeer(daemon.url))
+        await peer.initialize()
+        await wait_state(peer, daemon, "e", "ready")
+        yield daemon, peer
+
+
+@pytest.mark.parametrize("kind", ["stdio", "http", "sse"])
+async def test_a_call_that_hangs(kind):
+    async with daemon_with(kind, timeouts=SHORT) as (daemon, peer), trio.open_nursery() as nursery:
+        held = []
+
+        async def hold():
+            held.append(await peer.call_text("other_hold"))
+
+        nursery.start_soon(hold)
+        begun = trio.current_time()
+        with pytest.raises(PeerError) as caught:
+            await peer.call("e_hang")
+        assert 0.4 <= trio.current_time() - begun < 1.2
+        assert "no answer to tools/call in 0.4 s" in caught.value.message
+        assert "raise servers.e.timeouts.call_idle" in caught.value.message
+        assert caught.value.data["backend"] == "e"
+        assert await peer.call_text("other_echo", {"text": "fine", "release": True}) == "fine"
+        with trio.fail_after(5):
+            while (await peer.call_json("e_stats"))["cancelled"] != 1:
+                await trio.sleep(0.02)
+        assert held == ["released"]
+        about = await server_state(peer, daemon, "e")
+        assert (about["state"], about["restarts"]) == ("ready", 0)
+
+
+@pytest.mark.parametrize("kind", ["stdio", "http"])
+async def test_progress_keeps_a_call_alive_up_to_the_maximum(kind):
+    async with daemon_with(kind, timeouts=SHORT) as (_, peer):
+        meta = {"progressToken": "p"}
+        assert await peer.call_text("e_sleep", {"seconds": 0.8}, meta=meta) == "slept"
+        assert len(peer.notifications("notifications/progress")) >= 6
+        with pytest.raises(PeerError, match=r"in 1.2 s \(raise servers.e.timeouts.call_max"):
+            await peer.call("e_sleep", {"seconds": 30}, meta=meta)
+        with pytest.raises(PeerError, match="call_idle"):
+            await peer.call("e_sleep", {"seconds": 30})
+
+
+async def test_cancel_means_cancel_and_only_that_call():
+    async with daemon_with("stdio", timeouts={}) as (_, peer), trio.open_nursery() as nursery:
+        results = []
+
+        async def sleep(request_id):
+            results.append(await peer.exchange("tools/call", {"name": "e_sleep", "arguments": {"seconds": 0.5}}, request_id=request_id))
+
+        async def hang():
+            with trio.CancelScope() as scope:
+                scopes.append(scope)
+                await peer.exchange("tools/call", {"name": "e_hang", "arguments": {}}, request_id="hanging")
+
+        scopes = []
+        nursery.start_soon(sleep, "sleeping")
+        nursery.start_soon(hang)
+        with trio.fail_after(5):
+            while (await peer.call_json("e_stats"))["calls"] < 3:
+                await trio.sleep(0.02)
+        await peer.cancel("hanging")
+        with trio.fail_after(5):
+            while (await peer.call_json("e_stats"))["cancelled"] != 1:
+                await trio.sleep(0.02)
+            while not results:
+                await trio.sleep(0.02)
+        assert results[0]["result"]["content"][0]["text"] == "slept"
+        scopes[0].cancel()
+
+
+async def test_a_start_that_takes_too_long():
+    config = {"mcpServers": {"slow": mini("hang", timeouts={"init": 0.3}), "other": mini()}}
+    async with start_daemon(config) as daemon, HttpPeer(daemon.url) as peer:
+        await peer.initialize()
+        about = await wait_state(peer, daemon, "slow", "backing-off")
+        assert "no answer to initialize in 0.3 s" in about["error"]
+        assert "servers.slow.timeouts.init" in about["error"]
+        assert await peer.call_text("other_echo", {"text": "fine"}) == "fine"

@@ -1,0 +1,59 @@
+"""What the daemon decides before it runs; that it runs is shown in tests/e2e."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from mcpd.__main__ import run
+from mcpd.config.load import loads
+from mcpd.config.model import Listen
+from mcpd.daemon import Daemon, check_exposure
+from mcpd.errors import ConfigError
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
+async def test_loopback_is_open_to_this_machine_only(host):
+    assert await check_exposure(Listen(host=host))
+
+
+@pytest.mark.parametrize("host", ["", "0.0.0.0", "::", "192.0.2.1"])
+async def test_everything_else_needs_the_operators_word(host):
+    with pytest.raises(ConfigError) as caught:
+        await check_exposure(Listen(host=host))
+    assert caught.value.exit_code == 78
+    assert "listen.behind_authenticating_proxy" in str(caught.value)
+    assert not await check_exposure(Listen(host=host, behind_authenticating_proxy=True))
+
+
+async def test_only_enabled_servers_get_a_backend_in_the_order_of_the_file(tmp_path):
+    servers = {
+        "b": {"command": "x"},
+        "off": {"command": "x", "enabled": False},
+        "a": {"url": "http://127.0.0.1:1/mcp"},
+        "c": {"url": "https://127.0.0.1:1/mcp"},
+    }
+    config = loads(msgspec.json.encode({"mcpServers": servers}).decode(), name="c.json", environ={})
+    daemon = Daemon(config, tmp_path)
+    assert [backend.name for backend in daemon.backends] == ["b", "a", "c"]
+    assert daemon.gateway.backends == tuple(daemon.backends)
+
+
+def test_a_state_directory_that_cannot_be_made_is_a_configuration_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    config = loads('{"mcpServers":{}}', name="c.json", environ={})
+    with pytest.raises(ConfigError, match="--state-dir"):
+        Daemon(config, tmp_path / "file" / "state")
+
+
+def test_check_says_what_is_wrong_and_what_is_planned(tmp_path, capsys):
+    file = tmp_path / "mcpd.yaml"
+    file.write_text("listen:\n  host: 0.0.0.0\n")
+    assert run(["--config", str(file), "--check"]) == 78
+    assert "behind_authenticating_proxy" in capsys.readouterr().err
+    assert run(["--config", str(file), "--check", "--transport", "stdio"]) == 0, "it does not listen then"
+    assert run(["--config", str(file), "--check", "--host", "127.0.0.1"]) == 0
+    assert "127.0.0.1:8080" in capsys.readouterr().out
+    file.write_text("nonsense: 1\n")
+    assert run(["--config", str(file), "--check"]) == 78
+    assert f"{file}:1" in capsys.readouterr().err
