@@ -37,6 +37,8 @@ ALLOW: Final = b"Allow: POST, GET, DELETE\r\n"
 class State(enum.Enum):
     """Where the answer to one POSTed request stands."""
 
+    __hash__ = object.__hash__  # members are single objects; Enum's own hash is a Python call for each look-up
+
     WAITING = enum.auto()
     """Nothing was sent yet."""
     STREAMING = enum.auto()
@@ -49,6 +51,8 @@ class State(enum.Enum):
 
 class Event(enum.Enum):
     """What can happen to it."""
+
+    __hash__ = object.__hash__  # members are single objects; Enum's own hash is a Python call for each look-up
 
     NOTICE = enum.auto()
     """The call emits a notification or asks the client something."""

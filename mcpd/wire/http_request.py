@@ -103,6 +103,10 @@ class Stream:
             return False
         if self._mute or not data:
             return True
+        if out.queued > connection.limits.stream_queue:
+            # Only what was left over from earlier counts: one message, however large, is no sign of a slow reader.
+            connection.drop("a slow reader's queue is full (limits.stream_queue)")
+            return False
         if type(data) is bytes and len(data) <= JOIN_MAX:
             sent = out.send(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
         else:
@@ -116,9 +120,6 @@ class Stream:
             else:
                 sent = out.send_parts(parts, size)
         if not sent:
-            return False
-        if out.queued > connection.limits.stream_queue:
-            connection.drop("a slow reader's queue is full (limits.stream_queue)")
             return False
         self.last_write = trio.current_time()
         return True

@@ -118,6 +118,7 @@ async def test_a_remote_that_is_not_there_yet():
         assert "connection refused" in about["error"]
         async with everything_on(port):
             await wait_state(peer, daemon, "r", "ready")
+            assert "r_echo" in [tool["name"] for tool in await peer.list_all("tools/list", "tools")]
             assert (await peer.call_json("r_echo", {"value": 1}))["arguments"] == {"value": 1}
 
 

@@ -253,9 +253,6 @@ async def test_who_does_not_read_harms_nobody(daemon):
             assert len(data) > 6 << 20
 
 
-@pytest.mark.xfail(
-    strict=False, reason="one message may be larger than limits.stream_queue, which is about many"
-)
 async def test_a_message_larger_than_the_queue_passes(daemon):
     async with HttpPeer(daemon.url, headers={"Accept": "text/event-stream, application/json"}) as peer:
         await peer.initialize()
