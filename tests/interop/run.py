@@ -26,12 +26,13 @@ if not __package__:  # Started by its path, from whatever directory: make `tests
 import trio
 
 from tests.fixtures.peer import start_daemon
-from tests.interop.checks import CHECKS, LEFT_OUT, Visit
+from tests.interop.checks import CHECKS, LEFT_OUT
 from tests.interop.client import Client, ClientFailure, ProgramClient
 from tests.interop.inspector import InspectorClient
 from tests.interop.matrix import Column, render
 from tests.interop.packages import HOME, SetupError, install
 from tests.interop.place import SECRET, Place, serve_page
+from tests.interop.visit import Visit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

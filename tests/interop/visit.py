@@ -1,0 +1,36 @@
+"""What a check gets in its hands: one client in front of one mcpd; and how it complains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tests.interop.client import Client, ClientFailure, ProgramClient
+
+if TYPE_CHECKING:
+    from tests.interop.place import Place
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One client in front of one mcpd."""
+
+    name: str
+    client: Client
+    place: Place
+    tag: str
+    """Letters, digits and underscores; no other visit of the run has it."""
+    lasting: bool
+    """Whether the servers live on from one request to the next."""
+
+    @property
+    def program(self) -> ProgramClient:
+        """The client, where it can do more than ask and get an answer."""
+        assert isinstance(self.client, ProgramClient)
+        return self.client
+
+
+def expect(condition: object, complaint: str) -> None:
+    """Raises: ClientFailure with the complaint, unless the condition holds."""
+    if not condition:
+        raise ClientFailure(complaint)
