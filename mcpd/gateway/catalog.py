@@ -84,6 +84,7 @@ class Catalog:
     """The snapshot."""
 
     def __init__(self, listings: dict[str, Listing], notes: tuple[str, ...]) -> None:
+        self._listings = listings
         self.tools = listings["tools"]
         self.prompts = listings["prompts"]
         self.resources = listings["resources"]
@@ -93,12 +94,7 @@ class Catalog:
 
     def of(self, kind: str) -> Listing:
         """The listing of one kind."""
-        return {
-            "tools": self.tools,
-            "prompts": self.prompts,
-            "resources": self.resources,
-            "resourceTemplates": self.resource_templates,
-        }[kind]
+        return self._listings[kind]
 
     def changed_since(self, other: Catalog, kinds: Iterable[str]) -> tuple[str, ...]:
         """Those of `kinds` whose listing differs from the other snapshot's."""

@@ -48,7 +48,7 @@ log = logging.getLogger("mcpd.gateway")
 Answer: TypeAlias = "tuple[Buffer, Members | None]"
 """A result and the members beside it."""
 
-STRAGGLER_FLOOR: Final = 0.8
+STRAGGLER_FLOOR: Final = 0.5
 """Seconds after the start that every backend gets before a list is answered without it."""
 
 STRAGGLER_SHARE: Final = 1.5
@@ -106,6 +106,7 @@ class Gateway:
         self._judged.add(backend.name)
         if backend.hello is not None:
             self._slowest = trio.current_time() - self._started
+            self.router.recount()
         self.notices.verdict(backend)
 
     @property
@@ -283,8 +284,7 @@ class Gateway:
         return b"{}", None
 
     def _name(self, call: Call) -> str:
-        if bytes(call.params).count(b'"name"') > 1:
-            jsonrpc.refuse_duplicate(call.params, call.members, b'"name"')
+        jsonrpc.refuse_repeated(call.params, call.members, b'"name"')
         return local.string(call.members, "name")
 
     # ---- the end of a session ------------------------------------------------------------------------------
@@ -342,10 +342,10 @@ def _token(members: Members) -> bytes | None:
 _TOKEN_STARTS: Final = frozenset(b'"-0123456789')
 
 
-def _result(backend: Backend, call: Call, answer: Message) -> bytes:
-    """The result of a response. Raises: BackendMisbehaved when it is no object."""
-    result = bytes(answer.members["result"])
-    if result[:1] != b"{":
+def _result(backend: Backend, call: Call, answer: Message) -> Buffer:
+    """The result of a response, as it came. Raises: BackendMisbehaved when it is no object."""
+    result = answer.members["result"]
+    if bytes(memoryview(result)[:1]) != b"{":
         raise BackendMisbehaved(backend.name, f"its result of {call.method} is not a JSON object")
     return result
 
@@ -356,7 +356,7 @@ def _wrong_arguments(name: str, tool: Entry, arguments: Buffer | None) -> str | 
     return validation.check_arguments(name, schema, arguments) if schema is not None else None
 
 
-def _wrong_result(name: str, tool: Entry, result: bytes) -> str | None:
+def _wrong_result(name: str, tool: Entry, result: Buffer) -> str | None:
     """What the tool's own schema finds wrong with a result; one that says it is an error may look as it
     likes."""
     schema = jsonrpc.members_of(tool.raw).get("outputSchema")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from mcpd.backends.base import Backend
     from mcpd.gateway.catalog import Catalog, Route
+    from mcpd.protocol.jsonrpc import Buffer
     from mcpd.protocol.uritemplate import Matcher
 
 LINKS_MAX: Final = 4096
@@ -44,6 +45,7 @@ class Router:
         self._catalog: Catalog | None = None
         self._templates: list[tuple[Matcher, Backend]] = []
         self._linked: dict[str, Backend] = {}
+        self._shared = False
 
     def use(self, catalog: Catalog) -> None:
         """Route by this snapshot from now on."""
@@ -51,6 +53,12 @@ class Router:
         routes = catalog.resource_templates.routes
         templates = [(compile_template(template), route.backend) for template, route in routes.items()]
         self._templates = sorted(templates, key=lambda pair: -pair[0].specificity)
+        self.recount()
+
+    def recount(self) -> None:
+        """Look again whether more than one backend has resources: only then is a link's owner worth knowing."""
+        having = [b for b in self._backends if b.hello is not None and b.hello.capabilities.resources]
+        self._shared = len(having) > 1
 
     def named(self, kind: str, name: str) -> Route:
         """The route of a tool or prompt. Raises: UnknownName."""
@@ -97,9 +105,9 @@ class Router:
                 INVALID_PARAMS, f"Unknown resource template: {uri}", data=unknown.data
             ) from None
 
-    def learn(self, result: bytes, backend: Backend) -> None:
-        """Remember the resource links in a tool's result."""
-        if b'"resource_link"' not in result:
+    def learn(self, result: Buffer, backend: Backend) -> None:
+        """Remember the resource links in a tool's result, where more than one backend could own them."""
+        if not self._shared or b'"resource_link"' not in bytes(result):
             return
         try:
             for raw in split_array(jsonrpc.members_of(result)["content"]):

@@ -197,9 +197,10 @@ def is_compact(data: Buffer, members: Members) -> bool:
 
 
 def refuse_repeated(data: Buffer, members: Members, key: bytes) -> None:
-    """`refuse_duplicate`, without looking when the text cannot hold a second spelling."""
+    """Raise when the object could be read as having `key` twice, by the same spelling or another."""
     if memoryview(data).nbytes < LOOK_TWICE or not is_compact(data, members):
         refuse_duplicate(data, members, key)
+        refuse_escaped(data, members)
 
 
 def refuse_duplicate(data: Buffer, members: Members, key: bytes) -> None:

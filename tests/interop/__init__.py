@@ -2,7 +2,8 @@
 
 `packages` installs official SDKs, the Inspector and published servers into .cache/interop; `place` makes the
 files that the servers work on, and the configuration; `clients/` holds one small program for each SDK, which
-does over MCP what it is told line by line; `client` and `inspector` are how a check speaks to them; `checks`
-and `server_checks` say what must come out, and what a client cannot express; `run` puts them together, `matrix` prints. Nothing
-here imports mcpd or shares code with it: everything goes through the command line and the sockets.
+does over MCP what it is told line by line; `client` and `inspector` are how a check speaks to them, `visit`
+is what it gets in its hands; `checks` and `server_checks` say what must come out, and what a client cannot
+express; `run` puts them together, `matrix` prints. Nothing here imports mcpd or shares code with it:
+everything goes through the command line and the sockets.
 """

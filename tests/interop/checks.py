@@ -29,7 +29,6 @@ from tests.interop.visit import Visit, expect
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What all common clients accept as a tool's name."""
 TOOLS = {
