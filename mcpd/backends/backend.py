@@ -57,6 +57,10 @@ WAIT_FOR_ATTEMPT: Final = 10.0
 """Seconds that a call waits for an attempt to connect that is under way; clients give up after 30 to 60."""
 
 
+STIR: Final = 0.3
+"""Seconds after which a starting process that used no processor time counts as quiet: it waits for something."""
+
+
 class ManagedBackend:
     """Implements `base.Backend`."""
 
@@ -83,6 +87,8 @@ class ManagedBackend:
                 stable=spec.restart.stable,
             )
         )
+        self._ticks = 0
+        self._stirred = -math.inf
         self._verdict = trio.Event()
         self._changed = trio.Event()
         self._wake = trio.Event()
@@ -207,6 +213,12 @@ class ManagedBackend:
         self.state = step(self.state, event)
         changed, self._changed = self._changed, trio.Event()
         changed.set()
+
+    def stirs(self) -> bool:
+        now, ticks = trio.current_time(), self._connector.cpu_ticks()
+        if ticks != self._ticks:
+            self._ticks, self._stirred = ticks, now
+        return now - self._stirred < STIR
 
     async def wait_verdict(self) -> None:
         await self._verdict.wait()

@@ -109,5 +109,8 @@ class Backend(Protocol):
     async def wait_verdict(self) -> None:
         """Return when the backend is ready, or has failed at least once since it was started."""
 
+    def stirs(self) -> bool:
+        """Whether there is a sign that it is still starting rather than hanging: its process has just been at work."""
+
     def describe(self) -> dict[str, object]:
         """State in words and numbers for operators; no secrets."""

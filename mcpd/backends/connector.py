@@ -16,6 +16,7 @@ from mcpd.backends.link import Link
 from mcpd.backends.replies import NotHere
 from mcpd.config.model import Secrets
 from mcpd.errors import BackendUnavailable
+from mcpd.supervisor.tree import cpu_ticks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -55,6 +56,10 @@ class Connector:
         self._deadlines = deadlines
         self._message_max = message_max
         self._secrets = secrets or Secrets.of({*spec.env.values(), *spec.headers.values()})
+
+    def cpu_ticks(self) -> int:
+        """Processor time that this server's processes have used, in clock ticks; 0 for a remote one."""
+        return sum(cpu_ticks(child.pid) for child in self._supervisor.children() if child.name == self.spec.name)
 
     @asynccontextmanager
     async def connect(

@@ -27,6 +27,7 @@ from mcpd.gateway import local, validation
 from mcpd.gateway.catalog import Catalog, build
 from mcpd.gateway.levels import Levels
 from mcpd.gateway.notices import Notices
+from mcpd.gateway.patience import FIRST_WAIT, Patience
 from mcpd.gateway.routing import Router
 from mcpd.gateway.subscriptions import Subscriptions
 from mcpd.protocol import handshake, jsonrpc
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from mcpd.backends.base import Backend, Entry
     from mcpd.config.model import Config
+    from mcpd.gateway.catalog import Route
     from mcpd.gateway.sessions import Session, Sessions
     from mcpd.protocol.jsonrpc import Buffer, Members, Message
 
@@ -48,16 +50,8 @@ log = logging.getLogger("mcpd.gateway")
 Answer: TypeAlias = "tuple[Buffer, Members | None]"
 """A result and the members beside it."""
 
-STRAGGLER_FLOOR: Final = 0.5
-"""Seconds after the start that every backend gets before a list is answered without it."""
-
-STRAGGLER_SHARE: Final = 1.5
-STRAGGLER_MORE: Final = 0.9
-"""A backend that needs more than 1.5 times what the slowest other one took to get ready, or 0.9 s more, is
-not waited for. One that failed is no measure for the others: a command that does not exist fails at once."""
-
-FIRST_WAIT: Final = 10.0
-"""Seconds that the first list waits while no backend at all is known; clients wait 30 to 60 s."""
+INSTRUCTIONS_WAIT: Final = 1.0
+"""Seconds after the start in which initialize waits for the instructions of servers that are starting."""
 
 NOTES_LOGGED: Final = 100
 """New notes about names that are logged one by one; of more only the number is."""
@@ -78,11 +72,7 @@ class Gateway:
         self.levels = Levels(sessions)
         self.router = Router(())
         self.in_flight = 0
-        self._settled = False
-        self._started = 0.0
-        self._judged: set[str] = set()
-        self._slowest: float | None = None
-        """Seconds that the last backend which became ready took."""
+        self.patience = Patience(config.naming.separator, self.notices.wait_news)
 
     def use(self, backends: Sequence[Backend]) -> None:
         """Take the backends, in the order of the configuration; called once, before `run`."""
@@ -93,7 +83,7 @@ class Gateway:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Watch the backends for as long as the daemon runs."""
-        self._started = trio.current_time()
+        self.patience.start(self.backends)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.notices.run)
             nursery.start_soon(self.levels.run)
@@ -103,16 +93,14 @@ class Gateway:
 
     async def _note_verdict(self, backend: Backend) -> None:
         await backend.wait_verdict()
-        self._judged.add(backend.name)
-        if backend.hello is not None:
-            self._slowest = trio.current_time() - self._started
-            self.router.recount()
+        self.patience.judged(backend)
+        self.router.recount()
         self.notices.verdict(backend)
 
     @property
     def all_judged(self) -> bool:
         """Whether every backend has had its first verdict, ready or failed."""
-        return len(self._judged) == len(self.backends)
+        return self.patience.all_judged
 
     def _rebuild(self) -> tuple[Catalog, Catalog]:
         before = self.catalog
@@ -127,29 +115,39 @@ class Gateway:
         return before, self.catalog
 
     async def settled(self, limit: float = FIRST_WAIT) -> None:
-        """Wait until every backend was heard of, but not for stragglers; then bring the snapshot up to
-        date."""
-        while not self._settled:
-            if self.all_judged:
-                self._settled = True
-                break
-            now = trio.current_time() - self._started
-            slowest = self._slowest
-            patience = limit
-            if slowest is not None:
-                patience = max(STRAGGLER_FLOOR, min(slowest * STRAGGLER_SHARE, slowest + STRAGGLER_MORE))
-            if now >= min(patience, limit):
-                break
-            with trio.move_on_after(min(patience, limit) - now):
-                await self.notices.wait_news()
+        """Wait for backends that are starting, but not for one that hangs; then bring the snapshot up to date."""
+        if not self.patience.all_judged:
+            await self.patience.settle(limit)
         self.notices.flush()
+
+    async def _named(self, kind: str, name: str) -> Route:
+        """The route of a tool or prompt, which may be about to become known. Raises: UnknownName."""
+
+        def known() -> bool:
+            self.notices.flush()
+            return name in self.catalog.of(kind).routes
+
+        if not self.patience.all_judged and name not in self.catalog.of(kind).routes:
+            await self.patience.for_name(name, known)
+        return self.router.named(kind, name)
+
+    async def _resource(self, uri: str) -> Backend:
+        """Whose resource a URI is, which may be about to become known. Raises: UnknownName."""
+
+        def known() -> bool:
+            self.notices.flush()
+            return self.router.owner(uri) is not None
+
+        if not self.patience.all_judged and self.router.owner(uri) is None:
+            await self.patience.for_resource(known)
+        return self.router.resource(uri)
 
     # ---- the walk ------------------------------------------------------------------------------------------
 
     async def initialize(self, version: Version) -> bytes:
         """The result of initialize for a client of this version, with the instructions known within a
         second."""
-        await self.settled(1.0)
+        await self.settled(INSTRUCTIONS_WAIT)
         text = local.instructions(self.config.instructions, self.backends)
         return handshake.initialize_result(version, local.SERVER_INFO, text)
 
@@ -200,9 +198,7 @@ class Gateway:
 
     async def _call_tool(self, session: Session, call: Call) -> Answer:
         name = self._name(call)
-        if not self._settled and name not in self.catalog.tools.routes:
-            await self.settled()
-        route = self.router.named("tools", name)
+        route = self.catalog.tools.routes.get(name) or await self._named("tools", name)
         spec = route.backend.spec
         members = call.members
         if spec.validate in ("arguments", "both"):
@@ -227,16 +223,13 @@ class Gateway:
 
     async def _get_prompt(self, session: Session, call: Call) -> Answer:
         name = self._name(call)
-        if not self._settled and name not in self.catalog.prompts.routes:
-            await self.settled()
-        route = self.router.named("prompts", name)
+        route = await self._named("prompts", name)
         call.members["name"] = route.name_raw
         return await self._relay(route.backend, call)
 
     async def _read_resource(self, session: Session, call: Call) -> Answer:
         uri = local.string(call.members, "uri")
-        await self.settled()
-        return await self._relay(self.router.resource(uri), call)
+        return await self._relay(await self._resource(uri), call)
 
     async def _complete(self, session: Session, call: Call) -> Answer:
         ref = call.members.get("ref")
@@ -247,13 +240,13 @@ class Gateway:
         except (ProtocolError, ValueError):
             raise RpcError(INVALID_PARAMS, "params.ref is a JSON object") from None
         kind = local.string(inner, "type", "params.ref")
-        await self.settled()
         if kind == "ref/prompt":
-            route = self.router.named("prompts", local.string(inner, "name", "params.ref"))
+            route = await self._named("prompts", local.string(inner, "name", "params.ref"))
             backend = route.backend
             inner["name"] = route.name_raw
             call.members["ref"] = msgspec.Raw(jsonrpc.encode_members(inner))
         elif kind == "ref/resource":
+            await self.settled()
             backend = self.router.template(local.string(inner, "uri", "params.ref"))
         else:
             raise RpcError(INVALID_PARAMS, f"params.ref.type is ref/prompt or ref/resource, not {kind!r}")
@@ -271,8 +264,7 @@ class Gateway:
 
     async def _subscribe(self, session: Session, call: Call) -> Answer:
         uri = local.string(call.members, "uri")
-        await self.settled()
-        await self.subscriptions.add(session, call, uri, self.router.resource(uri), call.members)
+        await self.subscriptions.add(session, call, uri, await self._resource(uri), call.members)
         return b"{}", None
 
     async def _unsubscribe(self, session: Session, call: Call) -> Answer:

@@ -21,6 +21,7 @@ from mcpd.protocol import jsonrpc
 from mcpd.protocol.sequence import split_array
 from mcpd.protocol.uritemplate import URI_MAX
 from mcpd.protocol.uritemplate import compile as compile_template
+from mcpd.supervisor.states import USABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,13 +66,13 @@ class Router:
         assert self._catalog is not None
         route = self._catalog.of(kind).routes.get(name)
         if route is None:
-            waiting = [backend.name for backend in self._backends if not backend.hello]
+            waiting = [backend.name for backend in self._backends if backend.state not in USABLE]
             hint = f" (not ready yet: {', '.join(waiting)})" if waiting else ""
             raise UnknownName(INVALID_PARAMS, f"Unknown {_WORDS[kind]}: {name}{hint}")
         return route
 
-    def resource(self, uri: str) -> Backend:
-        """The backend that a URI belongs to (rule 2). Raises: UnknownName."""
+    def owner(self, uri: str) -> Backend | None:
+        """The backend that gave a reason to own this URI: it lists it, has a template for it, or linked to it."""
         assert self._catalog is not None
         route = self._catalog.resources.routes.get(uri)
         if route is not None:
@@ -79,9 +80,13 @@ class Router:
         for matcher, backend in self._templates:
             if matcher.match(uri):
                 return backend
-        linked = self._linked.get(uri)
-        if linked is not None:
-            return linked
+        return self._linked.get(uri)
+
+    def resource(self, uri: str) -> Backend:
+        """The backend that a URI belongs to (rule 2). Raises: UnknownName."""
+        owner = self.owner(uri)
+        if owner is not None:
+            return owner
         having = [b for b in self._backends if b.hello is not None and b.hello.capabilities.resources]
         if len(having) == 1:
             return having[0]

@@ -81,6 +81,7 @@ class FakeBackend:
         self.spec = ServerSpec(name=name, transport="stdio", command="true", **spec)
         self.takes = takes
         self.fails = False
+        self.works = False
         self.listed = listed or Catalogue()
         self.ready_hello: ServerHello = hello()
         self.hello: ServerHello | None = None
@@ -103,6 +104,9 @@ class FakeBackend:
         self.news: Any = None
         if takes == 0.0:
             self.become_ready()
+
+    def stirs(self) -> bool:
+        return self.works
 
     def become_ready(self) -> None:
         self.hello, self.catalogue, self.state = self.ready_hello, self.listed, State.READY

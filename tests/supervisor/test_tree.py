@@ -26,6 +26,7 @@ from mcpd.supervisor.tree import (
     terminate,
     with_descendants,
 )
+from mcpd.supervisor import tree
 from tests.supervisor.processes import HOSTILE
 
 MARKER = f"test.{os.getpid()}"
@@ -191,3 +192,20 @@ async def test_scans_are_shared_by_those_who_ask_before_they_begin(monkeypatch):
 
 def test_become_subreaper():
     assert become_subreaper()
+
+
+def test_processor_time_counts_what_a_process_started(tmp_path):
+    spin = "import time\nwhile time.process_time() < 0.05: pass\nprint('done', flush=True)\ninput()"
+    wrapper = f"import subprocess, sys; sys.exit(subprocess.run([sys.executable, '-c', {spin!r}]).returncode)"
+    process = subprocess.Popen(  # noqa: TID251 - the test's own process, not a server
+        [sys.executable, "-c", wrapper], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stdin is not None
+    with process:
+        process.stdout.readline()
+        own = int(open(f"/proc/{process.pid}/stat").read().rsplit(")", 1)[1].split()[11])
+        assert tree.cpu_ticks(process.pid) >= own + 5
+        process.stdin.write(b"\n")
+        process.stdin.close()
+    assert tree.cpu_ticks(process.pid) == 0
