@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import trio
@@ -204,7 +205,7 @@ def test_processor_time_counts_what_a_process_started(tmp_path):
     assert process.stdin is not None
     with process:
         process.stdout.readline()
-        own = int(open(f"/proc/{process.pid}/stat").read().rsplit(")", 1)[1].split()[11])
+        own = int(Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()[11])
         assert tree.cpu_ticks(process.pid) >= own + 5
         process.stdin.write(b"\n")
         process.stdin.close()
