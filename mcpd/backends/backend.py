@@ -1,13 +1,15 @@
 """One configured server, kept running: connected, its catalogue known, calls sent to the right link.
 
-Theory of operation. `run` is a loop round the table of `supervisor.states`: connect the link that fetches the catalogue, load it,
-be ready until the link is lost, wait as the restart policy says, again. Calls go to that link when it is shared, or to the
-session's own. What the backend lists is fetched anew when it says so, and reported only if it differs.
+Theory of operation. `run` is a loop round the table of `supervisor.states`: connect the link that fetches
+the catalogue, load it, be ready until the link is lost, wait as the restart policy says, again. Calls go to
+that link when it is shared, or to the session's own. What the backend lists is fetched anew when it says so,
+and reported only if it differs.
 
 Rules.
 1. Ready means usable: handshake done, catalogue loaded, log level and subscriptions set again.
 2. The last catalogue stays valid while the server is away: lists do not shrink because a process restarts.
-3. A call to a server that is away waits for the attempt under way, or makes one happen, and then fails with the reason.
+3. A call to a server that is away waits for the attempt under way, or makes one happen, and then fails with
+   the reason.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("mcpd.backends")
 
 RELIST_DELAY: Final = 0.05
-"""Seconds in which several `list_changed` become one fetch: servers announce every tool they add on its own."""
+"""Seconds in which several `list_changed` become one fetch: servers announce every tool they add on its
+own."""
 
 RELIST_FAILED: Final = 30.0
 """Seconds until a list that could not be fetched is asked for again."""
@@ -58,7 +61,8 @@ WAIT_FOR_ATTEMPT: Final = 10.0
 
 
 STIR: Final = 0.3
-"""Seconds after which a starting process that used no processor time counts as quiet: it waits for something."""
+"""Seconds after which a starting process that used no processor time counts as quiet: it waits for
+something."""
 
 
 class ManagedBackend:
@@ -102,7 +106,7 @@ class ManagedBackend:
         self._restart_count = 0
         self._ready_since: float | None = None
 
-    # ---- staying alive ------------------------------------------------------------------------------------------------
+    # ---- staying alive -------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Keep the server running until cancelled; then it is stopped."""
@@ -141,7 +145,9 @@ class ManagedBackend:
             log.error("backend=%s event=ended reason=%s", self.name, failure)
             return None
         self._step(Event.LOST if was_ready else Event.FAILED)
-        log.warning("backend=%s event=%s retry_in=%.1f reason=%s", self.name, self.state.value, delay, failure)
+        log.warning(
+            "backend=%s event=%s retry_in=%.1f reason=%s", self.name, self.state.value, delay, failure
+        )
         return delay
 
     async def _pause(self, delay: float | None) -> None:
@@ -167,7 +173,9 @@ class ManagedBackend:
         except Exception as error:
             # The crash boundary of a backend: a bug in mcpd must not take the other backends along.
             log.exception("backend=%s event=internal_error", self.name)
-            failure = BackendUnavailable(self.name, f"internal error in mcpd: {error!r}", remedy="see mcpd's log")
+            failure = BackendUnavailable(
+                self.name, f"internal error in mcpd: {error!r}", remedy="see mcpd's log"
+            )
         finally:
             self._link = None
         if failure is None:
@@ -223,7 +231,7 @@ class ManagedBackend:
     async def wait_verdict(self) -> None:
         await self._verdict.wait()
 
-    # ---- its lists ----------------------------------------------------------------------------------------------------
+    # ---- its lists -----------------------------------------------------------------------------------------
 
     def list_changed(self, kind_of_notification: str) -> None:
         """A link of this backend says that lists changed."""
@@ -240,7 +248,11 @@ class ManagedBackend:
             self._stale, self._stale_event = set(), trio.Event()
             changed = []
             for kind in KINDS:
-                if kind not in kinds or link.hello is None or not catalogue_of.offered(kind, link.hello.capabilities):
+                if (
+                    kind not in kinds
+                    or link.hello is None
+                    or not catalogue_of.offered(kind, link.hello.capabilities)
+                ):
                     continue
                 try:
                     entries = await catalogue_of.fetch_kind(link, kind, self.spec.timeouts.list)
@@ -266,7 +278,7 @@ class ManagedBackend:
         self.catalogue = self.catalogue.with_kind(kind, entries)
         return True
 
-    # ---- calls --------------------------------------------------------------------------------------------------------
+    # ---- calls ---------------------------------------------------------------------------------------------
 
     async def call(self, call: Call, method: str, members: Members) -> Message:
         link = self._link
@@ -280,7 +292,8 @@ class ManagedBackend:
 
     async def _usable(self) -> Link:
         """Wait for the attempt under way, or make one happen (rule 3). Raises: BackendError."""
-        # Who finds an attempt under way waits for that one; who finds the server lost, or waiting, may cause one.
+        # Who finds an attempt under way waits for that one; who finds the server lost, or waiting, may cause
+        # one.
         attempted = self.state is State.STARTING
         with trio.move_on_after(WAIT_FOR_ATTEMPT):
             while self._link is None:
@@ -307,7 +320,9 @@ class ManagedBackend:
         return link
 
     def _look(self) -> None:
-        """A session's own link failed: see whether the shared one lives, which may have nothing else to notice it by."""
+        """A session's own link failed: see whether the shared one lives, which may have nothing else to
+        notice it by.
+        """
         if self._link is not None and self._connector.transport != "stdio":
             self._link.request_quietly("ping", {})
 
@@ -320,7 +335,9 @@ class ManagedBackend:
                 detail=self.error.detail,
             )
         reason = f": {self.error.message}" if self.error is not None else ""
-        return BackendUnavailable(self.name, f"it is {self.state.value}{reason}", remedy="try again in a moment")
+        return BackendUnavailable(
+            self.name, f"it is {self.state.value}{reason}", remedy="try again in a moment"
+        )
 
     async def set_level(self, level: str, key: SessionKey, own: str) -> None:
         self._level = level
@@ -365,7 +382,7 @@ class ManagedBackend:
         self._own_levels.pop(key, None)
         self._instances.forget(key)
 
-    # ---- what links say (link.Listener) -------------------------------------------------------------------------------
+    # ---- what links say (link.Listener) --------------------------------------------------------------------
 
     def resource_updated(self, params: Buffer, owner: SessionKey | None) -> None:
         self._news.resource_updated(self, params, owner)
@@ -376,7 +393,7 @@ class ManagedBackend:
     async def ask_owner(self, owner: SessionKey | None, method: str, params: Buffer) -> Buffer:
         return await self._news.ask_owner(self, owner, method, params)
 
-    # ---- for operators ------------------------------------------------------------------------------------------------
+    # ---- for operators -------------------------------------------------------------------------------------
 
     def describe(self) -> dict[str, object]:
         hello = self.hello
@@ -391,7 +408,8 @@ class ManagedBackend:
             "resource_templates": len(self.catalogue.resource_templates),
             "prompts": len(self.catalogue.prompts),
             "restarts": self._restart_count,
-            "calls_in_flight": (self._link.in_flight if self._link is not None else 0) + self._instances.in_flight,
+            "calls_in_flight": (self._link.in_flight if self._link is not None else 0)
+            + self._instances.in_flight,
             "sessions": len(self._instances),
         }
         if self._connector.pid is not None and self.state in USABLE:

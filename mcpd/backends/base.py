@@ -19,7 +19,9 @@ KINDS = ("tools", "resources", "resourceTemplates", "prompts")
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One thing that a backend lists. `key` is its name, uri or uriTemplate; `raw` its JSON object as received."""
+    """One thing that a backend lists. `key` is its name, uri or uriTemplate; `raw` its JSON object as
+    received.
+    """
 
     key: str
     raw: bytes
@@ -66,7 +68,9 @@ class News(Protocol):
     def unrelated(self, backend: Backend, method: str, params: Buffer, owner: SessionKey | None) -> None:
         """A notification that belongs to no call (a log line, the end of a URL elicitation)."""
 
-    async def ask_owner(self, backend: Backend, owner: SessionKey | None, method: str, params: Buffer) -> Buffer:
+    async def ask_owner(
+        self, backend: Backend, owner: SessionKey | None, method: str, params: Buffer
+    ) -> Buffer:
         """A question outside any call. Raises: RpcError when nobody can be asked."""
 
 
@@ -89,7 +93,9 @@ class Backend(Protocol):
         """
 
     async def set_level(self, level: str, key: SessionKey, own: str) -> None:
-        """`level` is the least severe that any client wants from now on, `own` what the client `key` wants. Never raises."""
+        """`level` is the least severe that any client wants from now on, `own` what the client `key` wants.
+        Never raises.
+        """
 
     async def subscribe(self, call: Call, uri: str, members: Members) -> None:
         """Subscribe the caller's link to a resource. Raises: RpcError."""
@@ -110,7 +116,9 @@ class Backend(Protocol):
         """Return when the backend is ready, or has failed at least once since it was started."""
 
     def stirs(self) -> bool:
-        """Whether there is a sign that it is still starting rather than hanging: its process has just been at work."""
+        """Whether there is a sign that it is still starting rather than hanging: its process has just been
+        at work.
+        """
 
     def describe(self) -> dict[str, object]:
         """State in words and numbers for operators; no secrets."""

@@ -1,4 +1,5 @@
-"""What stands on either side of a link: below it the carrier that moves its messages, above it who hears its news."""
+"""What stands on either side of a link: below it the carrier that moves its messages, above it who hears its
+news."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Fetching what a backend lists, page by page, tolerant of what servers get wrong.
 
-Source: "Pagination" of every version: cursors are opaque, the empty string is one, a missing nextCursor ends the list.
+Source: "Pagination" of every version: cursors are opaque, the empty string is one, a missing nextCursor ends
+the list.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("mcpd.backends")
 
 PAGES_MAX: Final = 100
-"""Pages of one list. The official SDKs stop there too; a server that pages for ever must not fill our memory."""
+"""Pages of one list. The official SDKs stop there too; a server that pages for ever must not fill our
+memory."""
 
 ENTRIES_MAX: Final = 20_000
 """Entries of one list: far beyond what any client shows to a model."""
@@ -45,7 +47,8 @@ CHANGED_BY: Final = {
 
 
 async def fetch(link: Link, timeout: float, known: Catalogue) -> tuple[Catalogue, set[str]]:
-    """Everything the backend lists, and the kinds that it announced but could not list: of these, what was `known` stays.
+    """Everything the backend lists, and the kinds that it announced but could not list: of these, what was
+    `known` stays.
 
     Raises: RpcError when it can list nothing of what it announced, or the link is lost.
     """
@@ -95,7 +98,12 @@ async def fetch_kind(link: Link, kind: str, timeout: float) -> tuple[Entry, ...]
         for raw in raws:
             entry = _entry(raw, key)
             if entry is None:
-                log.warning("backend=%s event=bad_entry list=%s entry=%.200s", link.name, method, bytes(raw).decode("utf-8", "replace"))
+                log.warning(
+                    "backend=%s event=bad_entry list=%s entry=%.200s",
+                    link.name,
+                    method,
+                    bytes(raw).decode("utf-8", "replace"),
+                )
             elif entry.key not in entries and len(entries) < ENTRIES_MAX:
                 entries[entry.key] = entry
         cursor = result.get("nextCursor")

@@ -1,7 +1,7 @@
 """Opening one link to a server, by whichever transport it speaks.
 
-`transport: auto` is found out once: Streamable HTTP is tried first, and where nothing speaks it, HTTP+SSE. What was found is
-remembered while the daemon runs, and forgotten when it stops working: servers are upgraded.
+`transport: auto` is found out once: Streamable HTTP is tried first, and where nothing speaks it, HTTP+SSE.
+What was found is remembered while the daemon runs, and forgotten when it stops working: servers are upgraded.
 
 Source: "Backwards Compatibility" of the Streamable HTTP transport.
 """
@@ -59,7 +59,9 @@ class Connector:
 
     def cpu_ticks(self) -> int:
         """Processor time that this server's processes have used, in clock ticks; 0 for a remote one."""
-        return sum(cpu_ticks(child.pid) for child in self._supervisor.children() if child.name == self.spec.name)
+        return sum(
+            cpu_ticks(child.pid) for child in self._supervisor.children() if child.name == self.spec.name
+        )
 
     @asynccontextmanager
     async def connect(
@@ -87,7 +89,9 @@ class Connector:
                 yield link
             finally:
                 # Whoever still waits learns it now, and not when the farewell, which takes seconds, is over.
-                link.fail(link.reason or BackendUnavailable(self.spec.name, "its connection was ended by mcpd"))
+                link.fail(
+                    link.reason or BackendUnavailable(self.spec.name, "its connection was ended by mcpd")
+                )
 
     @asynccontextmanager
     async def _carrier(self, nursery: trio.Nursery, link: Link) -> AsyncIterator[None]:
@@ -119,7 +123,8 @@ class Connector:
                 return
             except NotHere:
                 self.transport = self.spec.transport
-                # Later it means that the backend has gone; what was found out is forgotten, and the next attempt looks anew.
+                # Later it means that the backend has gone; what was found out is forgotten, and the next
+                # attempt looks anew.
                 if connected or self.transport != "auto":
                     raise
         async with sse.connect(self.spec, self._client, link, nursery, message_max=self._message_max):

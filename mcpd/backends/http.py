@@ -1,11 +1,13 @@
 """A remote server over Streamable HTTP: every message a POST, answers as JSON or as an event stream.
 
-Theory of operation. A call's own task does its I/O; `protocol.exchange_client` says what a reply means and when a broken stream may
-be resumed. A task beside it keeps the GET stream open, on which the backend says what belongs to no request.
+Theory of operation. A call's own task does its I/O; `protocol.exchange_client` says what a reply means and
+when a broken stream may be resumed. A task beside it keeps the GET stream open, on which the backend says
+what belongs to no request.
 
 Rules.
 1. A message on a request's own stream belongs to that request.
-2. The session id comes from the answer to initialize alone, and goes with everything after it, with the version agreed.
+2. The session id comes from the answer to initialize alone, and goes with everything after it, with the
+   version agreed.
 3. Redirects are followed inside the same origin only: headers may hold credentials.
 
 Source: "Streamable HTTP" of 2025-03-26 to 2025-11-25.
@@ -60,20 +62,26 @@ if TYPE_CHECKING:
 log = logging.getLogger("mcpd.backends")
 
 GOODBYE: Final = 2.0
-"""Seconds for DELETE at the end of a session; a backend that does not answer it forgets the session by itself."""
+"""Seconds for DELETE at the end of a session; a backend that does not answer it forgets the session by
+itself."""
 
 DRAIN: Final = 1.0
-"""Seconds that a stream may stay open after the response that ends it; then its connection is closed instead of reused."""
+"""Seconds that a stream may stay open after the response that ends it; then its connection is closed instead
+of reused."""
 
 PROBE: Final = b'{"jsonrpc":"2.0","id":"mcpd-probe","method":"ping"}'
-"""Sent when a status leaves open whether the session is known. Our other ids are numbers, so this one is free."""
+"""Sent when a status leaves open whether the session is known. Our other ids are numbers, so this one is
+free."""
 
 UNKNOWN_SESSION: Final = frozenset({400, 404})
-"""What servers answer for a session that they do not know: 404 as the specification has it, 400 as official examples do."""
+"""What servers answer for a session that they do not know: 404 as the specification has it, 400 as official
+examples do."""
 
 
 class HttpCarrier:
-    """Moves the messages of one session. Tasks that outlive a call (draining a stream) run in the link's nursery."""
+    """Moves the messages of one session. Tasks that outlive a call (draining a stream) run in the link's
+    nursery.
+    """
 
     def __init__(
         self, spec: ServerSpec, client: HttpClient, link: Link, nursery: trio.Nursery, message_max: int
@@ -85,13 +93,17 @@ class HttpCarrier:
         self._message_max = message_max
         self._url: Url = parse_url(spec.url)
         self._base = header_block(
-            [*spec.headers.items(), ("Content-Type", "application/json"), ("Accept", "application/json, text/event-stream")]
+            [
+                *spec.headers.items(),
+                ("Content-Type", "application/json"),
+                ("Accept", "application/json, text/event-stream"),
+            ]
         )
         self._headers = self._base
         self._session: bytes | None = None
         self._nursery = nursery
 
-    # ---- Carrier ------------------------------------------------------------------------------------------------------
+    # ---- Carrier -------------------------------------------------------------------------------------------
 
     async def carry(self, waiter: Waiter, parts: tuple[Buffer, ...]) -> Message:
         handle = Abortable()
@@ -128,7 +140,7 @@ class HttpCarrier:
         self._session = None
         self._headers = self._base
 
-    # ---- a request ----------------------------------------------------------------------------------------------------
+    # ---- a request -----------------------------------------------------------------------------------------
 
     async def _exchange(self, waiter: Waiter, parts: tuple[Buffer, ...], handle: Abortable) -> Message:
         for _redirect in range(REDIRECTS_MAX + 1):
@@ -220,7 +232,8 @@ class HttpCarrier:
         if reply is Reply.BUSY:
             return None
         raise ConnectionBroken(
-            f"the event stream ended without the response, and resuming it was answered with HTTP {response.status}"
+            "the event stream ended without the response,"
+            f" and resuming it was answered with HTTP {response.status}"
         )
 
     def _event(self, data: bytes, waiter: Waiter) -> Message | None:
@@ -267,7 +280,8 @@ class HttpCarrier:
         if reply is Reply.SESSION_LOST or (status == 400 and sent and not await self.session_lives(sent)):
             raise SessionLost
         if waiter.method != "initialize" or reply is Reply.FAILED or status == 400:
-            # During the handshake the status alone tells what is to be done about it, but for what refuses the handshake.
+            # During the handshake the status alone tells what is to be done about it, but for what refuses
+            # the handshake.
             error = error_in(body, waiter)
             if error is not None:
                 return error
@@ -277,10 +291,15 @@ class HttpCarrier:
                 raise NotHere(name, where, remedy=f"check servers.{name}.url")
             case Reply.UNAUTHORIZED:
                 raise BackendUnavailable(
-                    name, f"{where}: it wants credentials", remedy=f"set servers.{name}.headers", needs_operator=True
+                    name,
+                    f"{where}: it wants credentials",
+                    remedy=f"set servers.{name}.headers",
+                    needs_operator=True,
                 )
             case Reply.GONE:
-                raise BackendUnavailable(name, f"{where}: it is gone for good", remedy="remove it", needs_operator=True)
+                raise BackendUnavailable(
+                    name, f"{where}: it is gone for good", remedy="remove it", needs_operator=True
+                )
             case Reply.BUSY:
                 raise BackendUnavailable(name, f"{where}: it is busy", remedy="try later", retry_after=after)
             case Reply.REDIRECT:
@@ -299,14 +318,15 @@ class HttpCarrier:
                     name, f"{where} to {waiter.method}", remedy="see the server's own log", retry_after=after
                 )
 
-    # ---- beside requests ----------------------------------------------------------------------------------------------
+    # ---- beside requests -----------------------------------------------------------------------------------
 
     async def get(self, more: bytes, handle: Abortable | None = None) -> Response:
         """A GET within the session, with more header lines. Raises: TransportError."""
         return await self._client.request(self._url, b"GET", self._headers + more, handle=handle)
 
     async def session_lives(self, headers: bytes | None = None) -> bool:
-        """Whether the backend knows the session that these headers name: a ping tells, whatever it is answered otherwise.
+        """Whether the backend knows the session that these headers name: a ping tells, whatever it is
+        answered otherwise.
 
         Raises: TransportError.
         """
@@ -316,10 +336,12 @@ class HttpCarrier:
             return response.status not in UNKNOWN_SESSION
         return True  # it does not answer at all, which is not what was asked
 
-    # ---- the end ------------------------------------------------------------------------------------------------------
+    # ---- the end -------------------------------------------------------------------------------------------
 
     async def goodbye(self) -> None:
-        """End the session at the backend; bounded, and shielded because it runs when everything is being ended."""
+        """End the session at the backend; bounded, and shielded because it runs when everything is being
+        ended.
+        """
         if self._session is None:
             return
         with trio.move_on_after(GOODBYE, shield=True):

@@ -1,10 +1,12 @@
-"""The links of one server that serve one client session each: opened when first used, ended with the session or when idle.
+"""The links of one server that serve one client session each: opened when first used, ended with the session
+or when idle.
 
 Rules.
 1. Two calls of one session that come at once open one link, not two.
 2. At most `max_instances` links; the longest idle one makes room, one with a call in flight never does.
-3. A link that is lost is replaced by the next call, and set up as the lost one was. One that has subscriptions is replaced
-   when the server is ready again (`revive`), as its client may wait for news without calling.
+3. A link that is lost is replaced by the next call, and set up as the lost one was. One that has
+   subscriptions is replaced when the server is ready again (`revive`), as its client may wait for news
+   without calling.
 """
 
 from __future__ import annotations
@@ -70,7 +72,8 @@ class Instances:
         self._listener = listener
         self._spec = connector.spec
         self._by_session: dict[SessionKey, Instance] = {}
-        # Links outlive the call that opened them, and end with the backend: `run` opens the nursery and outlives them all.
+        # Links outlive the call that opened them, and end with the backend: `run` opens the nursery and
+        # outlives them all.
         self._nursery: trio.Nursery | None = None
 
     def __len__(self) -> int:
@@ -117,7 +120,9 @@ class Instances:
         return sum(instance.in_flight for instance in self._by_session.values())
 
     def revive(self, levels: Mapping[SessionKey, str]) -> None:
-        """The server is ready again: open the lost links that have subscriptions, with each session's log level."""
+        """The server is ready again: open the lost links that have subscriptions, with each session's log
+        level.
+        """
         for key, instance in list(self._by_session.items()):
             if instance.lost and instance.subscriptions:
                 self._open(instance.caller, levels.get(key), instance.subscriptions)
@@ -158,10 +163,18 @@ class Instances:
         except Exception as error:
             # The crash boundary of one session's link: a bug in mcpd ends it, and nothing else.
             log.exception("backend=%s event=internal_error", self._spec.name)
-            failure = BackendUnavailable(self._spec.name, f"internal error in mcpd: {error!r}", remedy="see mcpd's log")
+            failure = BackendUnavailable(
+                self._spec.name, f"internal error in mcpd: {error!r}", remedy="see mcpd's log"
+            )
         finally:
-            instance.error = failure or BackendUnavailable(self._spec.name, "its session was ended while it was opened")
-            if self._by_session.get(caller.key) is instance and instance.link is None and not instance.subscriptions:
+            instance.error = failure or BackendUnavailable(
+                self._spec.name, "its session was ended while it was opened"
+            )
+            if (
+                self._by_session.get(caller.key) is instance
+                and instance.link is None
+                and not instance.subscriptions
+            ):
                 del self._by_session[caller.key]
             instance.opened.set()
 

@@ -1,15 +1,17 @@
 """One legacy session with a backend: handshake, requests, and what the backend says of its own accord.
 
-Theory of operation. A carrier moves messages; the link knows what they mean. Requests go through `request`, which parks the
-caller until the response is there. Everything else that arrives goes through `receive`: progress finds its call by token, a
-question or a log line its client by the rules of attribution, and news about lists and resources goes up.
+Theory of operation. A carrier moves messages; the link knows what they mean. Requests go through `request`,
+which parks the caller until the response is there. Everything else that arrives goes through `receive`:
+progress finds its call by token, a question or a log line its client by the rules of attribution, and news
+about lists and resources goes up.
 
 Rules.
-1. A carrier that knows which request a message belongs to (a stream of its own) says so; then nothing is guessed.
-2. A request that was refused for its session was not executed: the session is opened anew, level and subscriptions are set
-   again, and the request is sent once more. Nothing else is ever sent twice.
-3. A session is opened anew once for all who were refused, in a task of the link: a client that leaves meanwhile harms nobody.
-   If it cannot be opened, the link is lost.
+1. A carrier that knows which request a message belongs to (a stream of its own) says so; then nothing is
+   guessed.
+2. A request that was refused for its session was not executed: the session is opened anew, level and
+   subscriptions are set again, and the request is sent once more. Nothing else is ever sent twice.
+3. A session is opened anew once for all who were refused, in a task of the link: a client that leaves
+   meanwhile harms nobody. If it cannot be opened, the link is lost.
 4. Whatever a backend sends harms nothing but itself: what cannot be read is logged and dropped.
 """
 
@@ -54,8 +56,8 @@ __all__ = ["Link", "allowed", "severity", "wants_log"]
 log = logging.getLogger("mcpd.backends")
 
 ERRANDS_MAX: Final = 4096
-"""Messages and questions of one link that are dealt with in the background: twice the calls that may be cancelled at once. A
-backend that causes more, and takes none of our answers, is not answered any more."""
+"""Messages and questions of one link that are dealt with in the background: twice the calls that may be
+cancelled at once. A backend that causes more, and takes none of our answers, is not answered any more."""
 
 CLIENT_INFO = b'{"name":"mcpd","title":"mcpd gateway","version":"0.1.0"}'
 
@@ -88,8 +90,8 @@ class Link:
         self._listener = listener
         self._timeouts = timeouts
         self._deadlines = deadlines
-        # Questions and cancellations outlive the message that caused them, never the link: the nursery is the link's own,
-        # opened by the function that keeps it connected.
+        # Questions and cancellations outlive the message that caused them, never the link: the nursery is
+        # the link's own, opened by the function that keeps it connected.
         self._nursery = nursery
         self._peer = Peer()
         self._state = handshake.ClientState.NEW
@@ -126,7 +128,9 @@ class Link:
         except BackendError:
             raise
         except (ProtocolError, UnicodeDecodeError) as error:
-            raise BackendMisbehaved(self.name, str(error), remedy="check that this is an MCP server") from None
+            raise BackendMisbehaved(
+                self.name, str(error), remedy="check that this is an MCP server"
+            ) from None
         except RpcError as error:
             self._state = handshake.offer(self._state, handshake.Event.ERROR)
             raise BackendUnavailable(
@@ -139,7 +143,7 @@ class Link:
         self._state = handshake.offer(self._state, handshake.Event.INITIALIZED)
         return hello
 
-    # ---- what mcpd sends ----------------------------------------------------------------------------------------------
+    # ---- what mcpd sends -----------------------------------------------------------------------------------
 
     async def call(self, call: Call, method: str, members: Members) -> Message:
         """Carry out a client's call. Raises: RpcError, BackendError."""
@@ -152,7 +156,7 @@ class Link:
         return await self._request(self._waiter(method, None, timeout, timeout), members)
 
     async def _request(self, waiter: Waiter, members: Members) -> Message:
-        self.last_used = trio.current_time()
+        self.last_used = waiter.begun
         if self._renewal is not None:
             await self._renewal.wait()
         generation = self.generation
@@ -165,7 +169,9 @@ class Link:
             return await self._exchange(again, members)
         except SessionLost:
             raise BackendUnavailable(
-                self.name, "it loses every session at once", remedy="look at the server's own session handling"
+                self.name,
+                "it loses every session at once",
+                remedy="look at the server's own session handling",
             ) from None
 
     async def _exchange(self, waiter: Waiter, members: Members) -> Message:
@@ -175,7 +181,11 @@ class Link:
             try:
                 _result(answer)
             except RpcError as error:
-                if error.code == URL_ELICITATION_REQUIRED and error.raw is not None and waiter.call is not None:
+                if (
+                    error.code == URL_ELICITATION_REQUIRED
+                    and error.raw is not None
+                    and waiter.call is not None
+                ):
                     for elicitation in elicitations_of(error.raw):
                         self._questions.remember(waiter.call, elicitation)
                 raise
@@ -203,7 +213,8 @@ class Link:
             self._deadlines.discard(waiter)
 
     async def renew(self, generation: int) -> None:
-        """Open a new session in place of the lost one of that generation, unless somebody does or did (rule 3).
+        """Open a new session in place of the lost one of that generation, unless somebody does or did (rule
+        3).
 
         Raises: BackendError: it cannot be opened, and the link is lost.
         """
@@ -231,11 +242,15 @@ class Link:
             self.generation += 1
         except trio.TooSlowError:
             failure = BackendTimedOut(
-                self.name, f"no new session in {self._timeouts.init:g} s", remedy=f"servers.{self.name}.timeouts.init"
+                self.name,
+                f"no new session in {self._timeouts.init:g} s",
+                remedy=f"servers.{self.name}.timeouts.init",
             )
         except SessionLost:
             failure = BackendUnavailable(
-                self.name, "it loses every session at once", remedy="look at the server's own session handling"
+                self.name,
+                "it loses every session at once",
+                remedy="look at the server's own session handling",
             )
         except BackendError as error:
             failure = error
@@ -250,7 +265,9 @@ class Link:
                 self._listener.list_changed(method)
 
     async def replay(self) -> None:
-        """Set again what the session knew: log level and subscriptions. A refusal of one is logged, not raised."""
+        """Set again what the session knew: log level and subscriptions. A refusal of one is logged, not
+        raised.
+        """
         await self._replay(self._request)
 
     async def _replay(self, send: Callable[[Waiter, Members], Awaitable[Message]]) -> None:
@@ -356,7 +373,7 @@ class Link:
             assert isinstance(pending, Waiter)
             pending.settle(reason)
 
-    # ---- what the backend sends ---------------------------------------------------------------------------------------
+    # ---- what the backend sends ----------------------------------------------------------------------------
 
     def receive(self, message: Message, related: Waiter | None = None) -> None:
         """Take one message from the carrier. `related`: the request whose own stream it came on (rule 1)."""
@@ -395,7 +412,8 @@ class Link:
                 pending.call.emit("notifications/message", params)
         elif clients <= 1 or self.owner is not None:
             self._listener.unrelated("notifications/message", params, self.owner)
-        # else: several clients have calls in flight and nothing says whose line this is; nobody gets another's.
+        # else: several clients have calls in flight and nothing says whose line this is; nobody gets
+        # another's.
 
     def _list_changed(self, message: Message, related: Waiter | None) -> None:
         assert message.method is not None

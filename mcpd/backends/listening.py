@@ -1,7 +1,8 @@
 """The GET stream of a Streamable HTTP session, on which a backend says what belongs to no request.
 
-Theory of operation. The stream is opened again whenever it ends, for it is also how mcpd notices that a session is lost or the
-backend gone while no call is made. A backend that has no such stream says so by its status, and is not asked again.
+Theory of operation. The stream is opened again whenever it ends, for it is also how mcpd notices that a
+session is lost or the backend gone while no call is made. A backend that has no such stream says so by its
+status, and is not asked again.
 
 Source: "Listening for Messages from the Server" of 2025-03-26 to 2025-11-25.
 """
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("mcpd.backends")
 
 PASSING: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
-"""Refusals of a GET that pass by themselves. 409: the server has not noticed yet that our last stream ended."""
+"""Refusals of a GET that pass by themselves. 409: the server has not noticed yet that our last stream
+ended."""
 
 
 class Listening:
@@ -40,7 +42,9 @@ class Listening:
         self._message_max = message_max
 
     async def run(self) -> None:
-        """Listen for as long as the link lasts. Returns when the backend has no such stream, or the link is lost."""
+        """Listen for as long as the link lasts. Returns when the backend has no such stream, or the link is
+        lost.
+        """
         at = Position()
         generation = self._link.generation
         while True:
@@ -50,7 +54,9 @@ class Listening:
             try:
                 status, reply = await self._hear(at)
                 if status in (400, 404) and at.last_id is not None:
-                    at = Position()  # the place to resume from is unknown, which says nothing about the session
+                    at = (
+                        Position()
+                    )  # the place to resume from is unknown, which says nothing about the session
                     continue
                 if reply is Reply.SESSION_LOST or (
                     status == 400 and self._carrier.has_session and not await self._carrier.session_lives()
@@ -73,7 +79,9 @@ class Listening:
             await trio.sleep(at.pause())
 
     async def _hear(self, at: Position) -> tuple[int, Reply]:
-        """One GET: its status and what that means, after its stream ended if there was one. Raises: TransportError."""
+        """One GET: its status and what that means, after its stream ended if there was one. Raises:
+        TransportError.
+        """
         more = header_block([("Last-Event-ID", at.last_id)]) if at.last_id is not None else b""
         has_session = self._carrier.has_session
         response = await self._carrier.get(more)

@@ -1,8 +1,10 @@
 """What a backend asks of clients on one link: to whom each question goes, and how it ends.
 
 Rules.
-1. A question on a request's own stream belongs to that request; on a shared channel to the only client that it can belong to.
-2. Its answer goes back even when the client failed to give one, as an error: a backend must not wait for nothing.
+1. A question on a request's own stream belongs to that request; on a shared channel to the only client that
+   it can belong to.
+2. Its answer goes back even when the client failed to give one, as an error: a backend must not wait for
+   nothing.
 3. A question ends with the request that caused it: nobody answers for a call that was cancelled or timed out.
 
 Source: "Sampling", "Elicitation", "Roots" of each version.
@@ -28,7 +30,8 @@ if TYPE_CHECKING:
     from mcpd.types import SessionKey
 
 QUESTIONS_MAX: Final = 64
-"""Questions of one backend session that wait for clients. Each may wait for a person; more than this is a runaway server."""
+"""Questions of one backend session that wait for clients. Each may wait for a person; more than this is a
+runaway server."""
 
 ELICITATIONS_MAX: Final = 64
 """URL elicitations whose end may still be announced; the oldest is forgotten first."""
@@ -73,7 +76,9 @@ class Questions:
         id = message.id
         assert id is not None
         if len(self._open) >= QUESTIONS_MAX or id in self._open:
-            refusal = RpcError(INTERNAL_ERROR, f"more than {QUESTIONS_MAX} questions are open, or this id is in use")
+            refusal = RpcError(
+                INTERNAL_ERROR, f"more than {QUESTIONS_MAX} questions are open, or this id is in use"
+            )
             return jsonrpc.error(id, refusal.encode())
         question = self._open[id] = Question()
         try:
@@ -83,7 +88,9 @@ class Questions:
                 except RpcError as error:
                     return jsonrpc.error(id, error.encode())
             if question.withdrawn:
-                return jsonrpc.error(id, RpcError(INTERNAL_ERROR, "the call that this belongs to is over").encode())
+                return jsonrpc.error(
+                    id, RpcError(INTERNAL_ERROR, "the call that this belongs to is over").encode()
+                )
             return None
         finally:
             del self._open[id]
@@ -126,8 +133,8 @@ class Questions:
             if candidates > 1:
                 raise RpcError(
                     INTERNAL_ERROR,
-                    f"{method}: {candidates} clients have a call in flight and nothing says which of them caused it; "
-                    f"set servers.{self._name}.instances to per-session",
+                    f"{method}: {candidates} clients have a call in flight and nothing says which of them"
+                    f" caused it; set servers.{self._name}.instances to per-session",
                 )
             if isinstance(pending, Waiter):
                 waiter = pending
@@ -151,7 +158,9 @@ class Questions:
             with trio.fail_after(self._timeout):
                 return await call.ask(method, params)
         except trio.TooSlowError:
-            raise RpcError(INTERNAL_ERROR, f"the client did not answer {method} in {self._timeout:g} s") from None
+            raise RpcError(
+                INTERNAL_ERROR, f"the client did not answer {method} in {self._timeout:g} s"
+            ) from None
         finally:
             waiter.questions -= 1
             waiter.alive()
@@ -169,11 +178,15 @@ def allowed(method: str, params: Buffer, capabilities: ClientCapability) -> None
         url = mode is not None and bytes(mode) == b'"url"'
         needed = ClientCapability.ELICITATION_URL if url else ClientCapability.ELICITATION_FORM
         if not capabilities & needed:
-            raise RpcError(INVALID_PARAMS, f"the client did not declare elicitation in {'url' if url else 'form'} mode")
+            raise RpcError(
+                INVALID_PARAMS, f"the client did not declare elicitation in {'url' if url else 'form'} mode"
+            )
 
 
 def elicitations_of(error: Buffer) -> list[msgspec.Raw]:
-    """The ids that a -32042 names, as JSON text; whatever is not as the specification has it counts for nothing."""
+    """The ids that a -32042 names, as JSON text; whatever is not as the specification has it counts for
+    nothing.
+    """
     try:
         named = msgspec.json.decode(error, type=_UrlRequired).data.elicitations
     except (ValueError, RecursionError):

@@ -1,4 +1,5 @@
-"""What HTTP replies of backends hold: messages, errors, where to go instead and when to come back. No I/O but reading a body."""
+"""What HTTP replies of backends hold: messages, errors, where to go instead and when to come back. No I/O
+but reading a body."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ REDIRECTS_MAX: Final = 3
 """Redirects of one request that are followed."""
 
 REDIRECTS: Final = frozenset({301, 302, 307, 308})
-"""Statuses after which the same request is sent to Location; 303 asks for a GET, which no request of MCP becomes."""
+"""Statuses after which the same request is sent to Location; 303 asks for a GET, which no request of MCP
+becomes."""
 
 
 class NotHere(BackendUnavailable):
@@ -49,7 +51,8 @@ def messages_of(data: bytes) -> list[Message]:
 
 
 def answers(message: Message, waiter: Waiter) -> bool:
-    """Whether a response that came where the request's own is due is that: by its id, or an error with an id nobody gave.
+    """Whether a response that came where the request's own is due is that: by its id, or an error with an id
+    nobody gave.
 
     Servers that could not read a request, or refused it early, answer with id null or a word of their own.
     """
@@ -63,11 +66,17 @@ def error_in(body: bytes, waiter: Waiter) -> Message | None:
         message = jsonrpc.decode(body)
     except ProtocolError:
         return None
-    return message if message.method is None and "error" in message.members and answers(message, waiter) else None
+    return (
+        message
+        if message.method is None and "error" in message.members and answers(message, waiter)
+        else None
+    )
 
 
 async def dispose(response: Response) -> bytes:
-    """What is worth knowing of a body that holds no answer; the connection is let go, reusable if it was short."""
+    """What is worth knowing of a body that holds no answer; the connection is let go, reusable if it was
+    short.
+    """
     try:
         if is_stream(response):
             return b""
@@ -85,7 +94,9 @@ def is_stream(response: Response) -> bool:
 
 
 def redirect_target(url: Url, response: Response) -> Url | None:
-    """Where a redirect leads, if it may be followed: inside the same origin, as our headers may hold credentials."""
+    """Where a redirect leads, if it may be followed: inside the same origin, as our headers may hold
+    credentials.
+    """
     location = response.headers.get(b"location", b"").decode("latin-1")
     if response.status not in REDIRECTS or not location:
         return None

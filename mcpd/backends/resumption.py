@@ -31,7 +31,9 @@ class Position:
         self.retry = event.retry if event.retry is not None else self.retry
 
     def pause(self) -> float:
-        """Seconds until the next attempt: what the server asked for, and twice as long after each that brought nothing."""
+        """Seconds until the next attempt: what the server asked for, and twice as long after each that
+        brought nothing.
+        """
         delay = retry_delay(self.retry) * 2.0 ** min(self._barren, 20)
         self._barren += 1
         return min(delay, RETRY_MAX)

@@ -1,7 +1,8 @@
 """A remote server over HTTP+SSE, the transport of 2024-11-05: one event stream down, POSTs up.
 
-Theory of operation. GET opens the stream; its first event, `endpoint`, names the URL for POSTs. Everything the backend says comes on
-the stream, answers included, so a call parks like on a pipe. The stream is the session: when it ends, the link is lost.
+Theory of operation. GET opens the stream; its first event, `endpoint`, names the URL for POSTs. Everything
+the backend says comes on the stream, answers included, so a call parks like on a pipe. The stream is the
+session: when it ends, the link is lost.
 
 Source: "HTTP with SSE" of 2024-11-05; the endpoint must be of the same origin.
 """
@@ -83,13 +84,17 @@ class SseCarrier:
     async def _post(self, parts: tuple[Buffer, ...], handle: Abortable | None) -> None:
         name = self._spec.name
         try:
-            response = await self._client.request(self._endpoint, b"POST", self._headers, parts, handle=handle)
+            response = await self._client.request(
+                self._endpoint, b"POST", self._headers, parts, handle=handle
+            )
             status = response.status
             await dispose(response)
         except TransportError as error:
             raise named(name, error) from None
         if not 200 <= status < 300:
-            failure = BackendUnavailable(name, f"HTTP {status} to a message", remedy="see the server's own log")
+            failure = BackendUnavailable(
+                name, f"HTTP {status} to a message", remedy="see the server's own log"
+            )
             if status in (404, 410):
                 self._link.fail(failure)  # it does not know the session; only a new stream gives a new one
             raise failure
@@ -186,14 +191,18 @@ async def _endpoint(spec: ServerSpec, url: Url, response: Response, decoder: Eve
         if event is None:
             continue
         if event.event != "endpoint":
-            raise NotHere(spec.name, "its event stream does not begin with an endpoint", remedy="check its url")
+            raise NotHere(
+                spec.name, "its event stream does not begin with an endpoint", remedy="check its url"
+            )
         try:
             target = parse_url(urljoin(str(url), event.data.decode("utf-8", "replace").strip()))
         except ValueError as error:
             raise BackendMisbehaved(spec.name, f"its endpoint is no URL: {error}") from None
         if target.origin != url.origin:
             raise BackendMisbehaved(
-                spec.name, "its endpoint is of another origin, which would receive our credentials", remedy="do not use it"
+                spec.name,
+                "its endpoint is of another origin, which would receive our credentials",
+                remedy="do not use it",
             )
         return target
     raise NotHere(spec.name, "its event stream ended before the endpoint event", remedy="check its url")

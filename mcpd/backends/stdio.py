@@ -1,6 +1,7 @@
 """A child process as a backend: newline-framed messages on its pipes.
 
-Source: "stdio" transport of every version. The child gets a clean environment; what it writes to stderr is kept for errors.
+Source: "stdio" transport of every version. The child gets a clean environment; what it writes to stderr is
+kept for errors.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from mcpd.errors import (
     LimitExceeded,
     ProtocolError,
 )
+from mcpd.protocol import jsonrpc
 from mcpd.protocol.lines import LineDecoder, encode_line
 from mcpd.supervisor.environment import clean_environment
 from mcpd.supervisor.exits import SpawnFailed
@@ -42,13 +44,18 @@ log = logging.getLogger("mcpd.backends")
 stderr_log = logging.getLogger("mcpd.backends.stderr")
 
 QUEUE_MAX: Final = 4 << 20
-"""Unwritten bytes toward one child before callers wait for it to read; the pipe itself holds up to 1 MiB more."""
+"""Unwritten bytes toward one child before callers wait for it to read; the pipe itself holds up to 1 MiB
+more."""
 
 JUNK_SHOWN: Final = 20
 """Lines of junk on a child's stdout that are logged one by one; the rest is counted."""
 
+OBJECT: Final = ord("{")
+"""How nearly every line begins; anything else is looked at more closely."""
+
 LAST_WORDS: Final = 0.25
-"""Seconds that an ending child gets to be reaped and to finish its last line on stderr, before its calls are failed."""
+"""Seconds that an ending child gets to be reaped and to finish its last line on stderr, before its calls are
+failed."""
 
 Redact: TypeAlias = "Callable[[str], str]"
 """Removes secrets from what a child said, before it stands in an error."""
@@ -71,8 +78,8 @@ class StdioCarrier:
         self._redact = redact
 
     async def carry(self, waiter: Waiter, parts: tuple[Buffer, ...]) -> Message:
-        # What the pipe does not take is queued, and who waits for the answer waits long enough: a wait for room here would
-        # outlast the deadline.
+        # What the pipe does not take is queued, and who waits for the answer waits long enough: a wait for
+        # room here would outlast the deadline.
         try:
             self.child.stdin.write(encode_line(parts))
         except (ConnectionBroken, LimitExceeded) as error:
@@ -91,12 +98,16 @@ class StdioCarrier:
     async def _refusal(self, error: ConnectionBroken | LimitExceeded) -> Exception:
         """Why nothing can be written: how the child ended, which is known in a moment, if that is why."""
         if isinstance(error, LimitExceeded):
-            return BackendUnavailable(self.child.name, str(error), remedy="it hangs, or is called faster than it works")
+            return BackendUnavailable(
+                self.child.name, str(error), remedy="it hangs, or is called faster than it works"
+            )
         with trio.move_on_after(3 * LAST_WORDS):
             await self._link.lost.wait()
         if self._link.reason is None:
             reason = "it closed its stdin"
-            self._link.fail(ChildEnded(self.child, reason, remedy="it is restarted; call again", redact=self._redact))
+            self._link.fail(
+                ChildEnded(self.child, reason, remedy="it is restarted; call again", redact=self._redact)
+            )
         return self._link.reason or error
 
     def forgo(self, waiter: Waiter) -> None:
@@ -135,9 +146,11 @@ async def connect(
     message_max: int,
     secrets: Secrets,
 ) -> AsyncIterator[Child]:
-    """Start the child, do the handshake, and read its messages while the block runs; then stop its whole tree.
+    """Start the child, do the handshake, and read its messages while the block runs; then stop its whole
+    tree.
 
-    `nursery` is the link's own. Raises: BackendUnavailable, BackendCrashed, BackendTimedOut when it does not come up.
+    `nursery` is the link's own. Raises: BackendUnavailable, BackendCrashed, BackendTimedOut when it does not
+    come up.
     """
     try:
         child = await supervisor.spawn(child_spec(spec))
@@ -157,7 +170,8 @@ async def connect(
             raise BackendUnavailable(
                 spec.name,
                 f"no answer to initialize in {spec.timeouts.init:g} s",
-                remedy=f"raise servers.{spec.name}.timeouts.init if it starts slowly, or run its command by hand",
+                remedy=f"raise servers.{spec.name}.timeouts.init if it starts slowly,"
+                " or run its command by hand",
                 detail=secrets.redact(child.stderr.tail()),
             ) from None
         yield child
@@ -184,25 +198,35 @@ async def _read(child: Child, link: Link, message_max: int, redact: Redact) -> N
                 line = decoder.next_line()
                 if line is None:
                     break
+                if line[0] == OBJECT:
+                    link.receive(jsonrpc.decode(line))
+                    continue
                 for message in messages_of(line):
                     link.receive(message)
             except LimitExceeded as error:
                 log.warning("backend=%s event=line_too_long reason=%s", child.name, error)
                 link.fail(
-                    BackendMisbehaved(child.name, f"it sent a line that is too long: {error}", remedy="raise limits.message")
+                    BackendMisbehaved(
+                        child.name, f"it sent a line that is too long: {error}", remedy="raise limits.message"
+                    )
                 )
                 return
             except ProtocolError as error:
                 junk += 1
                 if junk <= JUNK_SHOWN:
                     log.warning(
-                        "backend=%s event=junk_on_stdout reason=%r line=%.120r", child.name, error.message, bytes(line or b"")
+                        "backend=%s event=junk_on_stdout reason=%r line=%.120r",
+                        child.name,
+                        error.message,
+                        bytes(line or b""),
                     )
     await fail_dead(child, link, redact)
 
 
 async def _watch(child: Child, link: Link, redact: Redact) -> None:
-    """Notice the end of a child whose stdout goes on: a wrapper that dies leaves it to its worker, which is ended with it."""
+    """Notice the end of a child whose stdout goes on: a wrapper that dies leaves it to its worker, which is
+    ended with it.
+    """
     await child.wait()
     with trio.move_on_after(LAST_WORDS):
         await link.lost.wait()

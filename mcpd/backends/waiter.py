@@ -1,7 +1,8 @@
 """A request in flight at a backend, as the task that waits for it sees it.
 
-No timer, event or cancel scope belongs to a request: the task parks itself and whoever knows the outcome wakes it directly; the
-deadline is an entry that one sweeping task looks at. (Performance: each of those costs more than the rest of a call.)
+No timer, event or cancel scope belongs to a request: the task parks itself and whoever knows the outcome
+wakes it directly; the deadline is an entry that one sweeping task looks at. (Performance: each of those
+costs more than the rest of a call.)
 """
 
 from __future__ import annotations
@@ -22,16 +23,22 @@ if TYPE_CHECKING:
 class Waiter(Pending):
     """A pending request with its deadline and the task that waits."""
 
-    __slots__ = ("_task", "abort", "deadline", "final", "idle", "on_expire", "outcome")
+    __slots__ = ("_task", "abort", "begun", "deadline", "final", "idle", "on_expire", "outcome")
 
     def __init__(
-        self, method: str, call: Call | None, *, idle: float, final: float, on_expire: Callable[[Waiter], None]
+        self,
+        method: str,
+        call: Call | None,
+        *,
+        idle: float,
+        final: float,
+        on_expire: Callable[[Waiter], None],
     ) -> None:
         self.method = method
         self.call = call
         self.id = 0
         self.questions = 0
-        now = trio.current_time()
+        self.begun = now = trio.current_time()
         self.idle = idle
         self.final = now + final
         self.deadline = now + min(idle, final)

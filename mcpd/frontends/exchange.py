@@ -76,7 +76,7 @@ class Exchange:
         self._part_at = math.inf
         self.state = State.WAITING
         self.ended_at = math.inf
-        self.deadline = trio.current_time() + terms.times.hold
+        self.deadline = session.last_used + terms.times.hold  # it has just been looked up: that is now
         terms.deadlines.add(self)
 
     # ---- what the gateway does with it --------------------------------------------------------------------

@@ -28,11 +28,15 @@ the call."""
 
 def send_parts(request: Request, status: int, headers: bytes, parts: tuple[Buffer, ...]) -> None:
     """Answer with a message."""
-    views = tuple(part if type(part) is bytes else memoryview(part) for part in parts)
-    if sum(map(len, views)) <= LARGE:
-        request.answer(status, headers, b"".join(views))
+    size = 0
+    for part in parts:
+        size += len(part) if type(part) is bytes else memoryview(part).nbytes
+    if size <= LARGE:
+        request.answer(status, headers, b"".join(parts))
     else:
-        request.answer(status, headers, views)
+        request.answer(
+            status, headers, tuple(part if type(part) is bytes else memoryview(part) for part in parts)
+        )
 
 
 def send_error(request: Request, error: RpcError, id: bytes | None, headers: bytes = b"") -> None:

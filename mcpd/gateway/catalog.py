@@ -49,6 +49,8 @@ class Listing:
         self.kind = kind
         self.routes: dict[str, Route] = {key: route for key, _, route in entries}
         self.raws = [raw for _, raw, _ in entries]
+        self.by_text = {msgspec.json.encode(key): route for key, _, route in entries}
+        """Routes by the exposed key as JSON text, the way requests nearly always spell it."""
         self._page_size = page_size
         self._pages: dict[tuple[Version, int], bytes] = {}
         digest = hashlib.sha256()

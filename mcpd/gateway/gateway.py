@@ -197,14 +197,18 @@ class Gateway:
         return local.list_page(self.catalog.resource_templates, call.members, call.caller.version), None
 
     async def _call_tool(self, session: Session, call: Call) -> Answer:
-        name = self._name(call)
-        route = self.catalog.tools.routes.get(name) or await self._named("tools", name)
-        spec = route.backend.spec
         members = call.members
+        jsonrpc.refuse_repeated(call.params, members, b'"name"')
+        route = self.catalog.tools.by_text.get(bytes(members.get("name", b"")))
+        if route is None:
+            route = await self._named("tools", local.string(members, "name"))
+        spec = route.backend.spec
         if spec.validate in ("arguments", "both"):
+            name = local.string(members, "name")
             problem = _wrong_arguments(name, route.entry, members.get("arguments"))
             if problem is not None:
                 return local.error_result(problem), None
+        exposed = members["name"]
         members["name"] = route.name_raw
         members.pop("task", None)  # mcpd does not offer tasks, and who does not offer them ignores the wish
         try:
@@ -216,7 +220,7 @@ class Gateway:
         result = _result(route.backend, call, answer)
         self.router.learn(result, route.backend)
         if spec.validate in ("results", "both"):
-            problem = _wrong_result(name, route.entry, result)
+            problem = _wrong_result(msgspec.json.decode(exposed, type=str), route.entry, result)
             if problem is not None:
                 raise BackendMisbehaved(spec.name, problem, remedy=f"servers.{spec.name}.validate")
         return down_result("tools/call", result, call.caller.version), answer.extra()

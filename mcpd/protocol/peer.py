@@ -113,6 +113,8 @@ def _number(text: bytes | None) -> int:
     """Our ids are small integers; some peers send them back as strings or floats."""
     if text is None:
         return NOTHING
+    if text.isdigit() and len(text) < 19:
+        return int(text)
     text = text.strip(b'"')
     if text.endswith(b".0"):
         text = text[:-2]

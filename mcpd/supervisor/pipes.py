@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -82,6 +83,11 @@ def _soft_limit() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE") if pages else 2000 * PIPE_SIZE
 
 
+GATHER = 0.00005
+"""Seconds: a write so soon after another waits for the tasks that are about to write as well, and one system call takes
+them all. A lone caller's next request comes later than this, and goes out at once."""
+
+
 class PipeWriter:
     """Our end of a child's stdin. Owns the descriptor. Its owner runs `run` in a task."""
 
@@ -91,6 +97,7 @@ class PipeWriter:
         self._queue: deque[memoryview] = deque()
         self._flusher = trio.lowlevel.ParkingLot()
         self._room = trio.lowlevel.ParkingLot()
+        self._last_write = -GATHER
         self.queued = 0
         """Bytes accepted but not yet in the pipe."""
         self.written = 0
@@ -106,7 +113,9 @@ class PipeWriter:
         Raises: ConnectionBroken when the pipe is closed on either side; LimitExceeded when WRITE_QUEUE_MAX
         would be passed (then nothing of it is sent).
         """
-        if self.queued or self._fd < 0:
+        now = time.perf_counter()
+        busy, self._last_write = now - self._last_write < GATHER, now
+        if self.queued or busy or self._fd < 0:
             self._write_queued(parts)
             return
         try:
@@ -133,12 +142,13 @@ class PipeWriter:
                 await self._flusher.park()
                 continue
             try:
-                await trio.lowlevel.wait_writable(self._fd)
+                # Tried before it is waited for: what was gathered finds room nearly always.
                 self._flush()
-            except trio.ClosedResourceError:
-                return
             except BlockingIOError:
-                continue
+                try:
+                    await trio.lowlevel.wait_writable(self._fd)
+                except trio.ClosedResourceError:
+                    return
             except OSError:
                 # The child no longer reads. Its exit, or the end of its stdout, says so to the owner.
                 self.close()

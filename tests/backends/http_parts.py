@@ -20,7 +20,7 @@ from tests.backends.parts import HELLO, JSON, Heard
 from tests.wire.http_peer import serving
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
 
     from mcpd.wire.http_request import Request, Stream
 
@@ -71,7 +71,9 @@ def event_of(message: JSON, id: str | None = None) -> str:
 
 
 class Remote:
-    """What the scripted server does. `serve[name]` is an async function of Seen, named by method, GET or DELETE."""
+    """What the scripted server does. `serve[name]` is an async function of Seen, named by method, GET or
+    DELETE.
+    """
 
     def __init__(self) -> None:
         self.seen: list[Seen] = []
@@ -170,4 +172,15 @@ async def connected(
         raise failure  # here, where no nursery makes a group of it
 
 
-__all__ = ["HELLO", "JSON_TYPE", "SSE_TYPE", "Remote", "Seen", "connected", "event_of", "http", "remote_server", "sse"]
+__all__ = [
+    "HELLO",
+    "JSON_TYPE",
+    "SSE_TYPE",
+    "Remote",
+    "Seen",
+    "connected",
+    "event_of",
+    "http",
+    "remote_server",
+    "sse",
+]

@@ -56,8 +56,8 @@ class Failure(Exception):
 
 
 class MemoryCarrier:
-    """A backend without a process. `answers[method]` is a result, a function of the message that returns one (None: no
-    answer) or raises Failure or SessionLost, or an exception of these.
+    """A backend without a process. `answers[method]` is a result, a function of the message that returns one
+    (None: no answer) or raises Failure or SessionLost, or an exception of these.
     """
 
     def __init__(self, link: Link) -> None:
@@ -358,7 +358,9 @@ class MemoryConnector:
         failure = self.failures.pop(0) if self.failures else self.failing
         if failure is not None:
             raise failure
-        link, carrier = make_link(nursery, self._deadlines, listener, owner=owner, timeouts=self.spec.timeouts)
+        link, carrier = make_link(
+            nursery, self._deadlines, listener, owner=owner, timeouts=self.spec.timeouts
+        )
         self.prepare(carrier)
         self.carriers.append(carrier)
         await link.open()

@@ -17,7 +17,11 @@ from mcpd.wire.deadlines import Deadlines
 from tests.backends.parts import Client, Failure, Heard, MemoryConnector, calling, make_spec, result_of
 
 GONE = BackendCrashed("b", "was killed by SIGKILL", detail="last words")
-ONLY_TOOLS = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "x", "version": "1"}}
+ONLY_TOOLS = {
+    "protocolVersion": "2025-11-25",
+    "capabilities": {"tools": {}},
+    "serverInfo": {"name": "x", "version": "1"},
+}
 
 
 @asynccontextmanager
@@ -55,7 +59,7 @@ def ended(code: int | None) -> ChildEnded:
 
 
 async def test_ready_means_usable(autojump_clock):
-    async with started() as (backend, connector, heard):
+    async with started() as (backend, _connector, heard):
         assert backend.state is State.READY
         assert [entry.key for entry in backend.catalogue.tools] == ["t"]
         assert heard.catalogues == [("tools",)]
@@ -84,7 +88,7 @@ async def test_a_lost_backend_keeps_its_catalogue_and_comes_back(autojump_clock)
 
 
 async def test_the_first_restart_of_a_backend_that_worked_is_immediate(autojump_clock):
-    async with started() as (backend, connector, heard):
+    async with started() as (_backend, connector, _heard):
         await trio.sleep(100)
         connector.carriers[0].link.fail(GONE)
         await connector.wait_attempts(2)
@@ -92,11 +96,13 @@ async def test_the_first_restart_of_a_backend_that_worked_is_immediate(autojump_
 
 
 async def test_a_dead_backend_is_tried_for_ever_but_not_hammered(autojump_clock):
-    async with started(wait=False) as (backend, connector, heard):
+    async with started(wait=False) as (backend, connector, _heard):
         connector.failing = BackendUnavailable("b", "connection refused")
         await backend.wait_verdict()
         await trio.sleep(24 * 3600)
-        pauses = [after - before for before, after in zip(connector.attempts, connector.attempts[1:], strict=False)]
+        pauses = [
+            after - before for before, after in zip(connector.attempts, connector.attempts[1:], strict=False)
+        ]
         assert 280 < len(connector.attempts) < 400
         assert pauses[0] <= 0.2
         assert all(240 <= pause <= 300 for pause in pauses[15:])
@@ -121,13 +127,17 @@ async def test_the_restart_policy_hears_how_it_ended(policy, code, failed, autoj
 
 
 async def test_an_end_with_status_0_before_it_worked_is_a_failure(autojump_clock):
-    async with started(failures=[ended(0)], restart=Restart(policy="on-failure")) as (backend, connector, heard):
+    async with started(failures=[ended(0)], restart=Restart(policy="on-failure")) as (
+        backend,
+        _connector,
+        heard,
+    ):
         await heard.wait_until(lambda: backend.state is State.READY)
 
 
 async def test_needs_operator_is_not_tried_again(autojump_clock):
     failure = BackendUnavailable("b", "command 'x' not found", remedy="install it", needs_operator=True)
-    async with started(failures=[failure]) as (backend, connector, heard):
+    async with started(failures=[failure]) as (backend, connector, _heard):
         assert backend.state is State.NEEDS_OPERATOR
         await trio.sleep(24 * 3600)
         assert len(connector.attempts) == 1
@@ -149,7 +159,11 @@ async def test_retry_after_is_honoured(autojump_clock):
 
 
 async def test_a_bug_is_a_failure_like_any_other(autojump_clock):
-    async with started(failures=[RuntimeError("oops"), ExceptionGroup("two", [ValueError("x")])]) as (backend, _, heard):
+    async with started(failures=[RuntimeError("oops"), ExceptionGroup("two", [ValueError("x")])]) as (
+        backend,
+        _,
+        heard,
+    ):
         assert backend.state is State.BACKING_OFF
         assert "internal error in mcpd" in str(backend.describe()["error"])
         await heard.wait_until(lambda: backend.state is State.READY)
@@ -193,7 +207,7 @@ async def test_a_call_waits_for_the_attempt_under_way(nursery, autojump_clock):
     def prepare(carrier):
         carrier.answers["initialize"] = lambda message: waiting.append((carrier, message))
 
-    async with started(prepare=prepare, wait=False) as (backend, connector, heard):
+    async with started(prepare=prepare, wait=False) as (backend, connector, _heard):
         await connector.wait_attempts(1)
         call = Client().call()
         outcome = calling(nursery, backend.call, call, "tools/call", call.members)
@@ -211,7 +225,7 @@ async def test_a_call_does_not_wait_for_ever(autojump_clock):
     def prepare(carrier):
         carrier.answers["initialize"] = lambda message: None
 
-    async with started(prepare=prepare, wait=False) as (backend, connector, heard):
+    async with started(prepare=prepare, wait=False) as (backend, connector, _heard):
         await connector.wait_attempts(1)
         call = Client().call()
         before = trio.current_time()
@@ -221,7 +235,7 @@ async def test_a_call_does_not_wait_for_ever(autojump_clock):
 
 
 async def test_a_call_after_the_loss_waits_for_the_restart(autojump_clock):
-    async with started() as (backend, connector, heard):
+    async with started() as (backend, connector, _heard):
         await trio.sleep(100)
         connector.farewell = 2.0  # the rest of the tree takes its time to end
         connector.carriers[0].link.fail(GONE)
@@ -265,7 +279,9 @@ async def test_news_about_lists_is_coalesced_and_compared(autojump_clock):
         assert len(carrier.named("tools/list")) == asked + 1
         assert heard.catalogues == [("tools",)]
         carrier.answers["tools/list"] = {"tools": [{"name": "u", "inputSchema": {}}]}
-        carrier.answers["resources/templates/list"] = {"resourceTemplates": [{"uriTemplate": "x:/{y}", "name": "y"}]}
+        carrier.answers["resources/templates/list"] = {
+            "resourceTemplates": [{"uriTemplate": "x:/{y}", "name": "y"}]
+        }
         carrier.notify("notifications/tools/list_changed")
         carrier.notify("notifications/resources/list_changed")
         await trio.sleep(2 * RELIST_DELAY)
@@ -336,11 +352,13 @@ async def test_a_subscription_given_up_while_it_is_away_is_not_replayed(autojump
         await backend.unsubscribe(client.caller.key, "x:/1")
         backend.drop_subscription("x:/2")
         await heard.wait_until(lambda: backend.state is State.READY)
-        assert [each["params"]["uri"] for each in connector.carriers[1].named("resources/subscribe")] == ["x:/3"]
+        assert [each["params"]["uri"] for each in connector.carriers[1].named("resources/subscribe")] == [
+            "x:/3"
+        ]
 
 
 async def test_unsubscribing_tells_the_backend_and_never_raises(autojump_clock):
-    async with started() as (backend, connector, heard):
+    async with started() as (backend, connector, _heard):
         client = Client("1")
         carrier = connector.carriers[0]
         for uri in ("x:/1", "x:/2"):
@@ -356,7 +374,7 @@ async def test_unsubscribing_tells_the_backend_and_never_raises(autojump_clock):
 
 
 async def test_roots_changed_is_passed_on(autojump_clock):
-    async with started() as (backend, connector, heard):
+    async with started() as (backend, connector, _heard):
         backend.roots_changed(Client().caller.key)
         await connector.carriers[0].wait_sent("notifications/roots/list_changed")
 
@@ -365,7 +383,7 @@ async def test_roots_changed_is_passed_on(autojump_clock):
 
 
 async def test_every_session_has_its_own_link(autojump_clock):
-    async with started(instances="per-session") as (backend, connector, heard):
+    async with started(instances="per-session") as (backend, connector, _heard):
         for key in "112":
             call = Client(key).call()
             await backend.call(call, "tools/call", call.members)
@@ -395,7 +413,7 @@ async def test_a_sessions_own_link_needs_no_other(autojump_clock):
 
 
 async def test_a_stateless_remote_is_shared(autojump_clock):
-    async with started(instances="per-session") as (backend, connector, heard):
+    async with started(instances="per-session") as (backend, connector, _heard):
         connector.stateless = True
         for key in "12":
             call = Client(key).call()
@@ -404,7 +422,7 @@ async def test_a_stateless_remote_is_shared(autojump_clock):
 
 
 async def test_a_failing_instance_makes_mcpd_look_at_the_shared_link(autojump_clock):
-    async with started(instances="per-session") as (backend, connector, heard):
+    async with started(instances="per-session") as (backend, connector, _heard):
         connector.failures = [BackendUnavailable("b", "connection refused")]
         call = Client("1").call()
         with pytest.raises(BackendUnavailable):
@@ -413,7 +431,7 @@ async def test_a_failing_instance_makes_mcpd_look_at_the_shared_link(autojump_cl
 
 
 async def test_subscribed_instances_come_back_with_the_backend(autojump_clock):
-    async with started(instances="per-session") as (backend, connector, heard):
+    async with started(instances="per-session") as (backend, connector, _heard):
         client = Client("1")
         call = client.call("resources/subscribe", uri="x:/1")
         await backend.subscribe(call, "x:/1", call.members)
@@ -433,14 +451,14 @@ async def test_completion_context_is_for_those_who_know_it(autojump_clock):
         carrier.answers["initialize"] = {**ONLY_TOOLS, "protocolVersion": "2024-11-05"}
         carrier.answers["completion/complete"] = lambda message: {"got": sorted(message["params"])}
 
-    async with started(prepare=prepare) as (backend, connector, heard):
+    async with started(prepare=prepare) as (backend, _connector, _heard):
         call = Client().call("completion/complete", ref={}, argument={}, context={})
         answer = await backend.call(call, "completion/complete", call.members)
         assert result_of(answer) == {"got": ["argument", "ref"]}
 
 
 async def test_news_of_links_goes_up_with_the_backend(autojump_clock):
-    async with started() as (backend, connector, heard):
+    async with started() as (_backend, connector, heard):
         carrier = connector.carriers[0]
         carrier.notify("notifications/resources/updated", {"uri": "x:/1"})
         carrier.notify("notifications/message", {"level": "info", "data": 1})
@@ -455,7 +473,7 @@ async def test_a_slow_backend_is_bounded_by_its_timeouts(autojump_clock):
     def prepare(carrier):
         carrier.answers["initialize"] = lambda message: None
 
-    async with started(prepare=prepare, timeouts=Timeouts(init=7)) as (backend, connector, heard):
+    async with started(prepare=prepare, timeouts=Timeouts(init=7)) as (backend, connector, _heard):
         assert math.isclose(trio.current_time() - connector.attempts[0], 7, abs_tol=0.5)
         assert backend.state is State.BACKING_OFF
         assert "timeouts.init" in str(backend.describe()["error"])

@@ -51,7 +51,9 @@ async def test_entries_are_kept_byte_for_byte(autojump_clock):
         raw = '{"name" :"t","inputSchema":{"z":1.0e5,"a":[]} ,"x-own":"\\u00e4"}'
 
         def serve(message):
-            carrier.link.receive(decode('{"jsonrpc":"2.0","id":%d,"result":{"tools":[ %s ]}}' % (message["id"], raw)))
+            carrier.link.receive(
+                decode(f'{{"jsonrpc":"2.0","id":{message["id"]},"result":{{"tools":[ {raw} ]}}}}')
+            )
 
         carrier.answers["tools/list"] = serve
         (entry,) = await fetch_kind(link, "tools", 5)
@@ -85,7 +87,10 @@ async def test_a_repeated_cursor_ends_the_list(autojump_clock):
 
 async def test_endless_pages_end(autojump_clock):
     async with linked() as (link, carrier, _):
-        carrier.answers["tools/list"] = lambda message: {"tools": tools(f"t{message['id']}"), "nextCursor": f"{message['id']}"}
+        carrier.answers["tools/list"] = lambda message: {
+            "tools": tools(f"t{message['id']}"),
+            "nextCursor": f"{message['id']}",
+        }
         assert len(await fetch_kind(link, "tools", 5)) == PAGES_MAX
 
 
@@ -163,5 +168,5 @@ async def test_a_link_lost_meanwhile_is_a_failure(autojump_clock):
 async def test_a_page_that_does_not_come(autojump_clock):
     async with linked(timeouts=Timeouts(list=5)) as (link, carrier, _):
         carrier.answers["tools/list"] = lambda message: None
-        with pytest.raises(BackendTimedOut, match="timeouts.list"):
+        with pytest.raises(BackendTimedOut, match=r"timeouts.list"):
             await fetch_kind(link, "tools", 5)

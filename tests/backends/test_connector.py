@@ -1,9 +1,9 @@
+# ruff: noqa: ASYNC110 - processes and remotes tell nothing of what goes on inside them
 from __future__ import annotations
 
 import sys
 from contextlib import asynccontextmanager
 
-import pytest
 import trio
 
 from mcpd.backends.connector import Connector

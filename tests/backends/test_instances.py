@@ -27,7 +27,7 @@ async def started(**members):
 
 
 async def test_one_link_for_each_session(autojump_clock):
-    async with started() as (instances, connector, _):
+    async with started() as (instances, _connector, _):
         one, two = Client("1").caller, Client("2").caller
         link = await instances.get(one, None)
         assert link.owner == "1"
@@ -90,7 +90,12 @@ async def test_a_lost_link_is_replaced_and_set_up_again(autojump_clock):
         again = await instances.get(caller, "info")
         assert again is not link
         carrier = connector.carriers[1]
-        assert carrier.methods() == ["initialize", "notifications/initialized", "logging/setLevel", "resources/subscribe"]
+        assert carrier.methods() == [
+            "initialize",
+            "notifications/initialized",
+            "logging/setLevel",
+            "resources/subscribe",
+        ]
         assert again.subscriptions is instances.subscriptions(caller.key)
 
 
@@ -183,13 +188,15 @@ async def test_the_longest_idle_one_makes_room_but_none_in_use(nursery, autojump
         call = other.call()
         calling(nursery, link.call, call, "tools/call", call.members)
         await connector.carriers[2].wait_sent("tools/call")
-        with pytest.raises(BackendUnavailable, match=r"2 instances are in use \(raise servers.b.max_instances"):
+        with pytest.raises(
+            BackendUnavailable, match=r"2 instances are in use \(raise servers.b.max_instances"
+        ):
             await instances.get(Client("one more").caller, None)
         assert instances.in_flight == 2
 
 
 async def test_lost_ones_make_room_first(autojump_clock):
-    async with started(max_instances=2) as (instances, connector, _):
+    async with started(max_instances=2) as (instances, _connector, _):
         await instances.get(Client("old").caller, None)
         await trio.sleep(1)
         link = await instances.get(Client("lost").caller, None)
@@ -200,7 +207,7 @@ async def test_lost_ones_make_room_first(autojump_clock):
 
 
 async def test_idle_ones_end_but_not_those_with_subscriptions(autojump_clock):
-    async with started(instance_idle=60.0) as (instances, connector, _):
+    async with started(instance_idle=60.0) as (instances, _connector, _):
         await instances.get(Client("idle").caller, None)
         link = await instances.get(Client("subscribed").caller, None)
         link.subscriptions["x:/1"] = {}

@@ -18,7 +18,7 @@ from mcpd.errors import (
     RpcError,
 )
 from mcpd.protocol.versions import Version
-from tests.backends.parts import HELLO, Client, Failure, calling, lose_session_once, linked, result_of
+from tests.backends.parts import HELLO, Client, Failure, calling, linked, lose_session_once, result_of
 
 SHORT = Timeouts(init=5, call_idle=10, call_max=60, list=5, ask=100)
 
@@ -46,7 +46,11 @@ async def test_an_older_version_is_taken(autojump_clock):
 @pytest.mark.parametrize(
     ("answer", "kind", "words"),
     [
-        (Failure(-32602, "unsupported", data={"supported": ["1"]}), BackendUnavailable, "refused initialize: unsupported"),
+        (
+            Failure(-32602, "unsupported", data={"supported": ["1"]}),
+            BackendUnavailable,
+            "refused initialize: unsupported",
+        ),
         ({**HELLO, "protocolVersion": "2099-01-01"}, BackendMisbehaved, "2099-01-01"),
         ({"capabilities": {}}, BackendMisbehaved, "does not speak"),
         ({}, BackendMisbehaved, "does not speak"),
@@ -77,7 +81,7 @@ async def test_a_result_that_is_no_object():
 async def test_no_answer_to_initialize(autojump_clock):
     async with linked(opened=False, timeouts=SHORT) as (link, carrier, _):
         carrier.answers["initialize"] = lambda message: None
-        with pytest.raises(BackendTimedOut, match="initialize in 5 s.*timeouts.init"):
+        with pytest.raises(BackendTimedOut, match=r"initialize in 5 s.*timeouts.init"):
             await link.open()
         await wait_all_tasks_blocked()
         assert carrier.methods() == ["initialize"], "initialize is never cancelled"
@@ -87,7 +91,7 @@ async def test_no_answer_to_initialize(autojump_clock):
 
 
 async def test_a_call_and_its_answer(autojump_clock):
-    async with linked() as (link, carrier, _):
+    async with linked() as (link, _carrier, _):
         client = Client()
         call = client.call(name="t", arguments={"x": 1.50})
         answer = await link.call(call, "tools/call", call.members)
@@ -101,7 +105,12 @@ async def test_the_backends_error_arrives_as_it_came(autojump_clock):
         call = Client().call()
         with pytest.raises(RpcError) as caught:
             await link.call(call, "tools/call", call.members)
-        assert json.loads(caught.value.encode()) == {"code": -32099, "message": "no", "data": {"why": [1]}, "extra": True}
+        assert json.loads(caught.value.encode()) == {
+            "code": -32099,
+            "message": "no",
+            "data": {"why": [1]},
+            "extra": True,
+        }
         assert not isinstance(caught.value, BackendUnavailable)
 
 
@@ -344,7 +353,7 @@ async def test_no_level_for_a_backend_that_does_not_log(autojump_clock):
 
 
 async def test_a_ping_is_answered(autojump_clock):
-    async with linked() as (link, carrier, _):
+    async with linked() as (_link, carrier, _):
         carrier.say({"id": 0, "method": "ping"})
         assert await carrier.wait_sent("answer") == {"jsonrpc": "2.0", "id": 0, "result": {}}
 
@@ -379,7 +388,9 @@ async def test_an_open_question_suspends_the_idle_time(nursery, autojump_clock):
         call = client.call()
         outcome = calling(nursery, link.call, call, "tools/call", call.members)
         sent = await carrier.wait_sent("tools/call")
-        carrier.say({"id": 1, "method": "elicitation/create", "params": {"message": "?", "requestedSchema": {}}})
+        carrier.say(
+            {"id": 1, "method": "elicitation/create", "params": {"message": "?", "requestedSchema": {}}}
+        )
         await client.wait_asked()
         await trio.sleep(100)
         assert not outcome.done.is_set()
@@ -444,7 +455,7 @@ async def test_the_backend_takes_a_question_back(nursery, autojump_clock):
 
 
 async def test_a_flood_of_questions_is_bounded(autojump_clock):
-    async with linked() as (link, carrier, _):
+    async with linked() as (_link, carrier, _):
         for n in range(ERRANDS_MAX + 100):
             carrier.say({"id": n, "method": "ping"})
         await wait_all_tasks_blocked()
@@ -473,7 +484,9 @@ async def test_logs_go_to_whom_they_belong(nursery, autojump_clock):
         carrier.notify("notifications/message", line, carrier.waiters[-1])
         carrier.notify("notifications/message", {"level": "alert", "data": "y"}, carrier.waiters[-1])
         assert len(one.emitted) == 1
-        assert two.emitted == [("notifications/message", {"level": "alert", "data": "y"})], "nobody gets another's"
+        assert two.emitted == [("notifications/message", {"level": "alert", "data": "y"})], (
+            "nobody gets another's"
+        )
         assert len(heard.strays) == 1
 
 
@@ -494,12 +507,14 @@ async def swallow(function, *args):
 
 
 async def test_news_goes_up(autojump_clock):
-    async with linked(owner="s1") as (link, carrier, heard):
+    async with linked(owner="s1") as (_link, carrier, heard):
         for kind in ("tools", "resources", "prompts"):
             carrier.notify(f"notifications/{kind}/list_changed")
         carrier.notify("notifications/resources/updated", {"uri": "x:/1"})
         carrier.notify("notifications/somebody/elses")
-        assert heard.list_changes == [f"notifications/{kind}/list_changed" for kind in ("tools", "resources", "prompts")]
+        assert heard.list_changes == [
+            f"notifications/{kind}/list_changed" for kind in ("tools", "resources", "prompts")
+        ]
         assert heard.updates == [({"uri": "x:/1"}, "s1")]
 
 
@@ -533,7 +548,10 @@ async def test_the_end_of_a_url_elicitation_reaches_its_owner(nursery, autojump_
 
 async def test_the_end_of_an_elicitation_that_an_error_asked_for(autojump_clock):
     async with linked() as (link, carrier, heard):
-        pages = [{"mode": "url", "elicitationId": name, "url": "https://example.com", "message": ""} for name in "ab"]
+        pages = [
+            {"mode": "url", "elicitationId": name, "url": "https://example.com", "message": ""}
+            for name in "ab"
+        ]
         carrier.answers["tools/call"] = Failure(-32042, "open a page first", data={"elicitations": pages})
         call = Client("who").call()
         with pytest.raises(RpcError):
@@ -543,10 +561,14 @@ async def test_the_end_of_an_elicitation_that_an_error_asked_for(autojump_clock)
 
 
 async def test_a_question_outside_any_call_goes_to_the_owner(autojump_clock):
-    async with linked(owner="s1") as (link, carrier, heard):
+    async with linked(owner="s1") as (_link, carrier, heard):
         carrier.say({"id": 0, "method": "roots/list"})
         reply = await carrier.wait_sent("answer")
-        assert reply == {"jsonrpc": "2.0", "id": 0, "error": {"code": METHOD_NOT_FOUND, "message": "roots/list: nobody can be asked"}}
+        assert reply == {
+            "jsonrpc": "2.0",
+            "id": 0,
+            "error": {"code": METHOD_NOT_FOUND, "message": "roots/list: nobody can be asked"},
+        }
         assert heard.asked == [("s1", "roots/list")]
         heard.owner_answer = b'{"roots":[]}'
         carrier.say({"id": 1, "method": "roots/list"})

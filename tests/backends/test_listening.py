@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import trio
 
@@ -34,7 +36,9 @@ async def test_a_question_on_it_is_answered():
     remote = Remote()
 
     async def get(seen):
-        seen.stream({"jsonrpc": "2.0", "id": 0, "method": "ping"}, {"jsonrpc": "2.0", "id": 1, "method": "roots/list"})
+        seen.stream(
+            {"jsonrpc": "2.0", "id": 0, "method": "ping"}, {"jsonrpc": "2.0", "id": 1, "method": "roots/list"}
+        )
         await trio.sleep_forever()
 
     remote.serve["GET"] = get
@@ -79,8 +83,8 @@ async def test_a_refusal_that_passes_is_asked_again_with_growing_pauses(status, 
     remote.serve["GET"] = get
     async with remote_server(remote), connected(remote.url) as (_, _, heard):
         await heard.wait_until(lambda: bool(heard.list_changes))
-        pauses = [after - before for before, after in zip(times, times[1:], strict=False)]
-        assert all(later > earlier for earlier, later in zip(pauses, pauses[1:], strict=False))
+        pauses = [after - before for before, after in itertools.pairwise(times)]
+        assert all(later > earlier for earlier, later in itertools.pairwise(pauses))
 
 
 @pytest.mark.parametrize("status", [400, 404])
@@ -126,7 +130,9 @@ async def test_a_lost_session_is_noticed_and_opened_anew_without_any_call(status
 
     remote.serve.update({"GET": get, "ping": guarded})
     async with remote_server(remote), connected(remote.url) as (link, _, heard):
-        await heard.wait_until(lambda: len(heard.list_changes) == 4)  # three after the loss, one on the new stream
+        await heard.wait_until(
+            lambda: len(heard.list_changes) == 4
+        )  # three after the loss, one on the new stream
         assert link.generation == 1
         assert len(remote.named("initialize")) == 2
 
@@ -203,18 +209,21 @@ async def test_calls_in_flight_are_not_failed_by_it():
         await holding.wait()
 
     remote.serve.update({"GET": get, "tools/call": hold})
-    async with remote_server(remote), connected(remote.url, timeouts=Timeouts(init=5)) as (link, carrier, _):
-        async with trio.open_nursery() as nursery:
-            made = Client().call()
-            outcome = calling(nursery, link.call, made, "tools/call", made.members)
-            await remote.wait_seen("tools/call")
-            real, carrier.get = carrier.get, refuse_connection
-            with trio.move_on_after(0.3):
-                await link.lost.wait()
-            assert not link.lost.is_set()
-            assert not outcome.done.is_set()
-            carrier.get = real
-            outcome.scope.cancel()
+    async with (
+        remote_server(remote),
+        connected(remote.url, timeouts=Timeouts(init=5)) as (link, carrier, _),
+        trio.open_nursery() as nursery,
+    ):
+        made = Client().call()
+        outcome = calling(nursery, link.call, made, "tools/call", made.members)
+        await remote.wait_seen("tools/call")
+        real, carrier.get = carrier.get, refuse_connection
+        with trio.move_on_after(0.3):
+            await link.lost.wait()
+        assert not link.lost.is_set()
+        assert not outcome.done.is_set()
+        carrier.get = real
+        outcome.scope.cancel()
 
 
 async def refuse_connection(more, handle=None):

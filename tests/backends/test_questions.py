@@ -59,7 +59,9 @@ async def test_the_clients_refusal_is_passed_on():
     client = Client()
     client.answer = RpcError(-1, "no", raw=b'{"code":-1,"message":"no","data":[1]}')
     running(peer, client)
-    assert (await ask(questions, 1, "sampling/createMessage", {"messages": [], "maxTokens": 1}))["error"]["data"] == [1]
+    assert (await ask(questions, 1, "sampling/createMessage", {"messages": [], "maxTokens": 1}))["error"][
+        "data"
+    ] == [1]
 
 
 async def test_a_method_that_clients_do_not_have():
@@ -98,7 +100,9 @@ async def test_a_client_too_old_for_the_question():
     questions, peer, _ = make()
     client = Client(version=Version.V2025_06_18)
     related = running(peer, client)
-    assert (await ask(questions, 1, "elicitation/create", URL, related=related))["result"] == {"action": "cancel"}
+    assert (await ask(questions, 1, "elicitation/create", URL, related=related))["result"] == {
+        "action": "cancel"
+    }
     assert client.asked == []
 
 
@@ -165,7 +169,10 @@ def test_elicitations_are_remembered_up_to_a_bound():
 @pytest.mark.parametrize(
     ("text", "ids"),
     [
-        ('{"code":-32042,"message":"","data":{"elicitations":[{"elicitationId":"a"},{"elicitationId":"b","url":""}]}}', ["a", "b"]),
+        (
+            '{"code":-32042,"message":"","data":{"elicitations":[{"elicitationId":"a"},{"elicitationId":"b","url":""}]}}',
+            ["a", "b"],
+        ),
         ('{"code":-32042,"message":""}', []),
         ('{"data":{"elicitations":{}}}', []),
         ('{"data":{"elicitations":[{"url":"x"}]}}', []),

@@ -6,7 +6,16 @@ from email.utils import formatdate
 
 import pytest
 
-from mcpd.backends.replies import NotHere, answers, dispose, error_in, messages_of, named, redirect_target, retry_after
+from mcpd.backends.replies import (
+    NotHere,
+    answers,
+    dispose,
+    error_in,
+    messages_of,
+    named,
+    redirect_target,
+    retry_after,
+)
 from mcpd.backends.waiter import Waiter
 from mcpd.errors import (
     BackendCrashed,
@@ -24,7 +33,9 @@ from mcpd.wire.http_url import parse_url
 class Reply:
     """As much of an HTTP answer as is looked at."""
 
-    def __init__(self, status: int = 200, body: bytes = b"", error: Exception | None = None, **headers: str) -> None:
+    def __init__(
+        self, status: int = 200, body: bytes = b"", error: Exception | None = None, **headers: str
+    ) -> None:
         self.status = status
         self.headers = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
         self.closed = False
@@ -81,7 +92,13 @@ async def test_error_in():
     for id in (7, None, "server-error"):
         found = error_in(json.dumps({"jsonrpc": "2.0", "id": id, "error": error}).encode(), waiter())
         assert found is not None
-    for body in (b"", b"<html>", b'{"jsonrpc":"2.0","id":7,"result":{}}', b'{"jsonrpc":"2.0","id":8,"error":{}}', b"[]"):
+    for body in (
+        b"",
+        b"<html>",
+        b'{"jsonrpc":"2.0","id":7,"result":{}}',
+        b'{"jsonrpc":"2.0","id":8,"error":{}}',
+        b"[]",
+    ):
         assert error_in(body, waiter()) is None
 
 

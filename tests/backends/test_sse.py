@@ -5,7 +5,14 @@ import trio
 
 from mcpd.backends.replies import NotHere
 from mcpd.config.model import Timeouts
-from mcpd.errors import BackendCrashed, BackendError, BackendMisbehaved, BackendTimedOut, BackendUnavailable, RpcError
+from mcpd.errors import (
+    BackendCrashed,
+    BackendError,
+    BackendMisbehaved,
+    BackendTimedOut,
+    BackendUnavailable,
+    RpcError,
+)
 from tests.backends.http_parts import HELLO, Remote, connected, event_of, remote_server, sse
 from tests.backends.parts import Client, calling, result_of
 
@@ -44,7 +51,9 @@ class OldRemote(Remote):
         if not self.early:
             seen.answer(202, b"", b"Accepted")
         if "id" in seen.message and "method" in seen.message:
-            self.say(seen.reply(HELLO if seen.method == "initialize" else {"echo": seen.message.get("params", {})}))
+            self.say(
+                seen.reply(HELLO if seen.method == "initialize" else {"echo": seen.message.get("params", {})})
+            )
         if self.early:
             await trio.sleep(0.01)
             seen.answer(202)
@@ -62,7 +71,10 @@ async def call(link, client=None):
 async def test_calls(early):
     remote = OldRemote()
     remote.early = early
-    async with remote_server(remote), connected(remote.url, transport=sse, headers={"X-Key": "k"}) as (link, _, heard):
+    async with (
+        remote_server(remote),
+        connected(remote.url, transport=sse, headers={"X-Key": "k"}) as (link, _, heard),
+    ):
         assert (await call(link))["echo"] == {"name": "t"}
         assert (await call(link))["echo"] == {"name": "t"}
         posts = [seen for seen in remote.seen if seen.verb == "POST"]
@@ -161,7 +173,7 @@ async def test_a_redirect_inside_the_origin_is_followed():
 async def test_no_endpoint_comes():
     remote = OldRemote(": wait\n\n")
     async with remote_server(remote):
-        with pytest.raises(BackendUnavailable, match="no endpoint event in 0.1 s"):
+        with pytest.raises(BackendUnavailable, match=r"no endpoint event in 0.1 s"):
             async with connected(remote.url, transport=sse, timeouts=Timeouts(init=0.1)):
                 raise AssertionError("connected")
     remote = OldRemote(": wait\n\n")
@@ -187,7 +199,11 @@ async def test_the_end_of_the_stream_is_the_end_of_the_session():
         seen.answer(202)
 
     remote.serve["tools/call"] = accept
-    async with remote_server(remote), connected(remote.url, transport=sse) as (link, _, _), trio.open_nursery() as nursery:
+    async with (
+        remote_server(remote),
+        connected(remote.url, transport=sse) as (link, _, _),
+        trio.open_nursery() as nursery,
+    ):
         made = Client().call()
         outcome = calling(nursery, link.call, made, "tools/call", made.members)
         await remote.wait_seen("tools/call")

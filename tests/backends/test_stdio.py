@@ -1,3 +1,4 @@
+# ruff: noqa: ASYNC110, UP031 - processes and remotes tell nothing of what goes on inside them; programs are full of braces
 from __future__ import annotations
 
 import json
@@ -112,8 +113,8 @@ first = [True]
 def say(m):
     if first: out.write(b"\xef\xbb\xbf"); first.clear()
     out.write(b"Starting...\n{broken\n\xff\xfe\n[]\n42\n\n\r\n")
-    data = json.dumps([{"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": 1}},
-                       {"jsonrpc": "2.0", **m}]).encode() + b"\r\n"
+    data = json.dumps([{"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info",
+                       "data": 1}}, {"jsonrpc": "2.0", **m}]).encode() + b"\r\n"
     for at in range(0, len(data), 7):
         out.write(data[at:at+7]); out.flush()
 loop()
@@ -154,7 +155,7 @@ def serve(m):
 loop()
 """
     async with started(make(code), message_max=100_000) as (link, _, _):
-        with pytest.raises(BackendMisbehaved, match="limits.message"):
+        with pytest.raises(BackendMisbehaved, match=r"limits.message"):
             await call(link)
         assert link.lost.is_set()
 
@@ -163,8 +164,16 @@ loop()
     ("code", "words", "exit"),
     [
         ("words('no database'); sys.exit(3)", "exited with status 3", Exit(code=3)),
-        ("words('no database'); out.close(); sys.stdin.close(); time.sleep(.05); sys.exit(3)", "exited with status 3", Exit(code=3)),
-        ("words('no database'); os.kill(os.getpid(), signal.SIGKILL)", "was killed by SIGKILL", Exit(signal=9)),
+        (
+            "words('no database'); out.close(); sys.stdin.close(); time.sleep(.05); sys.exit(3)",
+            "exited with status 3",
+            Exit(code=3),
+        ),
+        (
+            "words('no database'); os.kill(os.getpid(), signal.SIGKILL)",
+            "was killed by SIGKILL",
+            Exit(signal=9),
+        ),
         ("words('no database'); sys.stdin.readline(); sys.exit(0)", "exited with status 0", Exit(code=0)),
     ],
 )
@@ -180,7 +189,7 @@ async def test_an_end_in_the_handshake_is_explained(code, words, exit):
 
 async def test_no_answer_in_the_handshake():
     code = "words('waiting for the moon'); sys.stdin.read()"
-    with pytest.raises(BackendUnavailable, match="no answer to initialize in 0.3 s.*waiting for the moon"):
+    with pytest.raises(BackendUnavailable, match=r"no answer to initialize in 0.3 s.*waiting for the moon"):
         async with started(make(code, timeouts=Timeouts(init=0.3))):
             raise AssertionError("connected")
 
@@ -228,8 +237,8 @@ loop()
 async def test_a_wrapper_that_dies_while_its_worker_holds_the_pipes():
     code = """
 def serve(m):
-    subprocess.Popen([sys.executable, "-ISs", "-c", "import signal, time\\nsignal.signal(15, 1)\\ntime.sleep(60)"])
-    os.kill(os.getpid(), 9)
+    subprocess.Popen([sys.executable, "-ISs", "-c", "import signal, time\\nsignal.signal(15,
+    1)\\ntime.sleep(60)"]) os.kill(os.getpid(), 9)
 loop()
 """
     async with started(make(code)) as (link, _, _):
@@ -246,7 +255,7 @@ def serve(m):
     sys.exit(0)
 loop()
 """
-    async with started(make(code)) as (link, child, _):
+    async with started(make(code)) as (link, _child, _):
         assert await call(link) == {"last": True}
         await link.lost.wait()
         assert isinstance(link.reason, ChildEnded)
@@ -291,9 +300,9 @@ loop()
     async with started(spec) as (link, _, _):
         with pytest.raises(BackendTimedOut):
             await call(link)  # it sleeps now
-        with trio.fail_after(2), pytest.raises(BackendTimedOut, match="timeouts.call_idle"):
+        with trio.fail_after(2), pytest.raises(BackendTimedOut, match=r"timeouts.call_idle"):
             await call(link, x="x" * (10 << 20))
-        with trio.fail_after(2), pytest.raises(BackendUnavailable, match="does not read.*bytes wait"):
+        with trio.fail_after(2), pytest.raises(BackendUnavailable, match=r"does not read.*bytes wait"):
             await call(link, x="x" * (10 << 20))
         assert not link.lost.is_set()
 
@@ -302,8 +311,8 @@ async def test_grandchildren_and_sigterm_ignored():
     code = """
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 def serve(m):
-    worker = subprocess.Popen([sys.executable, "-ISs", "-c", "import signal, time\\nsignal.signal(15, 1)\\ntime.sleep(60)"])
-    say({"id": m["id"], "result": {"pid": worker.pid}})
+    worker = subprocess.Popen([sys.executable, "-ISs", "-c", "import signal, time\\nsignal.signal(15,
+    1)\\ntime.sleep(60)"]) say({"id": m["id"], "result": {"pid": worker.pid}})
 loop()
 time.sleep(60)
 """
@@ -329,7 +338,12 @@ def test_the_environment_is_clean(monkeypatch):
     monkeypatch.setenv("SOME_TOKEN", "x")
     monkeypatch.setenv("PASSED_ON", "y")
     spec = ServerSpec(
-        name="b", transport="stdio", command="c", args=("a",), env={"OWN": "z"}, inherit_env=("PASSED_ON", "UNSET")
+        name="b",
+        transport="stdio",
+        command="c",
+        args=("a",),
+        env={"OWN": "z"},
+        inherit_env=("PASSED_ON", "UNSET"),
     )
     made = child_spec(spec)
     assert made.argv == ("c", "a")

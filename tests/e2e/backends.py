@@ -1,4 +1,5 @@
-"""What the tests of misbehaving backends share: configurations of servers, and a look at the process table."""
+"""What the tests of misbehaving backends share: configurations of servers, and a look at the process
+table."""
 
 from __future__ import annotations
 

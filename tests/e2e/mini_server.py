@@ -1,8 +1,9 @@
-"""mini_server.py TOKEN [MODE]: an MCP server on stdin and stdout that does what it is told. The standard library alone; it
-starts in a few hundredths of a second. TOKEN only marks its processes, so that a test finds them.
+"""mini_server.py TOKEN [MODE]: an MCP server on stdin and stdout that does what it is told. The standard
+library alone; it starts in a few hundredths of a second. TOKEN only marks its processes, so that a test
+finds them.
 
-Modes: "" (plain), "hang" (never answers initialize), "die" (says why and exits with status 3), "stubborn" (ignores SIGTERM and
-the end of its input).
+Modes: "" (plain), "hang" (never answers initialize), "die" (says why and exits with status 3), "stubborn"
+(ignores SIGTERM and the end of its input).
 """
 
 # ruff: noqa: TID251 - it knows no supervisor
@@ -40,9 +41,14 @@ def main() -> None:
         if method == "initialize":
             info = {"name": "mini", "version": "1"}
             version = message["params"]["protocolVersion"]
-            answer(message["id"], {"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": info})
+            answer(
+                message["id"], {"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": info}
+            )
         elif method == "tools/list":
-            answer(message["id"], {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in TOOLS]})
+            answer(
+                message["id"],
+                {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in TOOLS]},
+            )
         elif method == "tools/call":
             call(message["id"], message["params"], token, seen, held)
         else:

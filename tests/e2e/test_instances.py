@@ -1,5 +1,6 @@
 """A backend for each session: whose state is whose, and when it ends."""
 
+# ruff: noqa: ASYNC110 - processes and remotes tell nothing of what goes on inside them
 from __future__ import annotations
 
 import pytest
@@ -45,17 +46,24 @@ async def test_every_session_has_its_own_child_which_ends_with_it():
 async def test_the_number_of_instances_is_bounded():
     token = new_token()
     config = {"mcpServers": {"a": mini(token=token, instances="per-session", max_instances=2)}}
-    async with start_daemon(config) as daemon, HttpPeer(daemon.url) as one, HttpPeer(daemon.url) as two:
-        async with HttpPeer(daemon.url) as three, trio.open_nursery() as nursery:
-            for peer in (one, two, three):
-                await peer.initialize()
-            nursery.start_soon(one.call, "a_hold")
-            first = int(await one.call_text("a_pid"))
-            second = int(await two.call_text("a_pid"))
-            third = int(await three.call_text("a_pid"))
-            await wait_until(lambda: second not in processes_with(token))
-            assert {first, third} < set(processes_with(token)), "what is in use stays, what is idle makes room"
-            await one.call("a_echo", {"release": True})
+    async with (
+        start_daemon(config) as daemon,
+        HttpPeer(daemon.url) as one,
+        HttpPeer(daemon.url) as two,
+        HttpPeer(daemon.url) as three,
+        trio.open_nursery() as nursery,
+    ):
+        for peer in (one, two, three):
+            await peer.initialize()
+        nursery.start_soon(one.call, "a_hold")
+        first = int(await one.call_text("a_pid"))
+        second = int(await two.call_text("a_pid"))
+        third = int(await three.call_text("a_pid"))
+        await wait_until(lambda: second not in processes_with(token))
+        assert {first, third} < set(processes_with(token)), (
+            "what is in use stays, what is idle makes room"
+        )
+        await one.call("a_echo", {"release": True})
 
 
 @pytest.mark.parametrize("path", ["/mcp", "/sse"])

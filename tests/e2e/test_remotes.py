@@ -1,5 +1,6 @@
 """Remote servers that lose sessions, go away, come back, speak the old transport, or want something first."""
 
+# ruff: noqa: ASYNC110 - processes and remotes tell nothing of what goes on inside them
 from __future__ import annotations
 
 import re
@@ -9,7 +10,14 @@ import pytest
 import trio
 
 from tests.e2e.backends import server_state, wait_state
-from tests.fixtures.peer import HttpPeer, PeerError, fixture_command, start_daemon, start_fixture, start_process
+from tests.fixtures.peer import (
+    HttpPeer,
+    PeerError,
+    fixture_command,
+    start_daemon,
+    start_fixture,
+    start_process,
+)
 
 SIZE = 10 * 1024 * 1024
 
@@ -52,7 +60,9 @@ async def test_down_and_back_up(path, more):
         assert trio.current_time() - begun < 2
         assert "backend 'r'" in caught.value.message
         about = await wait_state(peer, daemon, "r", "backing-off")
-        assert "connection refused" in about["error"] or "ended" in about["error"] or "broke" in about["error"]
+        assert (
+            "connection refused" in about["error"] or "ended" in about["error"] or "broke" in about["error"]
+        )
         assert await peer.list_all("tools/list", "tools") == before
         port = first.base.rpartition(":")[2]
         await stack.enter_async_context(everything_on(port, *more))
@@ -129,7 +139,7 @@ async def test_ten_mebibytes_byte_for_byte(arguments):
         async with start_daemon(config) as daemon, HttpPeer(daemon.url) as peer:
             await peer.initialize()
             assert await peer.call_text("r_big", {"bytes": SIZE}) == "0123456789abcdef" * (SIZE // 16)
-            text = "\u2028ä\"\\ 0123456789" * (SIZE // 18)
+            text = '\u2028ä"\\ 0123456789' * (SIZE // 18)
             assert (await peer.call_json("r_echo", {"value": text}))["arguments"] == {"value": text}
 
 

@@ -1,5 +1,6 @@
 """What happens when a backend takes too long, over both kinds of carrier."""
 
+# ruff: noqa: ASYNC110 - processes and remotes tell nothing of what goes on inside them
 from __future__ import annotations
 
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -72,7 +73,11 @@ async def test_cancel_means_cancel_and_only_that_call():
         results = []
 
         async def sleep(request_id):
-            results.append(await peer.exchange("tools/call", {"name": "e_sleep", "arguments": {"seconds": 0.5}}, request_id=request_id))
+            results.append(
+                await peer.exchange(
+                    "tools/call", {"name": "e_sleep", "arguments": {"seconds": 0.5}}, request_id=request_id
+                )
+            )
 
         async def hang():
             with trio.CancelScope() as scope:
