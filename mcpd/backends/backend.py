@@ -33,6 +33,8 @@ from mcpd.supervisor.restart import Mode, RestartPolicy, Restarts
 from mcpd.supervisor.states import STARTABLE, USABLE, Event, State, step
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from mcpd.backends.base import Entry, News
     from mcpd.backends.connector import Connector
     from mcpd.backends.link import Link
@@ -127,7 +129,7 @@ class ManagedBackend:
                 self._restart_count += 1
 
     def _judge(self, failure: RpcError, was_ready: bool, uptime: float) -> float | None:
-        """Take the step that the failure means, and return after how long to try again; None: not by itself."""
+        """Take the step that the failure means; returns seconds until the next attempt, None for no more."""
         delay = self._restarts.next_delay(
             now=trio.current_time(),
             # A child that worked and then ended with status 0 wanted to; anything else is a failure.
@@ -280,7 +282,15 @@ class ManagedBackend:
 
     # ---- calls ---------------------------------------------------------------------------------------------
 
-    async def call(self, call: Call, method: str, members: Members) -> Message:
+    def call(self, call: Call, method: str, members: Members) -> Awaitable[Message]:
+        # Where the link is there already, the call is the link's alone, without a frame in between: every
+        # frame that awaits costs again each time the call is parked and woken.
+        link = self._instances.find(call.caller.key) if self._per_session else self._link
+        if link is None or method == "completion/complete":
+            return self._call(call, method, members)
+        return link.call(call, method, members)
+
+    async def _call(self, call: Call, method: str, members: Members) -> Message:
         link = self._link
         if self._per_session and not self._connector.stateless:
             link = await self._own_link(call.caller)

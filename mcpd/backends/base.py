@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from mcpd.config.model import ServerSpec
     from mcpd.protocol.calls import Call
     from mcpd.protocol.handshake import ServerHello
@@ -85,7 +87,7 @@ class Backend(Protocol):
     catalogue: Catalogue
     """What it last listed; kept while it is restarted."""
 
-    async def call(self, call: Call, method: str, members: Members) -> Message:
+    def call(self, call: Call, method: str, members: Members) -> Awaitable[Message]:
         """Have one request executed and return its response, which holds a result.
 
         Raises: RpcError: the backend's own error, or a BackendError that says what happened to it.

@@ -6,6 +6,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from mcpd.backends.waiter import Waiter
     from mcpd.protocol import handshake
     from mcpd.protocol.jsonrpc import Buffer, Message
@@ -19,8 +21,8 @@ class SessionLost(Exception):
 class Carrier(Protocol):
     """Moves messages of one link."""
 
-    async def carry(self, waiter: Waiter, parts: tuple[Buffer, ...]) -> Message:
-        """Send a request and return its response. Raises: BackendError, SessionLost."""
+    def carry(self, waiter: Waiter, parts: tuple[Buffer, ...]) -> Awaitable[Message]:
+        """Send a request; what this returns waits for its response. Raises: BackendError, SessionLost."""
 
     async def post(self, parts: tuple[Buffer, ...]) -> None:
         """Send a notification or a response. Raises: BackendError."""

@@ -123,8 +123,8 @@ class Link:
         params = handshake.initialize_params(self._capabilities, CLIENT_INFO)
         waiter = self._waiter("initialize", None, self._timeouts.init, self._timeouts.init)
         try:
-            answer = await self._carry(waiter, b"initialize", params)
-            hello = handshake.read_initialize_result(_result(answer))
+            answer = await self._once(waiter, jsonrpc.members_of(params))
+            hello = handshake.read_initialize_result(answer.members["result"])
         except BackendError:
             raise
         except (ProtocolError, UnicodeDecodeError) as error:
@@ -145,15 +145,14 @@ class Link:
 
     # ---- what mcpd sends -----------------------------------------------------------------------------------
 
-    async def call(self, call: Call, method: str, members: Members) -> Message:
-        """Carry out a client's call. Raises: RpcError, BackendError."""
+    def call(self, call: Call, method: str, members: Members) -> Awaitable[Message]:
+        """Carry out a client's call. Raises: RpcError, BackendError, when awaited."""
         timeouts = self._timeouts
-        waiter = self._waiter(method, call, timeouts.call_idle, timeouts.call_max)
-        return await self._request(waiter, members)
+        return self._request(self._waiter(method, call, timeouts.call_idle, timeouts.call_max), members)
 
-    async def request(self, method: str, members: Members, timeout: float) -> Message:
-        """Send a request of mcpd's own (a list, a level). Raises: RpcError, BackendError."""
-        return await self._request(self._waiter(method, None, timeout, timeout), members)
+    def request(self, method: str, members: Members, timeout: float) -> Awaitable[Message]:
+        """Send a request of mcpd's own (a list, a level). Raises: RpcError, BackendError, when awaited."""
+        return self._request(self._waiter(method, None, timeout, timeout), members)
 
     async def _request(self, waiter: Waiter, members: Members) -> Message:
         self.last_used = waiter.begun
@@ -161,56 +160,48 @@ class Link:
             await self._renewal.wait()
         generation = self.generation
         try:
-            return await self._exchange(waiter, members)
+            return await self._once(waiter, members)
         except SessionLost:
             await self.renew(generation)
         again = self._waiter(waiter.method, waiter.call, waiter.idle, waiter.final - trio.current_time())
         try:
-            return await self._exchange(again, members)
+            return await self._once(again, members)
         except SessionLost:
             raise BackendUnavailable(
-                self.name,
-                "it loses every session at once",
-                remedy="look at the server's own session handling",
+                self.name, "it loses every session at once", remedy="look at the server's own session handling"
             ) from None
 
-    async def _exchange(self, waiter: Waiter, members: Members) -> Message:
+    async def _once(self, waiter: Waiter, members: Members) -> Message:
         """One request and its response. Raises: SessionLost, RpcError: the backend's own error too."""
-        answer = await self._carry(waiter, waiter.method.encode(), None, members)
-        if "result" not in answer.members:
-            try:
-                _result(answer)
-            except RpcError as error:
-                if (
-                    error.code == URL_ELICITATION_REQUIRED
-                    and error.raw is not None
-                    and waiter.call is not None
-                ):
-                    for elicitation in elicitations_of(error.raw):
-                        self._questions.remember(waiter.call, elicitation)
-                raise
-        return answer
-
-    async def _carry(
-        self, waiter: Waiter, method: bytes, params: Buffer | None, members: Members | None = None
-    ) -> Message:
         if self.reason is not None:
             raise self.reason.with_traceback(None)
         id = self._peer.open(waiter)
         self._deadlines.add(waiter)
         try:
-            if members is not None:
-                call = waiter.call
-                if call is not None and call.token is not None:
-                    members = with_progress_token(members, id)
-                params = jsonrpc.encode_members(members) if members else None
-            return await self.carrier.carry(waiter, jsonrpc.request(id, method, params))
+            call = waiter.call
+            if call is not None and call.token is not None:
+                members = with_progress_token(members, id)
+            params = jsonrpc.encode_members(members) if members else None
+            answer = await self.carrier.carry(waiter, jsonrpc.request(id, waiter.method.encode(), params))
         except trio.Cancelled:
             self._cancel(waiter, "the client cancelled the request")
             raise
         finally:
             self._peer.close(waiter)
             self._deadlines.discard(waiter)
+        if "result" not in answer.members:
+            self._refused(waiter, answer)
+        return answer
+
+    def _refused(self, waiter: Waiter, answer: Message) -> None:
+        """Raise the backend's own error, after noting what it announces."""
+        try:
+            _result(answer)
+        except RpcError as error:
+            if error.code == URL_ELICITATION_REQUIRED and error.raw is not None and waiter.call is not None:
+                for elicitation in elicitations_of(error.raw):
+                    self._questions.remember(waiter.call, elicitation)
+            raise
 
     async def renew(self, generation: int) -> None:
         """Open a new session in place of the lost one of that generation, unless somebody does or did (rule
@@ -238,7 +229,7 @@ class Link:
             self.carrier.reset()
             with trio.fail_after(self._timeouts.init):
                 await self.open()
-                await self._replay(self._exchange)
+                await self._replay(self._once)
             self.generation += 1
         except trio.TooSlowError:
             failure = BackendTimedOut(
@@ -280,7 +271,7 @@ class Link:
                 log.warning("backend=%s event=resubscribe_failed uri=%s reason=%s", self.name, uri, error)
 
     async def set_level(self, level: str) -> None:
-        """Tell the backend which log messages are wanted, if it logs at all. A refusal is logged, not raised."""
+        """Tell the backend which log messages are wanted, if it logs. A refusal is logged, not raised."""
         self.level = level
         await self._set_level(level, self._request)
 
@@ -301,7 +292,7 @@ class Link:
         self._errand(self._ask_quietly, method, members)
 
     def _errand(self, work: Callable[..., Awaitable[None]], *args: object) -> None:
-        """Do something beside, unless the link is lost: then its nursery may be closed, and nobody listens."""
+        """Do something beside, unless the link is lost: its nursery may be closed, and nobody listens."""
         if self.lost.is_set():
             return
         if self._errands >= ERRANDS_MAX:
@@ -469,7 +460,7 @@ def with_progress_token(members: Members, token: int) -> Members:
 
 
 def wants_log(call: Call, params: Buffer) -> bool:
-    """Whether the caller asked for log messages this severe; one who never said gets what the server sends."""
+    """Whether the caller wants log messages this severe; one who never said gets what the server sends."""
     return call.caller.log_level is None or severity(params) >= call.caller.log_level
 
 

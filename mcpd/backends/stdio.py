@@ -29,7 +29,7 @@ from mcpd.supervisor.exits import SpawnFailed
 from mcpd.supervisor.process import ChildSpec, StopLadder
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from mcpd.backends.link import Link
     from mcpd.backends.waiter import Waiter
@@ -77,14 +77,17 @@ class StdioCarrier:
         self._link = link
         self._redact = redact
 
-    async def carry(self, waiter: Waiter, parts: tuple[Buffer, ...]) -> Message:
+    def carry(self, waiter: Waiter, parts: tuple[Buffer, ...]) -> Awaitable[Message]:
         # What the pipe does not take is queued, and who waits for the answer waits long enough: a wait for
         # room here would outlast the deadline.
         try:
             self.child.stdin.write(encode_line(parts))
         except (ConnectionBroken, LimitExceeded) as error:
-            raise await self._refusal(error) from None
-        return await waiter.wait()
+            return self._refuse(error)
+        return waiter.wait()
+
+    async def _refuse(self, error: ConnectionBroken | LimitExceeded) -> Message:
+        raise await self._refusal(error) from None
 
     async def post(self, parts: tuple[Buffer, ...]) -> None:
         stdin = self.child.stdin
@@ -182,7 +185,7 @@ async def connect(
 
 
 async def _read(child: Child, link: Link, message_max: int, redact: Redact) -> None:
-    """Feed the link from the child's stdout until it ends; then the link is lost and everybody is told why."""
+    """Feed the link from the child's stdout to its end; then the link is lost and everybody is told why."""
     decoder = LineDecoder(message_max)
     junk = 0
     while True:

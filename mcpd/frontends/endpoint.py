@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mcpd.frontends.replies import refuse
+from mcpd.frontends.replies import ANSWERED, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -36,17 +36,18 @@ class Endpoint:
         self._guard = guard
         self._fronts = fronts
 
-    async def handle(self, request: Request) -> None:
-        """Answer one request."""
+    def handle(self, request: Request) -> Awaitable[None]:
+        """Answer one request: the front does, when what this returns is awaited."""
         head = request.head
         verdict = head.notes
         if not isinstance(verdict, Verdict):
             refusal = self._guard.refusal(head.headers, head.repeated)
             verdict = head.notes = Verdict(refusal, self._fronts.get(head.path.rstrip(b"/") or b"/"))
+        if verdict.refusal is None and verdict.front is not None:
+            return verdict.front(request, verdict)
         if verdict.refusal is not None:
             refuse(request, *verdict.refusal)
-        elif verdict.front is None:
+        else:
             known = ", ".join(sorted(path.decode() for path in self._fronts))
             refuse(request, 404, f"no such path; mcpd serves {known}")
-        else:
-            await verdict.front(request, verdict)
+        return ANSWERED

@@ -26,7 +26,7 @@ from mcpd.errors import (
 from mcpd.frontends.batch import run_batch
 from mcpd.frontends.exchange import Exchange, Terms
 from mcpd.frontends.notifications import take
-from mcpd.frontends.replies import EVENTS, JSON, refuse, send_error, send_parts
+from mcpd.frontends.replies import ANSWERED, EVENTS, JSON, refuse, send_error, send_parts
 from mcpd.frontends.streams import EventOutlet, GetStream, Streams
 from mcpd.protocol import jsonrpc
 from mcpd.protocol.exchange import (
@@ -42,6 +42,8 @@ from mcpd.protocol.handshake import Event, read_initialize
 from mcpd.protocol.versions import BATCH, has
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from mcpd.config.model import Config
     from mcpd.frontends.endpoint import Verdict
     from mcpd.gateway.gateway import Gateway
@@ -89,29 +91,30 @@ class StreamableHttp:
         if isinstance(session.streams, Streams):
             session.streams.close()
 
-    async def handle(self, request: Request, verdict: Verdict) -> None:
-        """Answer one request."""
+    def handle(self, request: Request, verdict: Verdict) -> Awaitable[None]:
+        """Answer one request: what this returns does, when it is awaited."""
         notes = verdict.notes
         if not isinstance(notes, Notes):
             notes = verdict.notes = Notes(request)
         if notes.refusal is not None:
             status, reason = notes.refusal
             refuse(request, status, reason, ALLOW if status == 405 else b"")
-            return
+            return ANSWERED
         try:
             session = self._sessions.find(notes.session_id, LOCAL) if notes.session_id else None
         except RpcError as error:  # it left memory, which is now full of sessions in use
             send_error(request, error, None, RETRY_AFTER)
-            return
+            return ANSWERED
         if request.head.method == b"POST":
-            await self._post(request, notes, session)
-        elif session is None or notes.version_refusal is not None:
+            return self._post(request, notes, session)
+        if session is None or notes.version_refusal is not None:
             self._refuse(request, notes, session)
         elif request.head.method == b"GET":
-            await self._get(request, session)
+            return self._get(request, session)
         else:
             self._sessions.end(session)
             request.answer(200, b"")
+        return ANSWERED
 
     def _refuse(self, request: Request, notes: Notes, session: Session | None) -> None:
         """Say what is wrong with the session that the head names, or with the version."""
@@ -126,34 +129,27 @@ class StreamableHttp:
 
     # ---- POST --------------------------------------------------------------------------------------------
 
-    async def _post(self, request: Request, notes: Notes, session: Session | None) -> None:
+    def _post(self, request: Request, notes: Notes, session: Session | None) -> Awaitable[None]:
         try:
             batches = session is not None and has(session.caller.version, BATCH)
             messages, batch = read_body(request.body, batches=batches)
         except ProtocolError as error:
             send_error(request, error, None)
-            return
+            return ANSWERED
         first = messages[0]
-        if (
-            not batch
-            and isinstance(first, jsonrpc.Message)
-            and first.method == "initialize"
-            and first.id is not None
-        ):
-            await self._initialize(request, first)
-            return
+        if isinstance(first, jsonrpc.Message) and not batch and first.method == "initialize" and first.id:
+            return self._initialize(request, first)
         if session is None or notes.version_refusal is not None:
             self._refuse(request, notes, session)
-            return
+            return ANSWERED
         if batch:
-            await self._batch(request, session, messages)
-            return
+            return self._batch(request, session, messages)
         assert isinstance(first, jsonrpc.Message)
         if first.is_request:
-            await self._call(request, session, first, notes)
-            return
+            return self._call(request, session, first, notes)
         take(self._gateway, session, first)
         request.answer(202, b"")
+        return ANSWERED
 
     async def _initialize(self, request: Request, message: Message) -> None:
         assert message.id is not None

@@ -11,6 +11,8 @@ import msgspec
 from mcpd.protocol import jsonrpc
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from mcpd.errors import RpcError
     from mcpd.protocol.jsonrpc import Buffer
     from mcpd.wire.http_server import Request
@@ -20,6 +22,15 @@ EVENTS: Final = (
     b"Content-Type: text/event-stream\r\nCache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n"
 )
 """`no-transform` and `X-Accel-Buffering` keep proxies from collecting events before they pass them on."""
+
+class Answered:
+    """An awaitable that is done: the request was answered on the spot."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield from ()
+
+
+ANSWERED: Final = Answered()
 
 LARGE: Final = 32 * 1024
 """Bytes from which a message is sent as parts instead of being joined first: then the copy costs more than

@@ -151,8 +151,10 @@ class Gateway:
         text = local.instructions(self.config.instructions, self.backends)
         return handshake.initialize_result(version, local.SERVER_INFO, text)
 
-    async def serve(self, session: Session, message: Message, emit: Emit, ask: Ask, part: Part) -> Answer:
-        """Answer one request. Raises: RpcError.
+    def serve(
+        self, session: Session, message: Message, emit: Emit, ask: Ask, part: Part
+    ) -> Awaitable[Answer]:
+        """Answer one request: what this returns does, when it is awaited. Raises: RpcError, here and there.
 
         Cancellation: the backend that works on it is told.
         """
@@ -170,10 +172,15 @@ class Gateway:
         if self.in_flight >= self.config.limits.calls:
             reason = f"more than {self.config.limits.calls} calls in flight (limits.calls); try later"
             raise RpcError(INTERNAL_ERROR, reason, http_status=503)
+        call = Call(session.caller, message.method, params, members, emit, ask, part, _token(members))
+        if handler is Gateway._call_tool:
+            return self._call_tool(session, call)  # counts itself: nearly every request is one frame shorter
+        return self._counted(handler(self, session, call))
+
+    async def _counted(self, work: Awaitable[Answer]) -> Answer:
         self.in_flight += 1
         try:
-            call = Call(session.caller, message.method, params, members, emit, ask, part, _token(members))
-            return await handler(self, session, call)
+            return await work
         finally:
             self.in_flight -= 1
 
@@ -211,12 +218,15 @@ class Gateway:
         exposed = members["name"]
         members["name"] = route.name_raw
         members.pop("task", None)  # mcpd does not offer tasks, and who does not offer them ignores the wish
+        self.in_flight += 1
         try:
             answer = await route.backend.call(call, "tools/call", members)
         except RpcError as error:
             if error.code == URL_ELICITATION_REQUIRED and call.caller.version < Version.V2025_11_25:
                 return local.error_result(f"{error.message} {_urls(error)}".strip()), None
             raise
+        finally:
+            self.in_flight -= 1
         result = _result(route.backend, call, answer)
         self.router.learn(result, route.backend)
         if spec.validate in ("results", "both"):

@@ -34,6 +34,9 @@ def serve(m):
     say({"id": m["id"], "result": {"echo": m.get("params", {})}})
 def words(text):
     sys.stderr.write(text + "\\n"); sys.stderr.flush()
+def spawn_worker():
+    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+    return subprocess.Popen([sys.executable, "-ISs", "-c", code])
 def loop():
     for line in sys.stdin.buffer:
         m = json.loads(line)
@@ -237,8 +240,8 @@ loop()
 async def test_a_wrapper_that_dies_while_its_worker_holds_the_pipes():
     code = """
 def serve(m):
-    subprocess.Popen([sys.executable, "-ISs", "-c", "import signal, time\\nsignal.signal(15,
-    1)\\ntime.sleep(60)"]) os.kill(os.getpid(), 9)
+    spawn_worker()
+    os.kill(os.getpid(), 9)
 loop()
 """
     async with started(make(code)) as (link, _, _):
@@ -311,8 +314,8 @@ async def test_grandchildren_and_sigterm_ignored():
     code = """
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 def serve(m):
-    worker = subprocess.Popen([sys.executable, "-ISs", "-c", "import signal, time\\nsignal.signal(15,
-    1)\\ntime.sleep(60)"]) say({"id": m["id"], "result": {"pid": worker.pid}})
+    worker = spawn_worker()
+    say({"id": m["id"], "result": {"pid": worker.pid}})
 loop()
 time.sleep(60)
 """

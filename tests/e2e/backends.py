@@ -57,7 +57,7 @@ def processes_with(token: str) -> list[int]:
 
 
 async def wait_until(condition: Callable[[], bool], limit: float = 10.0) -> None:
-    """Look until it is so; only for what nothing tells us about: processes of others, and states behind HTTP."""
+    """Look until it is so; only for what tells us nothing: processes of others, and states behind HTTP."""
     with trio.fail_after(limit):
         while not condition():  # noqa: ASYNC110
             await trio.sleep(0.01)

@@ -60,9 +60,7 @@ async def test_the_number_of_instances_is_bounded():
         second = int(await two.call_text("a_pid"))
         third = int(await three.call_text("a_pid"))
         await wait_until(lambda: second not in processes_with(token))
-        assert {first, third} < set(processes_with(token)), (
-            "what is in use stays, what is idle makes room"
-        )
+        assert {first, third} < set(processes_with(token)), "what is in use stays, what is idle makes room"
         await one.call("a_echo", {"release": True})
 
 

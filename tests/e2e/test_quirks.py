@@ -43,7 +43,7 @@ def name_of(transport: str, mode: str) -> str:
 
 @pytest.fixture(scope="module")
 def daemon():
-    """One daemon with every mode behind it; its loop runs in a thread, for each test has a loop of its own."""
+    """One daemon with every mode behind it; it runs in a thread, for each test has a loop of its own."""
     started: list[object] = []
     up = threading.Event()
     tokens = []
