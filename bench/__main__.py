@@ -30,9 +30,7 @@ def parse_arguments() -> argparse.Namespace:
         "--quick", action="store_true", help=f"a run of half a minute without installing: {QUICK_PEERS}"
     )
     parser.add_argument("--only", metavar="NAMES", help=f"these peers only, of {','.join(names)}")
-    parser.add_argument(
-        "--sections", metavar="NAMES", default=",".join(SECTIONS), help=f"of {','.join(SECTIONS)}"
-    )
+    parser.add_argument("--sections", metavar="NAMES", default=",".join(SECTIONS), help=f"of {','.join(SECTIONS)}")
     parser.add_argument("--rounds", type=int, help=f"rounds of load (default {ROUNDS})")
     parser.add_argument("--seconds", type=float, help=f"seconds of each measurement (default {SECONDS:g})")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write every single figure there as well")

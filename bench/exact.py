@@ -62,9 +62,7 @@ def _timed(running: Running, peer: Peer, tool: str, arguments: bytes, expected: 
     begin = time.monotonic()
     try:
         with Client(running.port) as client:
-            answer = client.request(
-                "tools/call", b'{"name":"%s","arguments":%s}' % (name.encode(), arguments)
-            )
+            answer = client.request("tools/call", b'{"name":"%s","arguments":%s}' % (name.encode(), arguments))
     except (OSError, http.client.HTTPException, Failure) as e:
         return f"refused: {e or type(e).__name__}", time.monotonic() - begin
     took = time.monotonic() - begin

@@ -17,9 +17,7 @@ from fastmcp.server import create_proxy
 def main() -> None:
     port, config = int(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text())
     proxy = create_proxy(config, name="fastmcp-proxy")
-    proxy.run(
-        transport="http", host="127.0.0.1", port=port, path="/mcp", show_banner=False, log_level="error"
-    )
+    proxy.run(transport="http", host="127.0.0.1", port=port, path="/mcp", show_banner=False, log_level="error")
 
 
 main()

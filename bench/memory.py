@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 IDLE_BACKENDS = 10
 HELD_SESSIONS = 1000
-WARM_SESSIONS = (
-    1000  # before the first reading: what is built once for the first sessions is not what they leave
-)
+WARM_SESSIONS = 1000  # before the first reading: what is built once for the first sessions is not what they leave
 SETTLE_SECONDS = 0.5  # memory is read after the last answer has been sent, and not while it is
 KINDS = ("sessions", "connections", "streams")
 

@@ -36,8 +36,7 @@ ENVOY_SPARE = "spare"
 def mcp_servers(backends: Configs) -> dict[str, Any]:
     """The configuration that every MCP host reads."""
     servers = {
-        name: {"url": b} if isinstance(b, str) else {"command": b[0], "args": b[1:]}
-        for name, b in backends.items()
+        name: {"url": b} if isinstance(b, str) else {"command": b[0], "args": b[1:]} for name, b in backends.items()
     }
     return {"mcpServers": servers}
 

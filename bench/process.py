@@ -83,9 +83,7 @@ class Process:
     Resources: leaving the `with` block ends the program and everything it had started, by pid.
     """
 
-    def __init__(
-        self, argv: list[str], *, log: Path, cpu: int | None = None, cwd: Path | None = None
-    ) -> None:
+    def __init__(self, argv: list[str], *, log: Path, cpu: int | None = None, cwd: Path | None = None) -> None:
         self.argv, self.log = argv, log
         self._family: dict[int, str] = {}
         stream: IO[bytes] = log.open("ab")

@@ -122,9 +122,7 @@ def throughput_lines(t: Throughput) -> list[str]:
                 f"{'  ' + c.first_error[:60] if c.errors else ''}"
             )
         for a, b in (("mcpd-stdio", "envoy"), ("sdk-stdio", "mcpd-stdio")):
-            speed, p50, cpu = (
-                ratio(t, k, a, b, payload.name, clients) for k in ("req_s", "p50_us", "cpu_us")
-            )
+            speed, p50, cpu = (ratio(t, k, a, b, payload.name, clients) for k in ("req_s", "p50_us", "cpu_us"))
             if cpu is not None:
                 lines.append(f"  {a} ÷ {b}: req/s {times(speed)}, p50 {times(p50)}, CPU {times(cpu)}")
     return lines
@@ -142,8 +140,7 @@ def memory_lines(memories: dict[str, Memory]) -> list[str]:
     )
     kinds = "".join(f"{k[:-1]:>15}" for k in KINDS)
     lines.append(
-        f"  {'':<10}{'PSS MiB':>13}{'RSS MiB':>13} {kinds}{'before':>17}{'after':>9}"
-        f"{'sessions':>12}{'left':>8}"
+        f"  {'':<10}{'PSS MiB':>13}{'RSS MiB':>13} {kinds}{'before':>17}{'after':>9}{'sessions':>12}{'left':>8}"
     )
     for name, m in memories.items():
         idle = [figure(None if v is None else v / 1024) for v in (m.idle_pss_kib, m.idle_rss_kib)]
@@ -151,17 +148,12 @@ def memory_lines(memories: dict[str, Memory]) -> list[str]:
         churn = [figure(None if v is None else v / 1024) for v in (m.churn_before_kib, m.churn_after_kib)]
         left = figure(m.backend_sessions_left, "{}")
         lines.append(
-            f"  {name:<10}{idle[0]:>13}{idle[1]:>13} {kinds}{churn[0]:>17}{churn[1]:>9}"
-            f"{m.churned:>12,}{left:>8}"
+            f"  {name:<10}{idle[0]:>13}{idle[1]:>13} {kinds}{churn[0]:>17}{churn[1]:>9}{m.churned:>12,}{left:>8}"
         )
         if m.deletes_refused:
-            lines.append(
-                f"  {'':<10}{m.deletes_refused:,} of these sessions could not be ended: DELETE was refused"
-            )
+            lines.append(f"  {'':<10}{m.deletes_refused:,} of these sessions could not be ended: DELETE was refused")
         lines += [f"  {'':<10}{p[:MAX_PROBLEM]}" for p in m.problems]
-    lines.append(
-        "  (left: sessions still open at the HTTP echo backend after all of the client's were ended)"
-    )
+    lines.append("  (left: sessions still open at the HTTP echo backend after all of the client's were ended)")
     return lines
 
 
@@ -170,9 +162,7 @@ def startup_lines(startup: Startup) -> list[str]:
         "",
         f"Start with Python stdio servers (slow: {SLOW_SECONDS:g} s in the handshake); seconds from exec",
     ]
-    lines.append(
-        f"  {'peer':<10}{'case':<26}{'first answer':>14}{'which took':>12}{'with tools':>12}{'all tools':>11}"
-    )
+    lines.append(f"  {'peer':<10}{'case':<26}{'first answer':>14}{'which took':>12}{'with tools':>12}{'all tools':>11}")
     for peer, cases in startup.results.items():
         for case, s in cases.items():
             figures = f"{figure(s.first, '{:.2f}'):>14}{figure(s.first_answer, '{:.3f}'):>12}"
@@ -271,12 +261,7 @@ def _throughput_targets(t: Throughput) -> list[Target]:
             continue
         measured = f"{getattr(a, c.key):,.1f} / {getattr(b, c.key):,.1f} = {value:.3f}"
         targets.append(Target(c.text, measured, value >= c.limit if c.more else value <= c.limit))
-    wrong = sum(
-        s["errors"]
-        for (v, _, _), rounds in t.samples.items()
-        if v.startswith("mcpd")
-        for s in rounds.values()
-    )
+    wrong = sum(s["errors"] for (v, _, _), rounds in t.samples.items() if v.startswith("mcpd") for s in rounds.values())
     broken = [f"{v}: {p}" for v, p in t.problems.items() if v.startswith("mcpd")]
     if any(v.startswith("mcpd") for v in t.variants):
         targets.append(
@@ -308,9 +293,7 @@ def _memory_targets(m: Memory) -> list[Target]:
         grown = float(m.churn_after_kib - m.churn_before_kib)
     return [
         target(f"idle with ten stdio backends: ≤ {IDLE_MIB:g} MiB (PSS)", idle, "MiB", IDLE_MIB),
-        target(
-            f"an idle session: ≤ {SESSION_KIB:g} KiB", m.per_session_kib.get("sessions"), "KiB", SESSION_KIB
-        ),
+        target(f"an idle session: ≤ {SESSION_KIB:g} KiB", m.per_session_kib.get("sessions"), "KiB", SESSION_KIB),
         target(f"flat after {m.churned or 10_000:,} sessions (RSS ± {FLAT_KIB} KiB)", grown, "KiB", FLAT_KIB),
         target("and none of them left open behind mcpd", m.backend_sessions_left, "sessions", 0),
     ]
@@ -321,11 +304,7 @@ def _startup_targets(startup: Startup) -> list[Target]:
     ten, one, hang = (cases.get(n) for n in ("ten slow servers", "one slow server", "ten servers, one hangs"))
     targets = []
     if ten and one:
-        met = (
-            None
-            if ten.complete is None or one.complete is None
-            else ten.complete <= one.complete + PARALLEL_SECONDS
-        )
+        met = None if ten.complete is None or one.complete is None else ten.complete <= one.complete + PARALLEL_SECONDS
         text = f"ten slow servers listed ≤ {PARALLEL_SECONDS:g} s after one alone would be"
         measured = f"{figure(ten.complete, '{:.2f}')} s / {figure(one.complete, '{:.2f}')} s"
         targets.append(Target(text, measured, met))
@@ -343,9 +322,7 @@ def render(report: Report) -> str:
     where = f"gateway on CPU {m['gateway_cpu']}, load and echo backends on CPU {m['load_cpu']}"
     lines.append(f"{m['rounds']} interleaved rounds of {m['seconds']:g} s each; {where}")
     if m["gateway_cpu"] == m["load_cpu"]:
-        lines.append(
-            "THERE IS ONLY ONE CPU: throughput and latency include the load generator; CPU per call does not"
-        )
+        lines.append("THERE IS ONLY ONE CPU: throughput and latency include the load generator; CPU per call does not")
     lines.append("")
     lines += [f"  {p.name:<10}{p.title}{': ' + p.problem if p.problem else ''}" for p in report.peers]
     if report.throughput:

@@ -61,15 +61,11 @@ def main() -> None:
 
     async def call_tool(_context: object, params: types.CallToolRequestParams) -> types.CallToolResult:
         session, name = routes[params.name]
-        request = types.CallToolRequest(
-            params=types.CallToolRequestParams(name=name, arguments=params.arguments)
-        )
+        request = types.CallToolRequest(params=types.CallToolRequestParams(name=name, arguments=params.arguments))
         return await session.send_request(request, types.CallToolResult)
 
     server = Server("sdk-gateway", on_list_tools=list_tools, on_call_tool=call_tool, lifespan=lifespan)
-    app = server.streamable_http_app(
-        json_response=True, max_request_body_size=MAX_BODY, max_sessions=MAX_SESSIONS
-    )
+    app = server.streamable_http_app(json_response=True, max_request_body_size=MAX_BODY, max_sessions=MAX_SESSIONS)
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", access_log=False)
 
 

@@ -43,9 +43,7 @@ def run(arguments: list[str]) -> int:
             sys.stdout.write(plan(config) + "\n")
             return 0
         log.configure(options.log_level, config.secrets.redact)
-        daemon = Daemon(
-            config, state_directory(options, os.environ), greet=_greet if options.config is None else None
-        )
+        daemon = Daemon(config, state_directory(options, os.environ), greet=_greet if options.config is None else None)
         trio.run(
             daemon.run_stdio if options.transport == "stdio" else daemon.run_http,
             strict_exception_groups=True,

@@ -60,9 +60,7 @@ started."""
 class Daemon:
     """One run of mcpd."""
 
-    def __init__(
-        self, config: Config, state_dir: Path, *, greet: Callable[[str], None] | None = None
-    ) -> None:
+    def __init__(self, config: Config, state_dir: Path, *, greet: Callable[[str], None] | None = None) -> None:
         self.config = config
         self._greet = greet
         self.deadlines = Deadlines()
@@ -73,9 +71,7 @@ class Daemon:
         # Sessions outlive a run of the daemon, so serials and question ids must not meet those of earlier
         # runs.
         number_questions_from(int(time.time()) << 20)
-        self.sessions = Sessions(
-            self.vault, config.limits, clock=time.time, first_serial=secrets.randbits(31)
-        )
+        self.sessions = Sessions(self.vault, config.limits, clock=time.time, first_serial=secrets.randbits(31))
         self.gateway = Gateway(config, sessions=self.sessions)
         self.sessions.forget = self.gateway.forget
         self.backends = [self._backend(spec) for spec in config.servers if spec.enabled]
@@ -92,15 +88,15 @@ class Daemon:
                     client_cert=spec.tls.cert,
                     client_key=spec.tls.key,
                 )
-            client = HttpClient(
-                limits=ClientLimits(body=self.config.limits.message), tls=tls, deadlines=self.deadlines
-            )
+            client = HttpClient(limits=ClientLimits(body=self.config.limits.message), tls=tls, deadlines=self.deadlines)
         connector = Connector(
             spec,
             supervisor=self.supervisor,
             client=client,
             deadlines=self.deadlines,
             message_max=self.config.limits.message,
+            secrets=self.config.secrets,
+            labelled=len(self.config.servers) > 1,
         )
         return ManagedBackend(spec, connector, self.gateway.notices)
 

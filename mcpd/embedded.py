@@ -1,15 +1,18 @@
-"""The configuration for when there is none: the demo servers that come with mcpd. Needs no network and no installation."""
+"""The configuration for when there is none: the demo servers that come with mcpd, without network or installation."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 import mcpd
 from mcpd.config.load import loads
-from mcpd.config.model import Config
+
+if TYPE_CHECKING:
+    from mcpd.config.model import Config
 
 DEMOS = ("calculator", "notes", "clock")
 

@@ -1,19 +1,19 @@
 """Every error mcpd raises, in one tree; each class fixes the codes it turns into at the edges.
 
-    McpdError
-    ├── ConfigError               the operator's file or command line is wrong          exit 78 (EX_CONFIG)
-    ├── RpcError                  an answer in JSON-RPC's error form, ours or relayed
-    │   ├── ProtocolError         the peer broke MCP, JSON-RPC or HTTP
-    │   ├── UnknownName           no such tool, prompt or resource
-    │   └── BackendError          a backend could not do its part; names it, the reason and the remedy
-    │       ├── BackendUnavailable    it is not running, not reachable or not ready
-    │       ├── BackendCrashed        it ended or the connection broke while the call was in flight
-    │       ├── BackendTimedOut       it did not answer in time
-    │       └── BackendMisbehaved     it answered something that is not MCP
-    └── TransportError            bytes could not be moved (raised by wire/, renamed by backends/)
-        ├── ConnectFailed             nothing was sent
-        ├── ConnectionBroken          the connection ended before the answer was whole
-        └── LimitExceeded             the peer sent more than its limit
+McpdError
+├── ConfigError               the operator's file or command line is wrong          exit 78 (EX_CONFIG)
+├── RpcError                  an answer in JSON-RPC's error form, ours or relayed
+│   ├── ProtocolError         the peer broke MCP, JSON-RPC or HTTP
+│   ├── UnknownName           no such tool, prompt or resource
+│   └── BackendError          a backend could not do its part; names it, the reason and the remedy
+│       ├── BackendUnavailable    it is not running, not reachable or not ready
+│       ├── BackendCrashed        it ended or the connection broke while the call was in flight
+│       ├── BackendTimedOut       it did not answer in time
+│       └── BackendMisbehaved     it answered something that is not MCP
+└── TransportError            bytes could not be moved (raised by wire/, renamed by backends/)
+    ├── ConnectFailed             nothing was sent
+    ├── ConnectionBroken          the connection ended before the answer was whole
+    └── LimitExceeded             the peer sent more than its limit
 """
 
 from __future__ import annotations

@@ -9,7 +9,9 @@ import sys
 def welcome(url: str) -> str:
     """The text for somebody who has just started mcpd for the first time. `url`: http://HOST:PORT."""
     endpoint = f"{url}/mcp"
-    desktop = {"mcpServers": {"mcpd": {"command": sys.executable, "args": ["-m", "mcpd", "--demo", "--transport", "stdio"]}}}
+    desktop = {
+        "mcpServers": {"mcpd": {"command": sys.executable, "args": ["-m", "mcpd", "--demo", "--transport", "stdio"]}}
+    }
     vscode = {"servers": {"mcpd": {"type": "http", "url": endpoint}}}
     return f"""
 mcpd is running, with three demo servers behind it: calculator, notes and clock.

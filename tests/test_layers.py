@@ -110,9 +110,7 @@ def imports_of(file: str, tree: ast.AST, in_function: bool = False) -> list[Impo
             assert node.level == 0, f"mcpd/{file}:{node.lineno}: imports are absolute"
             assert node.module is not None
             # `from mcpd.protocol import jsonrpc` reaches a module, `from mcpd import __version__` a name.
-            found += [
-                Import(file, node.lineno, f"{node.module}.{name.name}", in_function) for name in node.names
-            ]
+            found += [Import(file, node.lineno, f"{node.module}.{name.name}", in_function) for name in node.names]
         inside = in_function or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
         found += imports_of(file, node, inside)
     return found
@@ -236,9 +234,7 @@ def strings_of(tree: ast.AST) -> list[tuple[int, str]]:
         elif isinstance(node, ast.Call):
             # Messages to people: arguments that hold whole sentences.
             prose.update(
-                id(part)
-                for part in ast.walk(node)
-                if isinstance(part, ast.Constant) and _is_sentence(part.value)
+                id(part) for part in ast.walk(node) if isinstance(part, ast.Constant) and _is_sentence(part.value)
             )
     return [
         (node.lineno, node.value if isinstance(node.value, str) else node.value.decode("latin-1"))
@@ -252,9 +248,7 @@ def _is_sentence(value: object) -> bool:
 
 
 def test_only_the_edges_know_the_handshake():
-    found = {
-        file for file, tree in SOURCES.items() for _line, text in strings_of(tree) if KNOWLEDGE.search(text)
-    }
+    found = {file for file, tree in SOURCES.items() for _line, text in strings_of(tree) if KNOWLEDGE.search(text)}
     assert sorted(found - HANDSHAKE.keys()) == []
     assert sorted(HANDSHAKE.keys() - found) == [], "these no longer know it: take them off the list"
 

@@ -8,8 +8,7 @@ and reported only if it differs.
 Rules.
 1. Ready means usable: handshake done, catalogue loaded, log level and subscriptions set again.
 2. The last catalogue stays valid while the server is away: lists do not shrink because a process restarts.
-3. A call to a server that is away waits for the attempt under way, or makes one happen, and then fails with
-   the reason.
+3. A call to a server that is away waits for the attempt under way, or makes one happen, and fails with the reason.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from mcpd.errors import BackendError, BackendUnavailable, RpcError
 from mcpd.protocol.capabilities import EVERYTHING
 from mcpd.protocol.versions import COMPLETION_CONTEXT, has
 from mcpd.supervisor.exits import Exit
-from mcpd.supervisor.restart import Mode, RestartPolicy, Restarts
+from mcpd.supervisor.restart import RestartPolicy, Restarts
 from mcpd.supervisor.states import STARTABLE, USABLE, Event, State, step
 
 if TYPE_CHECKING:
@@ -62,11 +61,6 @@ WAIT_FOR_ATTEMPT: Final = 10.0
 """Seconds that a call waits for an attempt to connect that is under way; clients give up after 30 to 60."""
 
 
-STIR: Final = 0.3
-"""Seconds after which a starting process that used no processor time counts as quiet: it waits for
-something."""
-
-
 class ManagedBackend:
     """Implements `base.Backend`."""
 
@@ -83,18 +77,7 @@ class ManagedBackend:
         self._news = news
         self._link: Link | None = None
         self._instances = Instances(connector, self, at_failure=self._look)
-        self._restarts = Restarts(
-            RestartPolicy(
-                mode=Mode(spec.restart.policy),
-                initial=spec.restart.initial,
-                factor=spec.restart.factor,
-                cap=spec.restart.cap,
-                jitter=spec.restart.jitter,
-                stable=spec.restart.stable,
-            )
-        )
-        self._ticks = 0
-        self._stirred = -math.inf
+        self._restarts = Restarts(RestartPolicy.of(spec.restart))
         self._verdict = trio.Event()
         self._changed = trio.Event()
         self._wake = trio.Event()
@@ -147,9 +130,7 @@ class ManagedBackend:
             log.error("backend=%s event=ended reason=%s", self.name, failure)
             return None
         self._step(Event.LOST if was_ready else Event.FAILED)
-        log.warning(
-            "backend=%s event=%s retry_in=%.1f reason=%s", self.name, self.state.value, delay, failure
-        )
+        log.warning("backend=%s event=%s retry_in=%.1f reason=%s", self.name, self.state.value, delay, failure)
         return delay
 
     async def _pause(self, delay: float | None) -> None:
@@ -175,9 +156,7 @@ class ManagedBackend:
         except Exception as error:
             # The crash boundary of a backend: a bug in mcpd must not take the other backends along.
             log.exception("backend=%s event=internal_error", self.name)
-            failure = BackendUnavailable(
-                self.name, f"internal error in mcpd: {error!r}", remedy="see mcpd's log"
-            )
+            failure = BackendUnavailable(self.name, f"internal error in mcpd: {error!r}", remedy="see mcpd's log")
         finally:
             self._link = None
         if failure is None:
@@ -225,10 +204,7 @@ class ManagedBackend:
         changed.set()
 
     def stirs(self) -> bool:
-        now, ticks = trio.current_time(), self._connector.cpu_ticks()
-        if ticks != self._ticks:
-            self._ticks, self._stirred = ticks, now
-        return now - self._stirred < STIR
+        return self._connector.stirs()
 
     async def wait_verdict(self) -> None:
         await self._verdict.wait()
@@ -250,11 +226,7 @@ class ManagedBackend:
             self._stale, self._stale_event = set(), trio.Event()
             changed = []
             for kind in KINDS:
-                if (
-                    kind not in kinds
-                    or link.hello is None
-                    or not catalogue_of.offered(kind, link.hello.capabilities)
-                ):
+                if kind not in kinds or link.hello is None or not catalogue_of.offered(kind, link.hello.capabilities):
                     continue
                 try:
                     entries = await catalogue_of.fetch_kind(link, kind, self.spec.timeouts.list)
@@ -345,9 +317,7 @@ class ManagedBackend:
                 detail=self.error.detail,
             )
         reason = f": {self.error.message}" if self.error is not None else ""
-        return BackendUnavailable(
-            self.name, f"it is {self.state.value}{reason}", remedy="try again in a moment"
-        )
+        return BackendUnavailable(self.name, f"it is {self.state.value}{reason}", remedy="try again in a moment")
 
     async def set_level(self, level: str, key: SessionKey, own: str) -> None:
         self._level = level
@@ -418,8 +388,7 @@ class ManagedBackend:
             "resource_templates": len(self.catalogue.resource_templates),
             "prompts": len(self.catalogue.prompts),
             "restarts": self._restart_count,
-            "calls_in_flight": (self._link.in_flight if self._link is not None else 0)
-            + self._instances.in_flight,
+            "calls_in_flight": (self._link.in_flight if self._link is not None else 0) + self._instances.in_flight,
             "sessions": len(self._instances),
         }
         if self._connector.pid is not None and self.state in USABLE:

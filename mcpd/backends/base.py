@@ -70,9 +70,7 @@ class News(Protocol):
     def unrelated(self, backend: Backend, method: str, params: Buffer, owner: SessionKey | None) -> None:
         """A notification that belongs to no call (a log line, the end of a URL elicitation)."""
 
-    async def ask_owner(
-        self, backend: Backend, owner: SessionKey | None, method: str, params: Buffer
-    ) -> Buffer:
+    async def ask_owner(self, backend: Backend, owner: SessionKey | None, method: str, params: Buffer) -> Buffer:
         """A question outside any call. Raises: RpcError when nobody can be asked."""
 
 

@@ -8,8 +8,11 @@ Source: "Backwards Compatibility" of the Streamable HTTP transport.
 
 from __future__ import annotations
 
+import math
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+import trio
 
 from mcpd.backends import http, sse, stdio
 from mcpd.backends.link import Link
@@ -21,8 +24,6 @@ from mcpd.supervisor.tree import cpu_ticks
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    import trio
-
     from mcpd.backends.carrier import Listener
     from mcpd.config.model import ServerSpec
     from mcpd.protocol.capabilities import ClientCapability
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from mcpd.types import SessionKey
     from mcpd.wire.deadlines import Deadlines
     from mcpd.wire.http_client import HttpClient
+
+
+STIR: Final = 0.3
+"""Seconds after which a starting process that used no processor time counts as quiet: it waits for something."""
 
 
 class Connector:
@@ -44,6 +49,7 @@ class Connector:
         deadlines: Deadlines,
         message_max: int,
         secrets: Secrets | None = None,
+        labelled: bool = False,
     ) -> None:
         self.spec = spec
         self.transport = spec.transport
@@ -51,17 +57,22 @@ class Connector:
         self.stateless = False
         """The remote keeps no session: one link serves every client."""
         self.pid: int | None = None
+        self._ticks = 0
+        self._stirred = -math.inf
         self._supervisor = supervisor
         self._client = client
         self._deadlines = deadlines
         self._message_max = message_max
+        self._labelled = labelled
         self._secrets = secrets or Secrets.of({*spec.env.values(), *spec.headers.values()})
 
-    def cpu_ticks(self) -> int:
-        """Processor time that this server's processes have used, in clock ticks; 0 for a remote one."""
-        return sum(
-            cpu_ticks(child.pid) for child in self._supervisor.children() if child.name == self.spec.name
-        )
+    def stirs(self) -> bool:
+        """Whether the server's processes have used the processor a moment ago; never for a remote one."""
+        mine = [child.pid for child in self._supervisor.children() if child.name == self.spec.name]
+        now, ticks = trio.current_time(), sum(map(cpu_ticks, mine))
+        if ticks != self._ticks:
+            self._ticks, self._stirred = ticks, now
+        return now - self._stirred < STIR
 
     @asynccontextmanager
     async def connect(
@@ -83,15 +94,14 @@ class Connector:
             timeouts=self.spec.timeouts,
             deadlines=self._deadlines,
             nursery=nursery,
+            label=f"[{self.spec.name}] " if self._labelled else "",
         )
         async with self._carrier(nursery, link):
             try:
                 yield link
             finally:
                 # Whoever still waits learns it now, and not when the farewell, which takes seconds, is over.
-                link.fail(
-                    link.reason or BackendUnavailable(self.spec.name, "its connection was ended by mcpd")
-                )
+                link.fail(link.reason or BackendUnavailable(self.spec.name, "its connection was ended by mcpd"))
 
     @asynccontextmanager
     async def _carrier(self, nursery: trio.Nursery, link: Link) -> AsyncIterator[None]:

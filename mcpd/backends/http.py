@@ -109,7 +109,25 @@ class HttpCarrier:
         handle = Abortable()
         waiter.abort = handle.abort
         try:
-            return await self._exchange(waiter, parts, handle)
+            for _redirect in range(REDIRECTS_MAX + 1):
+                # What goes out now: another task may open a new session before the answer is there.
+                headers = self._headers
+                has_session = self._session is not None
+                response = await self._client.request(self._url, b"POST", headers, parts, handle=handle)
+                kind = response.headers.get(b"content-type", b"")
+                reply = classify(response.status, kind, expects_response=True, has_session=has_session)
+                if waiter.method == "initialize" and reply in (Reply.JSON, Reply.STREAM):
+                    self._session = response.headers.get(b"mcp-session-id")
+                if reply is Reply.JSON:
+                    body = response.whole(self._message_max)
+                    return self._message(await response.read(self._message_max) if body is None else body, waiter)
+                if reply is Reply.STREAM:
+                    return await self._follow(waiter, response, handle)
+                if reply is Reply.REDIRECT and (target := redirect_target(self._url, response)) is not None:
+                    self._url = target
+                    await dispose(response)
+                    continue
+                return await self._refused(waiter, reply, response, headers if has_session else None)
         except TransportError as error:
             if waiter.outcome is not None:
                 return waiter.result()
@@ -120,6 +138,9 @@ class HttpCarrier:
             raise failure from None
         finally:
             waiter.abort = None
+        raise BackendUnavailable(
+            self._spec.name, "it redirects in circles", remedy=f"check servers.{self._spec.name}.url"
+        )
 
     async def post(self, parts: tuple[Buffer, ...]) -> None:
         try:
@@ -141,31 +162,6 @@ class HttpCarrier:
         self._headers = self._base
 
     # ---- a request -----------------------------------------------------------------------------------------
-
-    async def _exchange(self, waiter: Waiter, parts: tuple[Buffer, ...], handle: Abortable) -> Message:
-        for _redirect in range(REDIRECTS_MAX + 1):
-            # What goes out now: another task may open a new session before the answer is there.
-            headers = self._headers
-            has_session = self._session is not None
-            response = await self._client.request(self._url, b"POST", headers, parts, handle=handle)
-            kind = response.headers.get(b"content-type", b"")
-            reply = classify(response.status, kind, expects_response=True, has_session=has_session)
-            if reply is Reply.JSON:
-                if waiter.method == "initialize":
-                    self._session = response.headers.get(b"mcp-session-id")
-                return self._message(await response.read(self._message_max), waiter)
-            if reply is Reply.STREAM:
-                if waiter.method == "initialize":
-                    self._session = response.headers.get(b"mcp-session-id")
-                return await self._follow(waiter, response, handle)
-            if reply is Reply.REDIRECT and (target := redirect_target(self._url, response)) is not None:
-                self._url = target
-                await dispose(response)
-                continue
-            return await self._refused(waiter, reply, response, headers if has_session else None)
-        raise BackendUnavailable(
-            self._spec.name, "it redirects in circles", remedy=f"check servers.{self._spec.name}.url"
-        )
 
     async def _follow(self, waiter: Waiter, response: Response, handle: Abortable) -> Message:
         """Read a stream to the response, across reconnections. The state says what may come next."""
@@ -232,8 +228,7 @@ class HttpCarrier:
         if reply is Reply.BUSY:
             return None
         raise ConnectionBroken(
-            "the event stream ended without the response,"
-            f" and resuming it was answered with HTTP {response.status}"
+            f"the event stream ended without the response, and resuming it was answered with HTTP {response.status}"
         )
 
     def _event(self, data: bytes, waiter: Waiter) -> Message | None:
@@ -297,9 +292,7 @@ class HttpCarrier:
                     needs_operator=True,
                 )
             case Reply.GONE:
-                raise BackendUnavailable(
-                    name, f"{where}: it is gone for good", remedy="remove it", needs_operator=True
-                )
+                raise BackendUnavailable(name, f"{where}: it is gone for good", remedy="remove it", needs_operator=True)
             case Reply.BUSY:
                 raise BackendUnavailable(name, f"{where}: it is busy", remedy="try later", retry_after=after)
             case Reply.REDIRECT:
@@ -387,23 +380,8 @@ async def connect(
     carrier = HttpCarrier(spec, client, link, nursery, message_max)
     link.attach(carrier)
     try:
-        await open_within(spec, link)
+        await link.open_within(spec.timeouts.init)
         nursery.start_soon(Listening(spec.name, carrier, link, message_max).run)
         yield carrier
     finally:
         await carrier.goodbye()
-
-
-async def open_within(spec: ServerSpec, link: Link) -> None:
-    """Do the handshake within its time. Raises: BackendError."""
-    try:
-        with trio.fail_after(spec.timeouts.init):
-            await link.open()
-    except trio.TooSlowError:
-        raise BackendUnavailable(
-            spec.name,
-            f"no answer to initialize in {spec.timeouts.init:g} s",
-            remedy=f"raise servers.{spec.name}.timeouts.init if it starts slowly",
-        ) from None
-    except SessionLost:
-        raise BackendUnavailable(spec.name, "it answers initialize with HTTP 404") from None

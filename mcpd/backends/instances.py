@@ -163,18 +163,10 @@ class Instances:
         except Exception as error:
             # The crash boundary of one session's link: a bug in mcpd ends it, and nothing else.
             log.exception("backend=%s event=internal_error", self._spec.name)
-            failure = BackendUnavailable(
-                self._spec.name, f"internal error in mcpd: {error!r}", remedy="see mcpd's log"
-            )
+            failure = BackendUnavailable(self._spec.name, f"internal error in mcpd: {error!r}", remedy="see mcpd's log")
         finally:
-            instance.error = failure or BackendUnavailable(
-                self._spec.name, "its session was ended while it was opened"
-            )
-            if (
-                self._by_session.get(caller.key) is instance
-                and instance.link is None
-                and not instance.subscriptions
-            ):
+            instance.error = failure or BackendUnavailable(self._spec.name, "its session was ended while it was opened")
+            if self._by_session.get(caller.key) is instance and instance.link is None and not instance.subscriptions:
                 del self._by_session[caller.key]
             instance.opened.set()
 

@@ -18,16 +18,17 @@ Rules.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 import trio
 
 from mcpd.backends.carrier import SessionLost
-from mcpd.backends.questions import Questions, allowed, elicitations_of
+from mcpd.backends.errands import Errands
+from mcpd.backends.notifications import LIST_CHANGES, Notifications
+from mcpd.backends.questions import Questions, elicitations_of
 from mcpd.backends.waiter import Waiter
 from mcpd.errors import (
-    INTERNAL_ERROR,
     URL_ELICITATION_REQUIRED,
     BackendError,
     BackendMisbehaved,
@@ -37,7 +38,8 @@ from mcpd.errors import (
     RpcError,
 )
 from mcpd.protocol import handshake, jsonrpc
-from mcpd.protocol.calls import LOG_LEVELS
+from mcpd.protocol.meta import with_progress_token
+from mcpd.protocol.outcome import result_of
 from mcpd.protocol.peer import Peer
 
 if TYPE_CHECKING:
@@ -51,13 +53,7 @@ if TYPE_CHECKING:
     from mcpd.types import SessionKey
     from mcpd.wire.deadlines import Deadlines
 
-__all__ = ["Link", "allowed", "severity", "wants_log"]
-
 log = logging.getLogger("mcpd.backends")
-
-ERRANDS_MAX: Final = 4096
-"""Messages and questions of one link that are dealt with in the background: twice the calls that may be
-cancelled at once. A backend that causes more, and takes none of our answers, is not answered any more."""
 
 CLIENT_INFO = b'{"name":"mcpd","title":"mcpd gateway","version":"0.1.0"}'
 
@@ -75,6 +71,7 @@ class Link:
         timeouts: Timeouts,
         deadlines: Deadlines,
         nursery: trio.Nursery,
+        label: str = "",
     ) -> None:
         self.name = name
         self.owner = owner
@@ -95,11 +92,14 @@ class Link:
         self._nursery = nursery
         self._peer = Peer()
         self._state = handshake.ClientState.NEW
-        self._errands = 0
+        self._errands = Errands(name, nursery, self.lost)
         self.generation = 0
         """Counts the sessions that this link has had."""
         self._renewal: trio.Event | None = None
-        self._questions = Questions(name, peer=self._peer, owner=owner, asker=listener, timeout=timeouts.ask)
+        self._questions = Questions(
+            name, peer=self._peer, owner=owner, asker=listener, timeout=timeouts.ask, label=label
+        )
+        self._notifications = Notifications(self._peer, owner=owner, listener=listener, questions=self._questions)
 
     def attach(self, carrier: Carrier) -> None:
         """Give the link what moves its messages."""
@@ -128,9 +128,7 @@ class Link:
         except BackendError:
             raise
         except (ProtocolError, UnicodeDecodeError) as error:
-            raise BackendMisbehaved(
-                self.name, str(error), remedy="check that this is an MCP server"
-            ) from None
+            raise BackendMisbehaved(self.name, str(error), remedy="check that this is an MCP server") from None
         except RpcError as error:
             self._state = handshake.offer(self._state, handshake.Event.ERROR)
             raise BackendUnavailable(
@@ -142,6 +140,20 @@ class Link:
         await self.carrier.post(jsonrpc.notification(b"notifications/initialized"))
         self._state = handshake.offer(self._state, handshake.Event.INITIALIZED)
         return hello
+
+    async def open_within(self, seconds: float) -> None:
+        """Do the handshake within its time, with a remote backend. Raises: BackendError."""
+        try:
+            with trio.fail_after(seconds):
+                await self.open()
+        except trio.TooSlowError:
+            raise BackendUnavailable(
+                self.name,
+                f"no answer to initialize in {seconds:g} s",
+                remedy=f"raise servers.{self.name}.timeouts.init if it starts slowly",
+            ) from None
+        except SessionLost:
+            raise BackendUnavailable(self.name, "it answers initialize with HTTP 404") from None
 
     # ---- what mcpd sends -----------------------------------------------------------------------------------
 
@@ -196,7 +208,7 @@ class Link:
     def _refused(self, waiter: Waiter, answer: Message) -> None:
         """Raise the backend's own error, after noting what it announces."""
         try:
-            _result(answer)
+            result_of(answer)
         except RpcError as error:
             if error.code == URL_ELICITATION_REQUIRED and error.raw is not None and waiter.call is not None:
                 for elicitation in elicitations_of(error.raw):
@@ -285,29 +297,11 @@ class Link:
 
     def notify(self, method: str, params: Buffer | None = None) -> None:
         """Send a notification in the background; a failure shows in the next request."""
-        self._errand(self._post, jsonrpc.notification(method.encode(), params))
+        self._errands.start(self._post, jsonrpc.notification(method.encode(), params))
 
     def request_quietly(self, method: str, members: Members) -> None:
         """Send a request in the background whose outcome changes nothing; a failure is logged."""
-        self._errand(self._ask_quietly, method, members)
-
-    def _errand(self, work: Callable[..., Awaitable[None]], *args: object) -> None:
-        """Do something beside, unless the link is lost: its nursery may be closed, and nobody listens."""
-        if self.lost.is_set():
-            return
-        if self._errands >= ERRANDS_MAX:
-            log.warning("backend=%s event=too_many_errands limit=%d", self.name, ERRANDS_MAX)
-            return
-        self._errands += 1
-        self._nursery.start_soon(self._run_errand, work, args)
-
-    async def _run_errand(self, work: Callable[..., Awaitable[None]], args: tuple[object, ...]) -> None:
-        try:
-            await work(*args)
-        except (RpcError, SessionLost) as error:
-            log.debug("backend=%s event=errand_failed reason=%r", self.name, error)
-        finally:
-            self._errands -= 1
+        self._errands.start(self._ask_quietly, method, members)
 
     async def _ask_quietly(self, method: str, members: Members) -> None:
         try:
@@ -378,117 +372,19 @@ class Link:
         if message.id is not None:
             self._question(message, related)
             return
-        handler = _NOTIFICATIONS.get(method)
-        if handler is not None:
-            try:
-                handler(self, message, related)
-            except (ProtocolError, ValueError) as error:  # ValueError: text that is not UTF-8
-                log.warning("backend=%s event=bad_notification method=%s reason=%s", self.name, method, error)
-
-    def _progress(self, message: Message, related: Waiter | None) -> None:
-        members = _params(message)
-        token = members.get("progressToken")
-        pending = self._peer.find(bytes(token) if token is not None else None)
-        if not isinstance(pending, Waiter) or pending.call is None or pending.call.token is None:
-            return
-        pending.alive()
-        members["progressToken"] = msgspec.Raw(pending.call.token)
-        pending.call.emit("notifications/progress", jsonrpc.encode_members(members))
-
-    def _log_message(self, message: Message, related: Waiter | None) -> None:
-        pending, clients = (related, 1) if related is not None else self._peer.whose_log()
-        params = message.params or b"{}"
-        if pending is not None and pending.call is not None:
-            if wants_log(pending.call, params):
-                pending.call.emit("notifications/message", params)
-        elif clients <= 1 or self.owner is not None:
-            self._listener.unrelated("notifications/message", params, self.owner)
-        # else: several clients have calls in flight and nothing says whose line this is; nobody gets
-        # another's.
-
-    def _list_changed(self, message: Message, related: Waiter | None) -> None:
-        assert message.method is not None
-        self._listener.list_changed(message.method)
-
-    def _resource_updated(self, message: Message, related: Waiter | None) -> None:
-        self._listener.resource_updated(message.params or b"{}", self.owner)
-
-    def _elicitation_complete(self, message: Message, related: Waiter | None) -> None:
-        elicitation = _params(message).get("elicitationId")
-        key = self._questions.completed(elicitation) if elicitation is not None else None
-        if key is not None:
-            self._listener.unrelated("notifications/elicitation/complete", message.params or b"{}", key)
-
-    def _cancelled(self, message: Message, related: Waiter | None) -> None:
-        id = _params(message).get("requestId")
-        if id is not None:
-            self._questions.cancel(bytes(id))
+        try:
+            self._notifications.take(message, related)
+        except (ProtocolError, ValueError) as error:  # ValueError: text that is not UTF-8
+            log.warning("backend=%s event=bad_notification method=%s reason=%s", self.name, method, error)
 
     def _question(self, message: Message, related: Waiter | None) -> None:
         assert message.id is not None
         if message.method == "ping":
-            self._errand(self._post, jsonrpc.result(message.id, b"{}"))
+            self._errands.start(self._post, jsonrpc.result(message.id, b"{}"))
         else:
-            self._errand(self._answer, message, related)
+            self._errands.start(self._answer, message, related)
 
     async def _answer(self, message: Message, related: Waiter | None) -> None:
         reply = await self._questions.answer(message, related)
         if reply is not None:
             await self._post(reply)
-
-
-_NOTIFICATIONS = {
-    "notifications/progress": Link._progress,
-    "notifications/message": Link._log_message,
-    "notifications/cancelled": Link._cancelled,
-    "notifications/tools/list_changed": Link._list_changed,
-    "notifications/resources/list_changed": Link._list_changed,
-    "notifications/prompts/list_changed": Link._list_changed,
-    "notifications/resources/updated": Link._resource_updated,
-    "notifications/elicitation/complete": Link._elicitation_complete,
-}
-"""What a backend may notify. Anything else is ignored, as the specification asks."""
-
-LIST_CHANGES: Final = tuple(name for name, handler in _NOTIFICATIONS.items() if handler is Link._list_changed)
-
-
-def with_progress_token(members: Members, token: int) -> Members:
-    """A copy of params whose `_meta.progressToken` is ours; everything else in `_meta` stays."""
-    meta = dict(jsonrpc.members_of(members["_meta"])) if "_meta" in members else {}
-    meta["progressToken"] = msgspec.Raw(b"%d" % token)
-    return {**members, "_meta": msgspec.Raw(jsonrpc.encode_members(meta))}
-
-
-def wants_log(call: Call, params: Buffer) -> bool:
-    """Whether the caller wants log messages this severe; one who never said gets what the server sends."""
-    return call.caller.log_level is None or severity(params) >= call.caller.log_level
-
-
-def severity(params: Buffer) -> int:
-    """Index into LOG_LEVELS of a `notifications/message`; an unknown level counts as the most severe."""
-    level = jsonrpc.members_of(params).get("level")
-    name = bytes(level).strip(b'"').decode("latin-1") if level is not None else ""
-    return LOG_LEVELS.index(name) if name in LOG_LEVELS else len(LOG_LEVELS)
-
-
-def _params(message: Message) -> Members:
-    return jsonrpc.members_of(message.params) if message.params is not None else {}
-
-
-def _result(answer: Message) -> Buffer:
-    """The result of a response. Raises: RpcError with the backend's error as it came."""
-    result = answer.members.get("result")
-    if result is not None:
-        return result
-    raw = bytes(answer.members["error"])
-    members = jsonrpc.members_of(raw) if raw[:1] == b"{" else {}
-    code = members.get("code")
-    text = members.get("message")
-    try:
-        number = int(bytes(code)) if code is not None else INTERNAL_ERROR
-        words = msgspec.json.decode(text, type=str) if text is not None else "error without a message"
-    except (ValueError, msgspec.DecodeError):
-        number, words = INTERNAL_ERROR, "malformed error"
-    if not members:
-        raise RpcError(number, words)
-    raise RpcError(number, words, raw=raw)

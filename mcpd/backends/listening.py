@@ -54,9 +54,7 @@ class Listening:
             try:
                 status, reply = await self._hear(at)
                 if status in (400, 404) and at.last_id is not None:
-                    at = (
-                        Position()
-                    )  # the place to resume from is unknown, which says nothing about the session
+                    at = Position()  # the place to resume from is unknown, which says nothing about the session
                     continue
                 if reply is Reply.SESSION_LOST or (
                     status == 400 and self._carrier.has_session and not await self._carrier.session_lives()

@@ -58,9 +58,18 @@ class Questions:
     """The open questions of one link. `timeout` is in seconds, for one answer."""
 
     def __init__(
-        self, name: str, *, peer: Peer, owner: SessionKey | None, asker: Asker, timeout: float
+        self,
+        name: str,
+        *,
+        peer: Peer,
+        owner: SessionKey | None,
+        asker: Asker,
+        timeout: float,
+        label: str = "",
     ) -> None:
         self._name = name
+        self._label = label
+        """Put before an elicitation's message: where several servers may ask, a person must see which one does."""
         self._peer = peer
         self._owner = owner
         self._asker = asker
@@ -76,9 +85,7 @@ class Questions:
         id = message.id
         assert id is not None
         if len(self._open) >= QUESTIONS_MAX or id in self._open:
-            refusal = RpcError(
-                INTERNAL_ERROR, f"more than {QUESTIONS_MAX} questions are open, or this id is in use"
-            )
+            refusal = RpcError(INTERNAL_ERROR, f"more than {QUESTIONS_MAX} questions are open, or this id is in use")
             return jsonrpc.error(id, refusal.encode())
         question = self._open[id] = Question()
         try:
@@ -88,9 +95,7 @@ class Questions:
                 except RpcError as error:
                     return jsonrpc.error(id, error.encode())
             if question.withdrawn:
-                return jsonrpc.error(
-                    id, RpcError(INTERNAL_ERROR, "the call that this belongs to is over").encode()
-                )
+                return jsonrpc.error(id, RpcError(INTERNAL_ERROR, "the call that this belongs to is over").encode())
             return None
         finally:
             del self._open[id]
@@ -123,10 +128,10 @@ class Questions:
         """The client's answer. Raises: RpcError to send back to the backend."""
         method = message.method
         assert method is not None
-        needed = ASKED_FOR.get(method)
-        if needed is None:
-            raise RpcError(METHOD_NOT_FOUND, f"mcpd does not know the request {method}")
         params: Buffer = message.params or b"{}"
+        needed = needed_for(method, params)
+        if method == "elicitation/create" and self._label:
+            params = labelled(params, self._label)
         waiter = related
         if waiter is None:
             pending, candidates = self._peer.whose_question(needed)
@@ -158,29 +163,45 @@ class Questions:
             with trio.fail_after(self._timeout):
                 return await call.ask(method, params)
         except trio.TooSlowError:
-            raise RpcError(
-                INTERNAL_ERROR, f"the client did not answer {method} in {self._timeout:g} s"
-            ) from None
+            raise RpcError(INTERNAL_ERROR, f"the client did not answer {method} in {self._timeout:g} s") from None
         finally:
             waiter.questions -= 1
             waiter.alive()
+
+
+def needed_for(method: str, params: Buffer) -> ClientCapability:
+    """The capability that a question needs, elicitation by its mode. Raises: RpcError for what is no question."""
+    if method not in ASKED_FOR:
+        raise RpcError(METHOD_NOT_FOUND, f"mcpd does not know the request {method}")
+    if method != "elicitation/create":
+        return ASKED_FOR[method]
+    try:
+        mode = jsonrpc.members_of(params).get("mode")
+    except ProtocolError:
+        raise RpcError(INVALID_PARAMS, "params is a JSON object") from None
+    url = mode is not None and bytes(mode) == b'"url"'
+    return ClientCapability.ELICITATION_URL if url else ClientCapability.ELICITATION_FORM
+
+
+def labelled(params: Buffer, label: str) -> Buffer:
+    """An elicitation's params whose message begins with `label`; anything but text stays as it is."""
+    members: dict[str, Buffer] = dict(jsonrpc.members_of(params))
+    try:
+        message = msgspec.json.decode(members["message"], type=str)
+    except (KeyError, ValueError):
+        return params
+    members["message"] = msgspec.json.encode(label + message)
+    return jsonrpc.encode_members(members)
 
 
 def allowed(method: str, params: Buffer, capabilities: ClientCapability) -> None:
     """Refuse a question that the client did not declare. Raises: RpcError as a client itself would answer."""
     if not capabilities & ASKED_FOR[method]:
         raise RpcError(METHOD_NOT_FOUND, f"the client did not declare the capability for {method}")
-    if method == "elicitation/create":
-        try:
-            mode = jsonrpc.members_of(params).get("mode")
-        except ProtocolError:
-            raise RpcError(INVALID_PARAMS, "params is a JSON object") from None
-        url = mode is not None and bytes(mode) == b'"url"'
-        needed = ClientCapability.ELICITATION_URL if url else ClientCapability.ELICITATION_FORM
-        if not capabilities & needed:
-            raise RpcError(
-                INVALID_PARAMS, f"the client did not declare elicitation in {'url' if url else 'form'} mode"
-            )
+    needed = needed_for(method, params)
+    if not capabilities & needed:
+        mode = "url" if needed is ClientCapability.ELICITATION_URL else "form"
+        raise RpcError(INVALID_PARAMS, f"the client did not declare elicitation in {mode} mode")
 
 
 def elicitations_of(error: Buffer) -> list[msgspec.Raw]:

@@ -66,11 +66,7 @@ def error_in(body: bytes, waiter: Waiter) -> Message | None:
         message = jsonrpc.decode(body)
     except ProtocolError:
         return None
-    return (
-        message
-        if message.method is None and "error" in message.members and answers(message, waiter)
-        else None
-    )
+    return message if message.method is None and "error" in message.members and answers(message, waiter) else None
 
 
 async def dispose(response: Response) -> bytes:

@@ -16,7 +16,6 @@ from urllib.parse import urljoin
 
 import trio
 
-from mcpd.backends.http import open_within
 from mcpd.backends.replies import (
     REDIRECTS_MAX,
     NotHere,
@@ -84,17 +83,13 @@ class SseCarrier:
     async def _post(self, parts: tuple[Buffer, ...], handle: Abortable | None) -> None:
         name = self._spec.name
         try:
-            response = await self._client.request(
-                self._endpoint, b"POST", self._headers, parts, handle=handle
-            )
+            response = await self._client.request(self._endpoint, b"POST", self._headers, parts, handle=handle)
             status = response.status
             await dispose(response)
         except TransportError as error:
             raise named(name, error) from None
         if not 200 <= status < 300:
-            failure = BackendUnavailable(
-                name, f"HTTP {status} to a message", remedy="see the server's own log"
-            )
+            failure = BackendUnavailable(name, f"HTTP {status} to a message", remedy="see the server's own log")
             if status in (404, 410):
                 self._link.fail(failure)  # it does not know the session; only a new stream gives a new one
             raise failure
@@ -140,7 +135,7 @@ async def connect(
     try:
         link.attach(carrier)
         nursery.start_soon(_read, spec, response, decoder, link)
-        await open_within(spec, link)
+        await link.open_within(spec.timeouts.init)
         yield carrier
     finally:
         response.close()
@@ -168,9 +163,7 @@ async def _endpoint(spec: ServerSpec, url: Url, response: Response, decoder: Eve
             needs_operator=True,
         )
     if response.status == 410:
-        raise BackendUnavailable(
-            spec.name, "HTTP 410: it is gone for good", remedy="remove it", needs_operator=True
-        )
+        raise BackendUnavailable(spec.name, "HTTP 410: it is gone for good", remedy="remove it", needs_operator=True)
     if response.status in (429, 503):
         raise BackendUnavailable(
             spec.name,
@@ -191,9 +184,7 @@ async def _endpoint(spec: ServerSpec, url: Url, response: Response, decoder: Eve
         if event is None:
             continue
         if event.event != "endpoint":
-            raise NotHere(
-                spec.name, "its event stream does not begin with an endpoint", remedy="check its url"
-            )
+            raise NotHere(spec.name, "its event stream does not begin with an endpoint", remedy="check its url")
         try:
             target = parse_url(urljoin(str(url), event.data.decode("utf-8", "replace").strip()))
         except ValueError as error:

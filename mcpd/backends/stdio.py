@@ -101,16 +101,12 @@ class StdioCarrier:
     async def _refusal(self, error: ConnectionBroken | LimitExceeded) -> Exception:
         """Why nothing can be written: how the child ended, which is known in a moment, if that is why."""
         if isinstance(error, LimitExceeded):
-            return BackendUnavailable(
-                self.child.name, str(error), remedy="it hangs, or is called faster than it works"
-            )
+            return BackendUnavailable(self.child.name, str(error), remedy="it hangs, or is called faster than it works")
         with trio.move_on_after(3 * LAST_WORDS):
             await self._link.lost.wait()
         if self._link.reason is None:
             reason = "it closed its stdin"
-            self._link.fail(
-                ChildEnded(self.child, reason, remedy="it is restarted; call again", redact=self._redact)
-            )
+            self._link.fail(ChildEnded(self.child, reason, remedy="it is restarted; call again", redact=self._redact))
         return self._link.reason or error
 
     def forgo(self, waiter: Waiter) -> None:
@@ -173,8 +169,7 @@ async def connect(
             raise BackendUnavailable(
                 spec.name,
                 f"no answer to initialize in {spec.timeouts.init:g} s",
-                remedy=f"raise servers.{spec.name}.timeouts.init if it starts slowly,"
-                " or run its command by hand",
+                remedy=f"raise servers.{spec.name}.timeouts.init if it starts slowly, or run its command by hand",
                 detail=secrets.redact(child.stderr.tail()),
             ) from None
         yield child

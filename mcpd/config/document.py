@@ -115,9 +115,7 @@ class _YamlReader:
         self._count(1, path)
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in self.anchors:
-                _fail(
-                    self.faults, path, f"nothing above is called '&{shorten(str(event.anchor))}'", line=line
-                )
+                _fail(self.faults, path, f"nothing above is called '&{shorten(str(event.anchor))}'", line=line)
             value, size, height = self.anchors[event.anchor]
             self._count(size, path)
             self._deepen(len(path) + height, path)
@@ -165,9 +163,7 @@ class _YamlReader:
                 remedy = "YAML 1.2 has no merge keys; write the keys out"
                 self.faults.add(inner, "merge keys are not understood", remedy, line=line)
             elif key in result:
-                self.faults.add(
-                    inner, "the key is there twice", f"first in line {self.lines[inner]}", line=line
-                )
+                self.faults.add(inner, "the key is there twice", f"first in line {self.lines[inner]}", line=line)
                 self._value(next(self.events), inner)
                 continue
             self.lines[inner] = line
@@ -183,9 +179,7 @@ class _YamlReader:
         elif tag in (_TAG + "int", _TAG + "float", _TAG + "bool", _TAG + "null"):
             value = self._plain(text, path)
         elif tag != _TAG + "str":
-            self.faults.add(
-                path, f"the tag '{shorten(tag)}' is not understood", "write plain text or a number"
-            )
+            self.faults.add(path, f"the tag '{shorten(tag)}' is not understood", "write plain text or a number")
         return value
 
     def _plain(self, text: str, path: Path) -> Value:
@@ -231,9 +225,7 @@ def _parse_json(text: str, faults: Faults) -> Document:
         line = text.splitlines()[error.lineno - 1 : error.lineno]
         comment = bool(line) and line[0].lstrip().startswith(("//", "/*", "#"))
         remedy = "JSON has no comments; YAML has: name the file .yaml" if comment else ""
-        _fail(
-            faults, (), f"not valid JSON: {error.msg[:1].lower()}{error.msg[1:]}", remedy, line=error.lineno
-        )
+        _fail(faults, (), f"not valid JSON: {error.msg[:1].lower()}{error.msg[1:]}", remedy, line=error.lineno)
     except RecursionError:
         _fail(faults, (), "nested too deeply")
     except ValueError as error:

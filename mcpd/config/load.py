@@ -31,9 +31,7 @@ MAX_FILE = 4 * 1024 * 1024
 _SECTIONS = {"listen": Listen, "naming": Naming, "limits": Limits, "streams": Streams}
 
 
-def load(
-    path: FilePath, *, environ: Mapping[str, str], credentials_directory: FilePath | None = None
-) -> Config:
+def load(path: FilePath, *, environ: Mapping[str, str], credentials_directory: FilePath | None = None) -> Config:
     """Read and check a file. YAML, or JSON where the name ends in `.json`.
 
     Raises: ConfigErrors, with one entry for each fault.
@@ -57,9 +55,7 @@ def load(
     return loads(text, name=name, environ=environ, credentials_directory=credentials_directory)
 
 
-def loads(
-    text: str, *, name: str, environ: Mapping[str, str], credentials_directory: FilePath | None = None
-) -> Config:
+def loads(text: str, *, name: str, environ: Mapping[str, str], credentials_directory: FilePath | None = None) -> Config:
     """Check a text as `load` checks a file; `name` is for messages, and tells the format.
 
     Raises: ConfigErrors, with one entry for each fault.

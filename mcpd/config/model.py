@@ -37,9 +37,7 @@ class Secrets(msgspec.Struct, frozen=True):
         """Keep what is long enough to be worth hiding."""
         kept = {value.strip() for value in values}
         # Output is redacted line by line, so the lines of a longer secret (a PEM file) count by themselves.
-        kept |= {
-            line for v in kept if "\n" in v for line in v.splitlines() if len(line) >= 16 and line[0] != "-"
-        }
+        kept |= {line for v in kept if "\n" in v for line in v.splitlines() if len(line) >= 16 and line[0] != "-"}
         return cls(tuple(sorted((v for v in kept if len(v) >= SECRET_MIN), key=lambda v: (-len(v), v))))
 
     def redact(self, text: str) -> str:

@@ -58,9 +58,7 @@ class _Parser(argparse.ArgumentParser):
 
 def parser(version: str) -> argparse.ArgumentParser:
     """The parser, for `parse` and for the test that holds the manual page to it."""
-    result = _Parser(
-        prog="mcpd", description="One MCP server in front of many.", allow_abbrev=False, add_help=False
-    )
+    result = _Parser(prog="mcpd", description="One MCP server in front of many.", allow_abbrev=False, add_help=False)
     add = result.add_argument
     add("--config", type=Path, metavar="FILE", help=f"configuration, YAML or JSON (default: {SYSTEM_CONFIG})")
     add("--host", type=_host, metavar="HOST", help="listen on this address instead of the configured one")

@@ -53,9 +53,7 @@ def warnings(config: Config) -> list[str]:
     if naming.name_max < NAME_MAX_LOW:
         notes.append(f"naming.name_max {naming.name_max} is small: many names will be cut and get a hash")
     if naming.name_max > NAME_MAX_HIGH:
-        notes.append(
-            f"naming.name_max {naming.name_max}: common clients refuse names longer than {NAME_MAX_HIGH}"
-        )
+        notes.append(f"naming.name_max {naming.name_max}: common clients refuse names longer than {NAME_MAX_HIGH}")
     if not PORTABLE.fullmatch(naming.separator):
         notes.append(f"naming.separator '{naming.separator}': some clients refuse names with it; '_' is safe")
     owners: dict[str, str] = {}
@@ -70,9 +68,7 @@ def warnings(config: Config) -> list[str]:
         notes += (f"{spec.name}: {note}" for note in _server_notes(spec, prefix, naming.name_max))
         own = prefix.removesuffix(naming.separator) if spec.prefix is None else prefix
         if not PORTABLE.fullmatch(own):
-            notes.append(
-                f"{spec.name}: some clients refuse names with '{prefix}'; set 'prefix' to plain characters"
-            )
+            notes.append(f"{spec.name}: some clients refuse names with '{prefix}'; set 'prefix' to plain characters")
     return notes
 
 
@@ -115,9 +111,7 @@ def _table(config: Config) -> list[str]:
         for spec in config.servers
     )
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def _details(config: Config) -> list[str]:

@@ -105,9 +105,7 @@ def _check_text(spec: ServerSpec, path: Path, faults: Faults) -> None:
         if not name or "=" in name or not name.isprintable():
             faults.add((*path, "env", name), "not a name of a variable", "no '=', no line ends, not empty")
         elif "\r" in value:
-            faults.add(
-                (*path, "env", name), "the value has a carriage return in it", "save it with plain line ends"
-            )
+            faults.add((*path, "env", name), "the value has a carriage return in it", "save it with plain line ends")
     for index, name in enumerate(spec.inherit_env):
         if not name or "=" in name or not name.isprintable():
             remedy = "the name alone; a value belongs into 'env'"

@@ -74,9 +74,7 @@ class _Unresolved(Exception):
 class Substitution:
     """Replaces `${…}` throughout a tree. `secrets` collects what was put in."""
 
-    def __init__(
-        self, environ: Mapping[str, str], credentials_directory: FilePath | None, faults: Faults
-    ) -> None:
+    def __init__(self, environ: Mapping[str, str], credentials_directory: FilePath | None, faults: Faults) -> None:
         self.environ = environ
         self.credentials_directory = credentials_directory
         self.faults = faults
@@ -129,18 +127,12 @@ class Substitution:
             return self._file(FilePath(rest), rest)
         if kind == "credential":
             return self._credential(rest)
-        remedy = _FOREIGN.get(
-            kind, "there are ${NAME}, ${NAME:-default}, ${file:/path} and ${credential:name}"
-        )
-        raise _Unresolved(
-            f"'${{{shorten(inside)}}}' is not understood", f"{remedy}; '$${{' is a literal '${{'"
-        )
+        remedy = _FOREIGN.get(kind, "there are ${NAME}, ${NAME:-default}, ${file:/path} and ${credential:name}")
+        raise _Unresolved(f"'${{{shorten(inside)}}}' is not understood", f"{remedy}; '$${{' is a literal '${{'")
 
     def _credential(self, name: str) -> str:
         if not _CREDENTIAL.fullmatch(name):
-            raise _Unresolved(
-                f"'{shorten(name)}' is not a name of a credential", "letters, digits, '_', '.', '@', '-'"
-            )
+            raise _Unresolved(f"'{shorten(name)}' is not a name of a credential", "letters, digits, '_', '.', '@', '-'")
         if self.credentials_directory is None:
             raise _Unresolved(
                 f"there are no credentials, so no '{name}'",
@@ -149,9 +141,7 @@ class Substitution:
         path = self.credentials_directory / name
         return self._file(path, f"credential {name}", remedy=f"add LoadCredential={name}:/path to the unit")
 
-    def _file(
-        self, path: FilePath, shown: str, *, remedy: str = "it must be readable for mcpd's user"
-    ) -> str:
+    def _file(self, path: FilePath, shown: str, *, remedy: str = "it must be readable for mcpd's user") -> str:
         shown = shorten(shown)
         if not path.is_absolute():
             raise _Unresolved(f"'{shown}' is not an absolute path", "write ${file:/…}")
@@ -164,9 +154,7 @@ class Substitution:
             why = getattr(error, "strerror", None) or "not a path"
             raise _Unresolved(f"{shown} cannot be read: {why}", remedy) from error
         if len(data) > MAX_FILE:
-            raise _Unresolved(
-                f"{shown} is longer than {MAX_FILE} bytes", "name the file that holds the secret alone"
-            )
+            raise _Unresolved(f"{shown} is longer than {MAX_FILE} bytes", "name the file that holds the secret alone")
         try:
             text = data.decode()
         except UnicodeDecodeError as error:

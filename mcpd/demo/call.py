@@ -93,9 +93,7 @@ class Call:
         Raises: ToolError when the client cannot ask, Cancelled.
         """
         schema: JSON = {"type": "object", "properties": properties, "required": required or []}
-        answer = self._ask(
-            "elicitation", "elicitation/create", {"message": message, "requestedSchema": schema}
-        )
+        answer = self._ask("elicitation", "elicitation/create", {"message": message, "requestedSchema": schema})
         return dict(answer.get("content") or {}) if answer.get("action") == "accept" else None
 
     def sample(self, prompt: str, max_tokens: int) -> str:
@@ -126,9 +124,7 @@ class Call:
         message = self._answer
         self._answer = None
         if self._cancelled or not answered or message is None:
-            self._send(
-                {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": number}}
-            )
+            self._send({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": number}})
             if self._cancelled:
                 raise Cancelled
             raise ToolError(f"the client did not answer {method} in {ASK_SECONDS:g} seconds")
@@ -136,8 +132,6 @@ class Call:
         if self._cancelled:  # It came between the answer and the clearing of the event.
             raise Cancelled
         if "error" in message:
-            raise ToolError(
-                f"the client refused {method}: {message['error'].get('message', 'no reason given')}"
-            )
+            raise ToolError(f"the client refused {method}: {message['error'].get('message', 'no reason given')}")
         result = message.get("result")
         return result if isinstance(result, dict) else {}

@@ -126,9 +126,7 @@ def remind(call: Call, text: str, seconds: float) -> str:
         if entered.get("done"):
             return f"The user has done it: {text}"
         again = entered.get("again_in")
-        wait = (
-            min(max(float(again), 0.0), MAX_SECONDS) if isinstance(again, int | float) else max(seconds, 1.0)
-        )
+        wait = min(max(float(again), 0.0), MAX_SECONDS) if isinstance(again, int | float) else max(seconds, 1.0)
     return f"The user put it off {MAX_SNOOZES} times: {text}"
 
 

@@ -180,9 +180,7 @@ def summarize_note(note: str) -> str:
     return f"Summarize this note in one sentence.\n\n# {note}\n\n{text}"
 
 
-@server.prompt(
-    "review_notes", "Asks for a review of the whole notebook.", title="Review all notes", arguments={}
-)
+@server.prompt("review_notes", "Asks for a review of the whole notebook.", title="Review all notes", arguments={})
 def review_notes() -> str:
     with lock:
         listed = "\n".join(f"- {title}: {text[:200]}" for title, text in notes.items())

@@ -141,10 +141,7 @@ def check_text(name: str, value: str, longest: int) -> None:
 
 def argument_entries(arguments: dict[str, str]) -> list[JSON]:
     """name → description as the arguments of a prompt; all are required."""
-    return [
-        {"name": name, "description": description, "required": True}
-        for name, description in arguments.items()
-    ]
+    return [{"name": name, "description": description, "required": True} for name, description in arguments.items()]
 
 
 def object_or_empty(value: object) -> JSON:

@@ -41,9 +41,7 @@ class RequestTask:
 
     __slots__ = ("_calls_max", "_gateway", "_message", "_outlet", "_scope", "_session")
 
-    def __init__(
-        self, gateway: Gateway, session: Session, message: Message, outlet: Outlet, calls_max: int
-    ) -> None:
+    def __init__(self, gateway: Gateway, session: Session, message: Message, outlet: Outlet, calls_max: int) -> None:
         self._gateway = gateway
         self._session = session
         self._message = message
@@ -74,9 +72,7 @@ class RequestTask:
         try:
             with self._scope:
                 session.handshake(Event.PING if self._message.method == "ping" else Event.REQUEST)
-                result, extra = await self._gateway.serve(
-                    session, self._message, self._emit, self._ask, _keep
-                )
+                result, extra = await self._gateway.serve(session, self._message, self._emit, self._ask, _keep)
                 answer = jsonrpc.result(id, result, extra)
         except RpcError as error:
             answer = jsonrpc.error(id, error.encode())

@@ -30,9 +30,7 @@ class Verdict:
 class Endpoint:
     """Routes requests by path."""
 
-    def __init__(
-        self, guard: Guard, fronts: dict[bytes, Callable[[Request, Verdict], Awaitable[None]]]
-    ) -> None:
+    def __init__(self, guard: Guard, fronts: dict[bytes, Callable[[Request, Verdict], Awaitable[None]]]) -> None:
         self._guard = guard
         self._fronts = fronts
 

@@ -64,9 +64,7 @@ class Guard:
         if found is None:
             return False
         scheme, name = found
-        return name in LOOPBACK or any(
-            scheme == s and _matches(name, pattern) for s, pattern in self._origin_names
-        )
+        return name in LOOPBACK or any(scheme == s and _matches(name, pattern) for s, pattern in self._origin_names)
 
 
 def name_of(authority: str) -> str:

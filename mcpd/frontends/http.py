@@ -119,9 +119,7 @@ class StreamableHttp:
     def _refuse(self, request: Request, notes: Notes, session: Session | None) -> None:
         """Say what is wrong with the session that the head names, or with the version."""
         if not notes.session_id:
-            refuse(
-                request, 400, "Mcp-Session-Id is missing; send initialize first and then the id it returned"
-            )
+            refuse(request, 400, "Mcp-Session-Id is missing; send initialize first and then the id it returned")
         elif session is None:
             refuse(request, 404, "unknown or ended session; send initialize for a new one")
         elif notes.version_refusal is not None:
@@ -181,9 +179,7 @@ class StreamableHttp:
         outcome: tuple[Buffer, ...]
         try:
             session.handshake(Event.REQUEST)
-            result, extra = await self._gateway.serve(
-                session, message, exchange.emit, exchange.ask, exchange.part
-            )
+            result, extra = await self._gateway.serve(session, message, exchange.emit, exchange.ask, exchange.part)
             outcome = jsonrpc.result(id, result, extra)
         except RpcError as error:
             if error.http_status == 503 and exchange.state is State.WAITING:
@@ -205,9 +201,7 @@ class StreamableHttp:
             session.calls.pop(id, None)
         exchange.finish(outcome)
 
-    async def _batch(
-        self, request: Request, session: Session, messages: list[Message | ProtocolError]
-    ) -> None:
+    async def _batch(self, request: Request, session: Session, messages: list[Message | ProtocolError]) -> None:
         requests: list[Message] = []
         errors: list[tuple[Buffer, ...]] = []
         for message in messages:
@@ -223,12 +217,8 @@ class StreamableHttp:
         if not requests and not errors:
             request.answer(202, b"")
             return
-        outlet = EventOutlet(
-            request.open_stream(200, EVENTS), self._config.streams.keepalive, self._deadlines
-        )
-        await run_batch(
-            self._gateway, session, outlet, requests, errors, self._config.limits.calls_per_session
-        )
+        outlet = EventOutlet(request.open_stream(200, EVENTS), self._config.streams.keepalive, self._deadlines)
+        await run_batch(self._gateway, session, outlet, requests, errors, self._config.limits.calls_per_session)
 
     # ---- GET ---------------------------------------------------------------------------------------------
 

@@ -64,9 +64,7 @@ class Management:
     async def servers(self, request: Request, verdict: Verdict) -> None:
         """Every configured server with its true state."""
         if self._read_only(request):
-            self._answer(
-                request, 200, {"servers": [backend.describe() for backend in self._gateway.backends]}
-            )
+            self._answer(request, 200, {"servers": [backend.describe() for backend in self._gateway.backends]})
 
     async def tools(self, request: Request, verdict: Verdict) -> None:
         """All tools under the names that clients see."""

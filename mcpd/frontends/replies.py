@@ -18,10 +18,9 @@ if TYPE_CHECKING:
     from mcpd.wire.http_server import Request
 
 JSON: Final = b"Content-Type: application/json\r\n"
-EVENTS: Final = (
-    b"Content-Type: text/event-stream\r\nCache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n"
-)
+EVENTS: Final = b"Content-Type: text/event-stream\r\nCache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n"
 """`no-transform` and `X-Accel-Buffering` keep proxies from collecting events before they pass them on."""
+
 
 class Answered:
     """An awaitable that is done: the request was answered on the spot."""
@@ -45,9 +44,7 @@ def send_parts(request: Request, status: int, headers: bytes, parts: tuple[Buffe
     if size <= LARGE:
         request.answer(status, headers, b"".join(parts))
     else:
-        request.answer(
-            status, headers, tuple(part if type(part) is bytes else memoryview(part) for part in parts)
-        )
+        request.answer(status, headers, tuple(part if type(part) is bytes else memoryview(part) for part in parts))
 
 
 def send_error(request: Request, error: RpcError, id: bytes | None, headers: bytes = b"") -> None:

@@ -86,9 +86,7 @@ class HttpSse:
         conversation = self._conversations.get(token)
         if conversation is None:
             reason = (
-                "unknown session; open GET /sse first"
-                if token
-                else "?session= is missing; it is in the endpoint event"
+                "unknown session; open GET /sse first" if token else "?session= is missing; it is in the endpoint event"
             )
             refuse(request, 404 if token else 400, reason)
             return

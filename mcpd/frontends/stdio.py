@@ -110,9 +110,7 @@ async def serve_stdio(gateway: Gateway, config: Config, reader: Reader, writer: 
     try:
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
-                conversation = Conversation(
-                    gateway, session, outlet, nursery, config.limits.calls_per_session
-                )
+                conversation = Conversation(gateway, session, outlet, nursery, config.limits.calls_per_session)
                 session.listen(outlet)
                 await _read(reader, outlet, conversation, config.limits.message)
                 log.info("event=client_left")
@@ -135,9 +133,7 @@ async def _read(reader: Reader, outlet: Outlet, conversation: Conversation, line
                     await conversation.take(conversation.read(line))
                 except LimitExceeded as error:
                     outlet.send(
-                        jsonrpc.error(
-                            None, ProtocolError(INVALID_REQUEST, f"{error} (limits.message)").encode()
-                        )
+                        jsonrpc.error(None, ProtocolError(INVALID_REQUEST, f"{error} (limits.message)").encode())
                     )
                 except ProtocolError as error:
                     outlet.send(jsonrpc.error(None, error.encode()))

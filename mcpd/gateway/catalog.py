@@ -131,9 +131,7 @@ def build(backends: Sequence[Backend], naming: Naming, previous: Catalog | None 
             for entry in raws:
                 # A URI is the backend's own and opaque: the first backend in order that lists it serves it.
                 if entry.key in taken:
-                    notes.append(
-                        f"{backend.name}: {brief(entry.key)} is hidden, another backend lists it first"
-                    )
+                    notes.append(f"{backend.name}: {brief(entry.key)} is hidden, another backend lists it first")
                     continue
                 taken.add(entry.key)
                 entries.append((entry.key, entry.raw, Route(backend, entry)))

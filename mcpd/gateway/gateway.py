@@ -34,6 +34,7 @@ from mcpd.protocol import handshake, jsonrpc
 from mcpd.protocol.calls import Ask, Call, Caller, Emit, Part
 from mcpd.protocol.capabilities import ClientCapability
 from mcpd.protocol.convert import down_result
+from mcpd.protocol.meta import progress_token
 from mcpd.protocol.versions import Version
 
 if TYPE_CHECKING:
@@ -151,9 +152,7 @@ class Gateway:
         text = local.instructions(self.config.instructions, self.backends)
         return handshake.initialize_result(version, local.SERVER_INFO, text)
 
-    def serve(
-        self, session: Session, message: Message, emit: Emit, ask: Ask, part: Part
-    ) -> Awaitable[Answer]:
+    def serve(self, session: Session, message: Message, emit: Emit, ask: Ask, part: Part) -> Awaitable[Answer]:
         """Answer one request: what this returns does, when it is awaited. Raises: RpcError, here and there.
 
         Cancellation: the backend that works on it is told.
@@ -172,7 +171,7 @@ class Gateway:
         if self.in_flight >= self.config.limits.calls:
             reason = f"more than {self.config.limits.calls} calls in flight (limits.calls); try later"
             raise RpcError(INTERNAL_ERROR, reason, http_status=503)
-        call = Call(session.caller, message.method, params, members, emit, ask, part, _token(members))
+        call = Call(session.caller, message.method, params, members, emit, ask, part, progress_token(members))
         if handler is Gateway._call_tool:
             return self._call_tool(session, call)  # counts itself: nearly every request is one frame shorter
         return self._counted(handler(self, session, call))
@@ -327,25 +326,6 @@ _HANDLERS: Final[dict[str, Handler]] = {
     "logging/setLevel": Gateway._set_level,
     "ping": Gateway._ping,
 }
-
-
-def _token(members: Members) -> bytes | None:
-    """The progress token as the client spelled it; what is neither string nor number is none."""
-    meta = members.get("_meta")
-    if meta is None:
-        return None
-    try:
-        raw = jsonrpc.members_of(meta).get("progressToken")
-    except (ProtocolError, ValueError):
-        return None
-    if raw is None:
-        return None
-    token = bytes(raw)
-    # Every progress notification repeats it, so it is bounded like an id.
-    return token if token[0] in _TOKEN_STARTS and len(token) <= jsonrpc.ID_MAX else None
-
-
-_TOKEN_STARTS: Final = frozenset(b'"-0123456789')
 
 
 def _result(backend: Backend, call: Call, answer: Message) -> Buffer:

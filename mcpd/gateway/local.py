@@ -31,10 +31,7 @@ def instructions(configured: str | None, backends: Sequence[Backend]) -> str:
     """The configured text, then each backend's own under its name; a lone backend's text stands as it is."""
     texts = [(b.name, b.hello.instructions.strip()) for b in backends if b.hello is not None]
     having = [(name, text) for name, text in texts if text]
-    if len(backends) == 1:
-        parts = [text for _, text in having]
-    else:
-        parts = [f"## {name}\n\n{text}" for name, text in having]
+    parts = [text for _, text in having] if len(backends) == 1 else [f"## {name}\n\n{text}" for name, text in having]
     if configured:
         parts.insert(0, configured)
     return "\n\n".join(parts)[:INSTRUCTIONS_MAX]

@@ -49,9 +49,7 @@ def default_prefix(server: str, separator: str) -> str:
     return _fit(server, separator) + separator
 
 
-def assign(
-    server: str, prefix: str, names: Sequence[str], *, taken: set[str], separator: str, name_max: int
-) -> Names:
+def assign(server: str, prefix: str, names: Sequence[str], *, taken: set[str], separator: str, name_max: int) -> Names:
     """Exposed names for one backend. `taken` holds the names of the backends before it, and is added to."""
     exposed: dict[int, str] = {}
     notes: list[str] = []

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import trio
 
-from mcpd.backends.link import allowed, severity
+from mcpd.backends.notifications import severity
+from mcpd.backends.questions import allowed
 from mcpd.errors import INTERNAL_ERROR, METHOD_NOT_FOUND, ProtocolError, RpcError
 from mcpd.gateway.sessions import UPDATED
 from mcpd.protocol import jsonrpc
@@ -127,9 +128,7 @@ class Notices:
                 return
         session.deliver("", jsonrpc.notification(method.encode(), bytes(params)))
 
-    async def ask_owner(
-        self, backend: Backend, owner: SessionKey | None, method: str, params: Buffer
-    ) -> Buffer:
+    async def ask_owner(self, backend: Backend, owner: SessionKey | None, method: str, params: Buffer) -> Buffer:
         session = self._sessions.by_key(owner) if owner is not None else self._sessions.the_only_one()
         needed = ASKED_FOR.get(method, NOTHING)
         if session is None or not session.caller.capabilities & needed:

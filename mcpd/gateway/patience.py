@@ -1,7 +1,8 @@
 """How long the first lists and calls wait for servers that are still starting.
 
-Theory of operation. Right after the start nothing is known, and an empty list misleads clients that never ask again. So a list waits
-until every backend had its first verdict, but not for one that hangs: a hanging process is told from a slow one by whether it works.
+Theory of operation. Right after the start nothing is known, and an empty list misleads clients that never ask again.
+So a list waits until every backend had its first verdict, but not for one that hangs: a hanging process is told from a
+slow one by whether it works.
 
 Rules.
 1. A backend whose handshake is done, or whose process has used the processor a moment ago, is worth waiting for.
@@ -99,4 +100,3 @@ class Patience:
     def _prefix(self, backend: Backend) -> str:
         prefix = backend.spec.prefix
         return default_prefix(backend.name, self._separator) if prefix is None else prefix
-

@@ -90,9 +90,7 @@ class Router:
         having = [b for b in self._backends if b.hello is not None and b.hello.capabilities.resources]
         if len(having) == 1:
             return having[0]
-        raise UnknownName(
-            RESOURCE_NOT_FOUND, f"Resource not found: {uri}", data=msgspec.json.encode({"uri": uri})
-        )
+        raise UnknownName(RESOURCE_NOT_FOUND, f"Resource not found: {uri}", data=msgspec.json.encode({"uri": uri}))
 
     def template(self, uri: str) -> Backend:
         """The backend that lists this URI template, for completion; a plain URI is routed like a read.
@@ -106,9 +104,7 @@ class Router:
         try:
             return self.resource(uri)
         except UnknownName as unknown:
-            raise UnknownName(
-                INVALID_PARAMS, f"Unknown resource template: {uri}", data=unknown.data
-            ) from None
+            raise UnknownName(INVALID_PARAMS, f"Unknown resource template: {uri}", data=unknown.data) from None
 
     def learn(self, result: Buffer, backend: Backend) -> None:
         """Remember the resource links in a tool's result, where more than one backend could own them."""

@@ -106,9 +106,7 @@ class Seal:
         format, version, capabilities, begun, epoch, serial, principal = _LAYOUT.unpack(body)
         if format != _FORMAT or version >= len(HANDSHAKE):
             return None
-        return Claims(
-            HANDSHAKE[version], ClientCapability(capabilities) & EVERYTHING, begun, epoch, serial, principal
-        )
+        return Claims(HANDSHAKE[version], ClientCapability(capabilities) & EVERYTHING, begun, epoch, serial, principal)
 
     def _code(self, body: bytes) -> bytes:
         return hmac.digest(self._key, b"mcpd session" + body, "sha256")[:_MAC]

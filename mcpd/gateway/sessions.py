@@ -121,9 +121,7 @@ class Session:
     def register(self, id: bytes, running: Running, limit: int) -> None:
         """Note a call in flight. Raises: ProtocolError for an id in use, RpcError beyond the limit."""
         if id in self.calls:
-            raise ProtocolError(
-                INVALID_REQUEST, f"request id {id.decode()} is already in use by a call in flight"
-            )
+            raise ProtocolError(INVALID_REQUEST, f"request id {id.decode()} is already in use by a call in flight")
         if len(self.calls) >= limit:
             raise RpcError(
                 INTERNAL_ERROR,
@@ -166,9 +164,7 @@ class Session:
             raise RpcError(INTERNAL_ERROR, f"{method}: the client left without an answer")
         result = answer.members.get("result")
         if result is None:
-            raise RpcError(
-                INTERNAL_ERROR, f"{method}: the client refused", raw=bytes(answer.members["error"])
-            )
+            raise RpcError(INTERNAL_ERROR, f"{method}: the client refused", raw=bytes(answer.members["error"]))
         return result
 
     def answer(self, message: Message) -> bool:
@@ -245,9 +241,7 @@ class Sessions:
         if now - self._epoch >= EPOCH_LENGTH:
             self._epoch = now
         serial = next(self._serials) & 0xFFFFFFFF
-        claims = Claims(
-            hello.version, hello.capabilities, now, self._epoch, serial, principal_digest(principal)
-        )
+        claims = Claims(hello.version, hello.capabilities, now, self._epoch, serial, principal_digest(principal))
         session = self._make(self._vault.seal.make(claims), claims, principal)
         session.client_name = hello.client_name
         session.handshake(Event.INITIALIZE)
@@ -291,9 +285,7 @@ class Sessions:
         """Note what the initialize of a connected session said. Raises: ProtocolError when it came twice."""
         session.handshake(Event.INITIALIZE)
         session.client_name = hello.client_name
-        session.caller = Caller(
-            session.caller.key, session.caller.principal, hello.version, hello.capabilities
-        )
+        session.caller = Caller(session.caller.key, session.caller.principal, hello.version, hello.capabilities)
 
     def disconnect(self, session: Session) -> None:
         """The connection of a session without id ended."""
@@ -341,9 +333,7 @@ class Sessions:
 
     def _make(self, id: str, claims: Claims, principal: str) -> Session:
         # The id itself is the key: one string instead of two, and it never leaves but to its own client.
-        session = Session(
-            Caller(SessionKey(id), principal, claims.version, claims.capabilities), id=id, claims=claims
-        )
+        session = Session(Caller(SessionKey(id), principal, claims.version, claims.capabilities), id=id, claims=claims)
         self._by_id[id] = session
         return session
 

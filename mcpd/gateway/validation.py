@@ -173,9 +173,7 @@ def _compiled(text: bytes) -> Validator | str:
         try:
             invalid = next(checker(dialect.META_SCHEMA, registry=REGISTRY).iter_errors(schema), None)
         except _TooCostly:
-            invalid = (
-                None  # a very large one; if it is also wrong, the checks against it will trip and say nothing
-            )
+            invalid = None  # a very large one; if it is also wrong, the checks against it will trip and say nothing
         if invalid is not None:
             return f"the schema is invalid at {invalid.json_path}: {_shortened(invalid.message)}"
         resource = Resource.from_contents(schema, default_specification=DRAFT202012)
@@ -315,9 +313,7 @@ def _pattern(validator: object, pattern: str, instance: object, schema: object) 
             yield ValidationError(f"{instance!r} does not match {pattern!r}")
 
 
-def _unique_items(
-    validator: object, wanted: object, instance: object, schema: object
-) -> Iterator[ValidationError]:
+def _unique_items(validator: object, wanted: object, instance: object, schema: object) -> Iterator[ValidationError]:
     """The library compares each with each."""
     from jsonschema import ValidationError
 

@@ -21,9 +21,7 @@ def link_to_text(block: Members) -> bool:
         return False
     line = f"{text(block, 'name') or 'resource'}: {text(block, 'uri') or ''}"
     description = text(block, "description")
-    return become(
-        block, "annotations", type=b'"text"', text=quote(f"{line} ({description})" if description else line)
-    )
+    return become(block, "annotations", type=b'"text"', text=quote(f"{line} ({description})" if description else line))
 
 
 def audio_to_resource(block: Members) -> bool:

@@ -201,9 +201,7 @@ def _older_field(schema: Members) -> bool:
     return put(schema, "enumNames", join_array([choice.get("title", choice["const"]) for choice in choices]))
 
 
-def _cannot(
-    what: str, needs: Feature, *, code: int = INVALID_PARAMS, answer: bytes | None = None
-) -> Untranslatable:
+def _cannot(what: str, needs: Feature, *, code: int = INVALID_PARAMS, answer: bytes | None = None) -> Untranslatable:
     message = f"the client cannot {what}: its protocol version is older than {needs.since.text}"
     return Untranslatable(code, message, answer=answer)
 

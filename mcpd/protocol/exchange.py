@@ -275,10 +275,7 @@ class EventLog:
     def after(self, number: int) -> list[tuple[bytes, bytes]]:
         """(event id, message) of all kept events later than `number`."""
         start = max(0, number + 1 - self.first)
-        return [
-            (event_id(self.stream, self.first + at), self._events[at])
-            for at in range(start, len(self._events))
-        ]
+        return [(event_id(self.stream, self.first + at), self._events[at]) for at in range(start, len(self._events))]
 
     def clear(self) -> None:
         """Forget everything but the numbering."""

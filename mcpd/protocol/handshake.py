@@ -177,9 +177,7 @@ def initialize_result(version: Version, server_info: bytes, instructions: str) -
     return encode_members(out)
 
 
-def initialize_params(
-    capabilities: ClientCapability, client_info: bytes, version: Version = LATEST_HANDSHAKE
-) -> bytes:
+def initialize_params(capabilities: ClientCapability, client_info: bytes, version: Version = LATEST_HANDSHAKE) -> bytes:
     """mcpd's own initialize toward a backend."""
     return encode_members(
         {

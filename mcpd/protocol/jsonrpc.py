@@ -190,8 +190,7 @@ def is_compact(data: Buffer, members: Members) -> bool:
     """Whether an object's text is as short as its members allow: no space for a second spelling of any of
     them."""
     least = 1 + sum(
-        len(name.encode("utf-8", "surrogatepass")) + 4 + memoryview(raw).nbytes
-        for name, raw in members.items()
+        len(name.encode("utf-8", "surrogatepass")) + 4 + memoryview(raw).nbytes for name, raw in members.items()
     )
     return memoryview(data).nbytes == least
 

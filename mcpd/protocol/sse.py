@@ -140,9 +140,7 @@ class EventDecoder:
 
     def _keep(self, data: bytes) -> None:
         if self._dropping:
-            self._partial = bytearray(
-                data[-1:] or self._partial
-            )  # enough to know an empty line when it comes
+            self._partial = bytearray(data[-1:] or self._partial)  # enough to know an empty line when it comes
             return
         partial = self._partial
         partial += data

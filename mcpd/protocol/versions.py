@@ -109,9 +109,7 @@ VERSION_HEADER: Final = _feature("MCP-Protocol-Version header", Version.V2025_06
 
 # 2025-11-25
 ICONS: Final = _feature("icons", Version.V2025_11_25)
-IMPLEMENTATION_DETAILS: Final = _feature(
-    "description and websiteUrl of an implementation", Version.V2025_11_25
-)
+IMPLEMENTATION_DETAILS: Final = _feature("description and websiteUrl of an implementation", Version.V2025_11_25)
 ELICITATION_URL: Final = _feature("elicitation by URL", Version.V2025_11_25)
 ELICITATION_COMPLETE: Final = _feature(
     "notifications/elicitation/complete and error -32042", Version.V2025_11_25, Version.V2025_11_25

@@ -88,9 +88,7 @@ _TRANSIENT = {
 }
 
 
-def classify_spawn_error(
-    error: Exception, *, command: str, cwd: str | None, path: str, exists: bool
-) -> SpawnFailed:
+def classify_spawn_error(error: Exception, *, command: str, cwd: str | None, path: str, exists: bool) -> SpawnFailed:
     """Name what went wrong.
 
     `error` is what starting the process raised; `path` is the child's PATH, `exists` whether `command` names

@@ -146,9 +146,7 @@ async def spawn(spec: ChildSpec, *, around: Surroundings) -> Child:
             pidfd = os.pidfd_open(process.pid)
             on_failure.callback(os.close, pidfd)
             info = read_process(process.pid)
-            if (
-                info is None
-            ):  # a child that nobody waited for is in the table; it cannot be read without a descriptor
+            if info is None:  # a child that nobody waited for is in the table; it cannot be read without a descriptor
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         except OSError as error:
             with trio.CancelScope(shield=True):
@@ -367,9 +365,7 @@ def _read_end(pidfd: int) -> Exit:
     return Exit(signal=status.si_status)
 
 
-def _make_pipes(
-    on_failure: ExitStack, always: ExitStack
-) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+def _make_pipes(on_failure: ExitStack, always: ExitStack) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
     """Three pipes: the child's ends (closed here in any case) and ours."""
     child_stdin, stdin = os.pipe2(os.O_CLOEXEC)
     always.callback(os.close, child_stdin)

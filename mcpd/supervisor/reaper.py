@@ -53,11 +53,7 @@ def adopted(snapshot: Snapshot, *, since: int = 0) -> list[ProcessInfo]:
     return [
         info
         for info in snapshot.values()
-        if info.ppid == me
-        and info.sid != session
-        and info.pid not in _own
-        and not info.dead
-        and info.start >= since
+        if info.ppid == me and info.sid != session and info.pid not in _own and not info.dead and info.start >= since
     ]
 
 

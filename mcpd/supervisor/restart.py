@@ -18,6 +18,10 @@ from __future__ import annotations
 import enum
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mcpd.config.model import Restart
 
 FORGIVENESS = 3.0
 """Failures forgiven in one stable period: with 30 s, a death every 10 s or more is restarted at once (8,640
@@ -63,6 +67,18 @@ class RestartPolicy:
     day."""
     jitter: float = 0.2
     stable: float = 30.0
+
+    @classmethod
+    def of(cls, restart: Restart) -> RestartPolicy:
+        """The policy that a server's configuration asks for."""
+        return cls(
+            mode=Mode(restart.policy),
+            initial=restart.initial,
+            factor=restart.factor,
+            cap=restart.cap,
+            jitter=restart.jitter,
+            stable=restart.stable,
+        )
 
     def __post_init__(self) -> None:
         if not 0 < self.initial <= self.cap < math.inf:

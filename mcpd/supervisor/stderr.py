@@ -47,9 +47,7 @@ SETTLE = 0.2
 """Seconds to wait for the last words of a dead child. A grandchild may hold the pipe open for ever, so it is
 short."""
 
-_UNPRINTABLE = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
-)
+_UNPRINTABLE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """Terminal sequences and control characters: they would colour, or forge, lines of a log."""
 
 

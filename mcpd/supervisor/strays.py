@@ -89,9 +89,7 @@ class Strays:
         return result
 
 
-def find_strays(
-    snapshot: Snapshot, *, instance: str, recorded: Iterable[Record], namespace: str
-) -> list[ProcessInfo]:
+def find_strays(snapshot: Snapshot, *, instance: str, recorded: Iterable[Record], namespace: str) -> list[ProcessInfo]:
     """The living strays in the snapshot; never this process or one above it."""
     alive: dict[Owner, bool] = {}
     roots: set[int] = set()
@@ -104,9 +102,7 @@ def find_strays(
         if not alive[marker.owner] and read_pid_namespace(info.pid) == namespace:
             roots.add(info.pid)
     leaders = {
-        record.pid
-        for record in recorded
-        if record.pid in snapshot and snapshot[record.pid].start == record.start
+        record.pid for record in recorded if record.pid in snapshot and snapshot[record.pid].start == record.start
     }
     roots |= leaders
     roots |= {info.pid for info in snapshot.values() if info.sid in leaders or info.pgid in leaders}

@@ -133,9 +133,7 @@ def read_process(pid: int) -> ProcessInfo | None:
     fields = text[text.rfind(b")") + 2 :].split()
     if len(fields) < 20:
         return None
-    return ProcessInfo(
-        pid, fields[0].decode(), int(fields[1]), int(fields[2]), int(fields[3]), start=int(fields[19])
-    )
+    return ProcessInfo(pid, fields[0].decode(), int(fields[1]), int(fields[2]), int(fields[3]), start=int(fields[19]))
 
 
 def cpu_ticks(pid: int) -> int:
@@ -183,9 +181,7 @@ def scan(since: int = 0) -> Snapshot:
         if info is None:
             continue
         if info.start >= since and not info.dead and (marker := read_marker(info.pid)):
-            info = ProcessInfo(
-                info.pid, info.state, info.ppid, info.pgid, info.sid, start=info.start, marker=marker
-            )
+            info = ProcessInfo(info.pid, info.state, info.ppid, info.pgid, info.sid, start=info.start, marker=marker)
         snapshot[info.pid] = info
     return snapshot
 

@@ -24,9 +24,11 @@ from mcpd.errors import ConnectFailed, ConnectionBroken
 from mcpd.wire.http_head import header_block
 from mcpd.wire.http_limits import ClientLimits
 from mcpd.wire.http_pool import Pool
+from mcpd.wire.http_reader import RECEIVE_SIZE
 from mcpd.wire.http_request import Buffer, byte_count
 from mcpd.wire.http_response import Abortable, Response
 from mcpd.wire.http_url import Url, parse_url
+from mcpd.wire.outgoing import JOIN_MAX
 from mcpd.wire.tls import client_context
 
 if TYPE_CHECKING:
@@ -92,14 +94,28 @@ class HttpClient:
         if link is None:
             link = await response.acquire(fresh=fresh)
         self._requests += 1
-        parts: tuple[Buffer, ...] = body if isinstance(body, tuple) else (body,)
-        size = byte_count(parts)
+        if type(body) is bytes:
+            parts: tuple[Buffer, ...] = (body,)
+            size = len(body)
+        else:
+            parts = body  # type: ignore[assignment]
+            size = byte_count(parts)
         length = b"Content-Length: %d\r\n" % size if size or method not in LENGTHLESS else b""
         top = b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b\r\n" % (method, url.target, url.authority, headers, length)
         try:
             response.attach(link)
-            await link.send((top, *parts), len(top) + size)
-            await response.receive_head(link, method)
+            size += len(top)
+            parts = (top, *parts)
+            if size <= JOIN_MAX:
+                # A small request goes out at once and whole nearly always; only what is left over is waited for.
+                text = b"".join(parts)
+                sent = link.send_nowait(text)
+                parts, size = (memoryview(text)[sent:],), size - sent
+            if size:
+                await link.send(parts, size)
+            data = await link.receive(RECEIVE_SIZE)
+            if not response.take_head(link, method, data):
+                await response.parse_head(link, method, data)
         except ConnectionBroken as error:
             response.close()
             raise ConnectionBroken(f"{url.host} port {url.port}: {error}") from None

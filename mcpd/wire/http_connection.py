@@ -245,9 +245,7 @@ class Connection:
         """The handler returned: what it has left open is closed."""
         if not request.answered:
             if not self.out.broken:
-                logger.error(
-                    "event=handler-gave-no-answer method=%r path=%r", request.head.method, request.head.path
-                )
+                logger.error("event=handler-gave-no-answer method=%r path=%r", request.head.method, request.head.path)
             self.closing = True
             self._answer_error(request, "mcpd gave no answer to this request")
         elif request.stream is not None:
@@ -263,9 +261,7 @@ class Connection:
         if self._timed_out:
             if self._phase is Phase.HEAD:
                 seconds = self.limits.head_timeout
-                self._send_refusal(
-                    HttpRefused(408, f"the request's head was not complete within {seconds:g} s")
-                )
+                self._send_refusal(HttpRefused(408, f"the request's head was not complete within {seconds:g} s"))
             elif self._phase is Phase.BODY:
                 seconds = self.limits.body_stall
                 self._send_refusal(HttpRefused(408, f"no byte of the request's body came for {seconds:g} s"))
@@ -320,9 +316,7 @@ class Connection:
                     raise HttpRefused(400, "the connection was closed before the request was complete")
                 reader.feed(data)
         except HttpRefused as refused:
-            logger.info(
-                "event=request-refused peer=%s status=%d reason=%r", self.peer, refused.status, refused.reason
-            )
+            logger.info("event=request-refused peer=%s status=%d reason=%r", self.peer, refused.status, refused.reason)
             self._send_refusal(refused)
             await self._linger()
             return None

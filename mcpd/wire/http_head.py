@@ -204,9 +204,7 @@ def read_response_head(event: h11.Response | h11.InformationalResponse) -> Respo
         headers=headers,
         content_length=None if length is None or chunked else int(length),
         chunked=chunked,
-        keep_alive=version >= b"1.1"
-        and not ambiguous
-        and not has_token(headers.get(b"connection"), b"close"),
+        keep_alive=version >= b"1.1" and not ambiguous and not has_token(headers.get(b"connection"), b"close"),
     )
 
 

@@ -29,6 +29,9 @@ class Link(Protocol):
     closed: bool
     at_expiry: Callable[[Link], None]
 
+    def send_nowait(self, data: bytes) -> int:
+        """Bytes that could be sent at once. Raises: ConnectionBroken"""
+
     async def send(self, parts: tuple[Buffer, ...], size: int) -> None:
         """Send everything. Raises: ConnectionBroken"""
 
@@ -61,20 +64,18 @@ class PlainLink(_Base):
         super().__init__(at_expiry)
         self._sock = sock
 
+    def send_nowait(self, data: bytes) -> int:
+        try:
+            return self._sock.send(data)
+        except BlockingIOError:
+            return 0
+        except (OSError, ValueError) as error:
+            raise ConnectionBroken(_reason("sending failed", error, self.closed)) from None
+
     async def send(self, parts: tuple[Buffer, ...], size: int) -> None:
         sock = self._sock
         try:
-            if size <= JOIN_MAX:
-                data = parts[0] if len(parts) == 1 else b"".join(parts)
-                try:
-                    sent = sock.send(data)
-                except BlockingIOError:
-                    sent = 0
-                if sent == size:
-                    return
-                views = [memoryview(data)[sent:]]
-            else:
-                views = [memoryview(part).cast("B") for part in parts if part]
+            views = [memoryview(part).cast("B") for part in parts if part]
             first = 0
             while first < len(views):
                 try:
@@ -120,6 +121,9 @@ class TlsLink(_Base):
     def __init__(self, stream: trio.SSLStream[trio.SocketStream], at_expiry: Callable[[Link], None]) -> None:
         super().__init__(at_expiry)
         self._stream = stream
+
+    def send_nowait(self, data: bytes) -> int:
+        return 0  # a record is encrypted whole, and trio's stream sends it by waiting
 
     async def send(self, parts: tuple[Buffer, ...], size: int) -> None:
         try:
@@ -176,17 +180,11 @@ def _reason(what: str, error: BaseException, closed: bool) -> str:
     if closed:
         return "aborted by mcpd"
     cause = error.__cause__ or error
-    text = (
-        cause.strerror
-        if isinstance(cause, OSError) and cause.strerror
-        else str(cause) or type(cause).__name__
-    )
+    text = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause) or type(cause).__name__
     return f"{what}: {text}"
 
 
-async def connect(
-    url: Url, timeout: float, context: ssl.SSLContext | None, at_expiry: Callable[[Link], None]
-) -> Link:
+async def connect(url: Url, timeout: float, context: ssl.SSLContext | None, at_expiry: Callable[[Link], None]) -> Link:
     """A new connection to the URL's origin.
 
     Raises: ConnectFailed, with the reason and what to check.
@@ -213,9 +211,7 @@ async def connect(
             tcp.socket.close()
             raise
         return TlsLink(stream, at_expiry)
-    raise ConnectFailed(
-        f"cannot connect to {where}: {stage} took over {timeout:g} s; is a firewall in between?"
-    )
+    raise ConnectFailed(f"cannot connect to {where}: {stage} took over {timeout:g} s; is a firewall in between?")
 
 
 def _connect_reason(error: OSError | UnicodeError) -> str:

@@ -148,12 +148,8 @@ class RequestReader:
                 return None
 
     def _head_too_large(self) -> HttpRefused:
-        return HttpRefused(
-            431, f"the request's head is over the limit of {self._limits.head} bytes (limits.head)"
-        )
+        return HttpRefused(431, f"the request's head is over the limit of {self._limits.head} bytes (limits.head)")
 
     def _body_too_large(self, size: int) -> HttpRefused:
         limit = self._limits.body
-        return HttpRefused(
-            413, f"a request body of {size} bytes is over the limit of {limit} bytes (limits.body)"
-        )
+        return HttpRefused(413, f"a request body of {size} bytes is over the limit of {limit} bytes (limits.body)")

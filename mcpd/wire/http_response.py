@@ -80,6 +80,13 @@ class Response:
         """Whether the connection was let go: the body came to its end, or the exchange was ended."""
         return self._link is None
 
+    def whole(self, limit: int) -> bytes | None:
+        """The body, if all of it came with the head: then nobody needs to wait for it."""
+        if self._link is not None or self._aborted or len(self._ready) > limit:
+            return None
+        ready, self._ready = self._ready, b""
+        return ready
+
     async def receive_some(self) -> bytes:
         """The next bytes of the body as they come; b"" at its end.
 
@@ -95,9 +102,7 @@ class Response:
             if self._aborted:
                 raise ConnectionBroken("aborted by mcpd")
             return b""
-        size = (
-            min(max(RECEIVE_SIZE, body.left), RECEIVE_MAX) if isinstance(body, LengthBody) else RECEIVE_SIZE
-        )
+        size = min(max(RECEIVE_SIZE, body.left), RECEIVE_MAX) if isinstance(body, LengthBody) else RECEIVE_SIZE
         try:
             while True:
                 data = await link.receive(size)
@@ -154,9 +159,7 @@ class Response:
 
     def _too_long(self, size: int, most: int) -> LimitExceeded:
         self.close()
-        return LimitExceeded(
-            f"an answer of {size} bytes or more is over the limit of {most} bytes (limits.message)"
-        )
+        return LimitExceeded(f"an answer of {size} bytes or more is over the limit of {most} bytes (limits.message)")
 
     def _finish(self, link: Link, body: Body, *, at_end: bool = False) -> None:
         self._link = None
@@ -192,20 +195,23 @@ class Response:
             f"no connection became free in {limits.connect_timeout:g} s: all {limits.connections} are busy"
         )
 
-    async def receive_head(self, link: Link, method: bytes) -> None:
-        """Wait for the answer's head. The short way: a head that came in one receive and was seen before.
-
-        Raises: ConnectionBroken, LimitExceeded
-        """
-        data = await link.receive(RECEIVE_SIZE)
+    def take_head(self, link: Link, method: bytes, data: bytes) -> bool:
+        """The short way: a head that came in one receive and was seen before. False: `parse_head` must look at it."""
         memo = self._pool.memo
         end = data.find(b"\r\n\r\n") + 4
         raw = data[:end]
         head = memo.heads.get(raw) or memo.recall(raw)
         if head is None:
-            head, rest = await self._parse_head(link, method, data)
-        else:
-            rest = data[end:]
+            return False
+        self._begin(link, method, head, data[end:])
+        return True
+
+    async def parse_head(self, link: Link, method: bytes, data: bytes) -> None:
+        """Have h11 read the answer's head, of which `data` came first. Raises: ConnectionBroken, LimitExceeded."""
+        head, rest = await self._parse_head(link, method, data)
+        self._begin(link, method, head, rest)
+
+    def _begin(self, link: Link, method: bytes, head: ResponseHead, rest: bytes) -> None:
         self._head = head
         self.status = head.status
         self.headers = head.headers

@@ -51,9 +51,7 @@ class HttpServerStatistics:
 class HttpServer:
     """What `serve_http` is doing. Others ask `statistics` and may `drain` it."""
 
-    def __init__(
-        self, handler: Handler, *, limits: HttpLimits, deadlines: Deadlines, nursery: trio.Nursery
-    ) -> None:
+    def __init__(self, handler: Handler, *, limits: HttpLimits, deadlines: Deadlines, nursery: trio.Nursery) -> None:
         self._handler = handler
         self._limits = limits
         self._deadlines = deadlines
@@ -92,9 +90,7 @@ class HttpServer:
                 if error.errno in _LISTENER_CLOSED:
                     raise
                 if error.errno in _OUT_OF_RESOURCES:
-                    logger.warning(
-                        "event=accept-failed reason=%r retry=%gs", os.strerror(error.errno), ACCEPT_BACKOFF
-                    )
+                    logger.warning("event=accept-failed reason=%r retry=%gs", os.strerror(error.errno), ACCEPT_BACKOFF)
                     await trio.sleep(ACCEPT_BACKOFF)
                 # Anything else is the fate of that one connection (ECONNABORTED, EPROTO, network errors:
                 # accept(2)).
@@ -110,9 +106,7 @@ class HttpServer:
         sock.setblocking(False)
         if len(self._connections) >= self._limits.connections:
             self._refused += 1
-            logger.warning(
-                "event=connection-refused limit=%d setting=limits.connections", self._limits.connections
-            )
+            logger.warning("event=connection-refused limit=%d setting=limits.connections", self._limits.connections)
             _refuse(sock, f"all {self._limits.connections} connections are in use (limits.connections)")
             return
         self._accepted += 1

@@ -137,9 +137,7 @@ async def connected(
     """A link over HTTP, as a connector opens it: the link, its carrier, and what is heard."""
     heard = Heard()
     deadlines = Deadlines(resolution=0.01)
-    spec = ServerSpec(
-        name="b", transport="auto", url=url, headers=headers or {}, timeouts=timeouts or Timeouts(init=5)
-    )
+    spec = ServerSpec(name="b", transport="auto", url=url, headers=headers or {}, timeouts=timeouts or Timeouts(init=5))
     client = HttpClient(deadlines=deadlines)
     failure: BackendError | None = None
     async with trio.open_nursery() as outer:

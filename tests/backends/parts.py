@@ -358,9 +358,7 @@ class MemoryConnector:
         failure = self.failures.pop(0) if self.failures else self.failing
         if failure is not None:
             raise failure
-        link, carrier = make_link(
-            nursery, self._deadlines, listener, owner=owner, timeouts=self.spec.timeouts
-        )
+        link, carrier = make_link(nursery, self._deadlines, listener, owner=owner, timeouts=self.spec.timeouts)
         self.prepare(carrier)
         self.carriers.append(carrier)
         await link.open()

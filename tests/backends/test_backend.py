@@ -100,9 +100,7 @@ async def test_a_dead_backend_is_tried_for_ever_but_not_hammered(autojump_clock)
         connector.failing = BackendUnavailable("b", "connection refused")
         await backend.wait_verdict()
         await trio.sleep(24 * 3600)
-        pauses = [
-            after - before for before, after in zip(connector.attempts, connector.attempts[1:], strict=False)
-        ]
+        pauses = [after - before for before, after in zip(connector.attempts, connector.attempts[1:], strict=False)]
         assert 280 < len(connector.attempts) < 400
         assert pauses[0] <= 0.2
         assert all(240 <= pause <= 300 for pause in pauses[15:])
@@ -279,9 +277,7 @@ async def test_news_about_lists_is_coalesced_and_compared(autojump_clock):
         assert len(carrier.named("tools/list")) == asked + 1
         assert heard.catalogues == [("tools",)]
         carrier.answers["tools/list"] = {"tools": [{"name": "u", "inputSchema": {}}]}
-        carrier.answers["resources/templates/list"] = {
-            "resourceTemplates": [{"uriTemplate": "x:/{y}", "name": "y"}]
-        }
+        carrier.answers["resources/templates/list"] = {"resourceTemplates": [{"uriTemplate": "x:/{y}", "name": "y"}]}
         carrier.notify("notifications/tools/list_changed")
         carrier.notify("notifications/resources/list_changed")
         await trio.sleep(2 * RELIST_DELAY)
@@ -352,9 +348,7 @@ async def test_a_subscription_given_up_while_it_is_away_is_not_replayed(autojump
         await backend.unsubscribe(client.caller.key, "x:/1")
         backend.drop_subscription("x:/2")
         await heard.wait_until(lambda: backend.state is State.READY)
-        assert [each["params"]["uri"] for each in connector.carriers[1].named("resources/subscribe")] == [
-            "x:/3"
-        ]
+        assert [each["params"]["uri"] for each in connector.carriers[1].named("resources/subscribe")] == ["x:/3"]
 
 
 async def test_unsubscribing_tells_the_backend_and_never_raises(autojump_clock):

@@ -51,9 +51,7 @@ async def test_entries_are_kept_byte_for_byte(autojump_clock):
         raw = '{"name" :"t","inputSchema":{"z":1.0e5,"a":[]} ,"x-own":"\\u00e4"}'
 
         def serve(message):
-            carrier.link.receive(
-                decode(f'{{"jsonrpc":"2.0","id":{message["id"]},"result":{{"tools":[ {raw} ]}}}}')
-            )
+            carrier.link.receive(decode(f'{{"jsonrpc":"2.0","id":{message["id"]},"result":{{"tools":[ {raw} ]}}}}'))
 
         carrier.answers["tools/list"] = serve
         (entry,) = await fetch_kind(link, "tools", 5)

@@ -338,9 +338,9 @@ async def test_replies_that_are_no_results(name):
 
     async def serve(seen):
         ids = {"own": seen.message["id"], "null": None, "text": "server-error"}
-        seen.answer(
-            status, headers, seen.error(-32600, "tripped", ids[body]) if body in ids else body
-        ) if isinstance(body, str) else seen.answer(status, headers, body)
+        seen.answer(status, headers, seen.error(-32600, "tripped", ids[body]) if body in ids else body) if isinstance(
+            body, str
+        ) else seen.answer(status, headers, body)
 
     remote.serve["tools/call"] = serve
     async with remote_server(remote), connected(remote.url) as (link, carrier, _):
@@ -567,9 +567,7 @@ async def test_a_cancelled_call_is_cancelled_at_the_backend_and_others_go_on():
         await remote.wait_seen("tools/call", 2)
         first.scope.cancel()
         cancelled = await remote.wait_seen("notifications/cancelled")
-        assert cancelled.message["params"]["requestId"] in [
-            s.message["id"] for s in remote.named("tools/call")
-        ]
+        assert cancelled.message["params"]["requestId"] in [s.message["id"] for s in remote.named("tools/call")]
         proceed.set()
         await second.done.wait()
         assert second.result == {"n": 2}

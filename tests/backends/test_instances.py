@@ -188,9 +188,7 @@ async def test_the_longest_idle_one_makes_room_but_none_in_use(nursery, autojump
         call = other.call()
         calling(nursery, link.call, call, "tools/call", call.members)
         await connector.carriers[2].wait_sent("tools/call")
-        with pytest.raises(
-            BackendUnavailable, match=r"2 instances are in use \(raise servers.b.max_instances"
-        ):
+        with pytest.raises(BackendUnavailable, match=r"2 instances are in use \(raise servers.b.max_instances"):
             await instances.get(Client("one more").caller, None)
         assert instances.in_flight == 2
 

@@ -7,7 +7,8 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from mcpd.backends.carrier import SessionLost
-from mcpd.backends.link import ERRANDS_MAX, severity, wants_log
+from mcpd.backends.errands import ERRANDS_MAX
+from mcpd.backends.notifications import severity, wants_log
 from mcpd.config.model import Timeouts
 from mcpd.errors import (
     METHOD_NOT_FOUND,
@@ -388,9 +389,7 @@ async def test_an_open_question_suspends_the_idle_time(nursery, autojump_clock):
         call = client.call()
         outcome = calling(nursery, link.call, call, "tools/call", call.members)
         sent = await carrier.wait_sent("tools/call")
-        carrier.say(
-            {"id": 1, "method": "elicitation/create", "params": {"message": "?", "requestedSchema": {}}}
-        )
+        carrier.say({"id": 1, "method": "elicitation/create", "params": {"message": "?", "requestedSchema": {}}})
         await client.wait_asked()
         await trio.sleep(100)
         assert not outcome.done.is_set()
@@ -484,9 +483,7 @@ async def test_logs_go_to_whom_they_belong(nursery, autojump_clock):
         carrier.notify("notifications/message", line, carrier.waiters[-1])
         carrier.notify("notifications/message", {"level": "alert", "data": "y"}, carrier.waiters[-1])
         assert len(one.emitted) == 1
-        assert two.emitted == [("notifications/message", {"level": "alert", "data": "y"})], (
-            "nobody gets another's"
-        )
+        assert two.emitted == [("notifications/message", {"level": "alert", "data": "y"})], "nobody gets another's"
         assert len(heard.strays) == 1
 
 
@@ -548,10 +545,7 @@ async def test_the_end_of_a_url_elicitation_reaches_its_owner(nursery, autojump_
 
 async def test_the_end_of_an_elicitation_that_an_error_asked_for(autojump_clock):
     async with linked() as (link, carrier, heard):
-        pages = [
-            {"mode": "url", "elicitationId": name, "url": "https://example.com", "message": ""}
-            for name in "ab"
-        ]
+        pages = [{"mode": "url", "elicitationId": name, "url": "https://example.com", "message": ""} for name in "ab"]
         carrier.answers["tools/call"] = Failure(-32042, "open a page first", data={"elicitations": pages})
         call = Client("who").call()
         with pytest.raises(RpcError):

@@ -36,9 +36,7 @@ async def test_a_question_on_it_is_answered():
     remote = Remote()
 
     async def get(seen):
-        seen.stream(
-            {"jsonrpc": "2.0", "id": 0, "method": "ping"}, {"jsonrpc": "2.0", "id": 1, "method": "roots/list"}
-        )
+        seen.stream({"jsonrpc": "2.0", "id": 0, "method": "ping"}, {"jsonrpc": "2.0", "id": 1, "method": "roots/list"})
         await trio.sleep_forever()
 
     remote.serve["GET"] = get
@@ -130,9 +128,7 @@ async def test_a_lost_session_is_noticed_and_opened_anew_without_any_call(status
 
     remote.serve.update({"GET": get, "ping": guarded})
     async with remote_server(remote), connected(remote.url) as (link, _, heard):
-        await heard.wait_until(
-            lambda: len(heard.list_changes) == 4
-        )  # three after the loss, one on the new stream
+        await heard.wait_until(lambda: len(heard.list_changes) == 4)  # three after the loss, one on the new stream
         assert link.generation == 1
         assert len(remote.named("initialize")) == 2
 

@@ -59,9 +59,7 @@ async def test_the_clients_refusal_is_passed_on():
     client = Client()
     client.answer = RpcError(-1, "no", raw=b'{"code":-1,"message":"no","data":[1]}')
     running(peer, client)
-    assert (await ask(questions, 1, "sampling/createMessage", {"messages": [], "maxTokens": 1}))["error"][
-        "data"
-    ] == [1]
+    assert (await ask(questions, 1, "sampling/createMessage", {"messages": [], "maxTokens": 1}))["error"]["data"] == [1]
 
 
 async def test_a_method_that_clients_do_not_have():
@@ -100,9 +98,7 @@ async def test_a_client_too_old_for_the_question():
     questions, peer, _ = make()
     client = Client(version=Version.V2025_06_18)
     related = running(peer, client)
-    assert (await ask(questions, 1, "elicitation/create", URL, related=related))["result"] == {
-        "action": "cancel"
-    }
+    assert (await ask(questions, 1, "elicitation/create", URL, related=related))["result"] == {"action": "cancel"}
     assert client.asked == []
 
 
@@ -203,3 +199,25 @@ def test_allowed(method, params, flags, code):
     with pytest.raises(RpcError) as caught:
         allowed(method, text, flags)
     assert caught.value.code == code
+
+
+async def test_where_several_servers_may_ask_the_message_says_which():
+    peer, heard, client = Peer(), Heard(), Client()
+    questions = Questions("b", peer=peer, owner=None, asker=heard, timeout=5, label="[b] ")
+    client.answer = b'{"action":"decline"}'
+    running(peer, client)
+    await ask(questions, 1, "elicitation/create", FORM)
+    await ask(questions, 2, "elicitation/create", {**FORM, "message": 7})
+    await ask(questions, 3, "roots/list")
+    assert [params.get("message") for _, params in client.asked] == ["[b] ?", 7, None]
+    assert client.asked[0][1] == {**FORM, "message": "[b] ?"}
+
+
+async def test_a_form_is_not_for_who_can_only_open_urls():
+    questions, peer, _ = make()
+    able, other = Client("able"), Client("other", capabilities=ClientCapability.ELICITATION_URL)
+    able.answer = b'{"action":"accept","content":{}}'
+    running(peer, able)
+    running(peer, other)
+    assert (await ask(questions, 1, "elicitation/create", FORM))["result"]["action"] == "accept"
+    assert other.asked == []

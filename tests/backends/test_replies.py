@@ -33,9 +33,7 @@ from mcpd.wire.http_url import parse_url
 class Reply:
     """As much of an HTTP answer as is looked at."""
 
-    def __init__(
-        self, status: int = 200, body: bytes = b"", error: Exception | None = None, **headers: str
-    ) -> None:
+    def __init__(self, status: int = 200, body: bytes = b"", error: Exception | None = None, **headers: str) -> None:
         self.status = status
         self.headers = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
         self.closed = False

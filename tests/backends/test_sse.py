@@ -51,9 +51,7 @@ class OldRemote(Remote):
         if not self.early:
             seen.answer(202, b"", b"Accepted")
         if "id" in seen.message and "method" in seen.message:
-            self.say(
-                seen.reply(HELLO if seen.method == "initialize" else {"echo": seen.message.get("params", {})})
-            )
+            self.say(seen.reply(HELLO if seen.method == "initialize" else {"echo": seen.message.get("params", {})}))
         if self.early:
             await trio.sleep(0.01)
             seen.answer(202)

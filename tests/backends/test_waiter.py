@@ -13,9 +13,7 @@ OTHER = jsonrpc.decode(b'{"jsonrpc":"2.0","id":1,"result":{"late":true}}')
 
 
 def make(**members: float) -> Waiter:
-    return Waiter(
-        "ping", None, idle=members.get("idle", 10.0), final=members.get("final", 60.0), on_expire=print
-    )
+    return Waiter("ping", None, idle=members.get("idle", 10.0), final=members.get("final", 60.0), on_expire=print)
 
 
 async def test_an_outcome_before_the_wait():

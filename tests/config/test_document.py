@@ -174,19 +174,13 @@ def test_aliases_of_aliases_are_bounded():
 
 def test_aliases_do_not_get_around_the_depth():
     nest = "[" * 8 + "{}" + "]" * 8
-    text = f"a0: &a0 {nest.format('1')}\n" + "".join(
-        f"a{n}: &a{n} {nest.format(f'*a{n - 1}')}\n" for n in range(1, 9)
-    )
+    text = f"a0: &a0 {nest.format('1')}\n" + "".join(f"a{n}: &a{n} {nest.format(f'*a{n - 1}')}\n" for n in range(1, 9))
     with pytest.raises(ConfigError, match="nested too deeply"):
         parse(text, "x.yaml")
 
 
 TREES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(max_size=8),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
     max_leaves=12,
 )

@@ -222,9 +222,7 @@ def test_a_message_never_quotes_a_secret():
 
 def test_files(tmp_path):
     file = tmp_path / "c.yaml"
-    with pytest.raises(
-        ConfigError, match=r"c\.yaml: cannot be read: No such file or directory \(--config FILE names"
-    ):
+    with pytest.raises(ConfigError, match=r"c\.yaml: cannot be read: No such file or directory \(--config FILE names"):
         load(file, environ={})
     file.write_bytes(b"\xef\xbb\xbfservers: {a: {command: x}}")
     assert load(file, environ={}).source == str(file)

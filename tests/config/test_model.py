@@ -81,9 +81,7 @@ def test_every_default_is_within_its_own_bounds():
 def test_every_key_has_a_description():
     for _, schema in SECTIONS.values():
         assert all(entry["description"] for entry in schema["properties"].values())
-    assert all(
-        entry["description"] for entry in [*SERVER["properties"].values(), *SCHEMA["properties"].values()]
-    )
+    assert all(entry["description"] for entry in [*SERVER["properties"].values(), *SCHEMA["properties"].values()])
 
 
 def test_the_sample_has_every_key_with_its_default():

@@ -21,9 +21,7 @@ SCALARS = (
     | st.booleans()
     | st.integers(-1, 70_000)
     | st.floats(0, 100)
-    | st.sampled_from(
-        ["", "a", "a\n", "30s", "16MiB", "stdio", "http", "off", "shared", "always", "_", "http://x/"]
-    )
+    | st.sampled_from(["", "a", "a\n", "30s", "16MiB", "stdio", "http", "off", "shared", "always", "_", "http://x/"])
 )
 
 
@@ -32,17 +30,11 @@ def _near(schema):
     full = SHAPE.resolve(schema)
     if "propertyNames" in full:
         names = st.sampled_from(["a", "b.c", "-x", "y\n", "z" * 65])
-        return SCALARS | st.dictionaries(
-            names, st.deferred(lambda: _near({"$ref": "#/$defs/server"})), max_size=2
-        )
+        return SCALARS | st.dictionaries(names, st.deferred(lambda: _near({"$ref": "#/$defs/server"})), max_size=2)
     if "properties" in full:
-        keys = {
-            key: st.deferred(lambda entry=entry: _near(entry)) for key, entry in full["properties"].items()
-        }
+        keys = {key: st.deferred(lambda entry=entry: _near(entry)) for key, entry in full["properties"].items()}
         chosen = st.lists(st.sampled_from([*keys, "unknown"]), max_size=4, unique=True)
-        return SCALARS | chosen.flatmap(
-            lambda some: st.fixed_dictionaries({k: keys.get(k, SCALARS) for k in some})
-        )
+        return SCALARS | chosen.flatmap(lambda some: st.fixed_dictionaries({k: keys.get(k, SCALARS) for k in some}))
     if full.get("type") == "array":
         return SCALARS | st.lists(SCALARS, max_size=3)
     if "additionalProperties" in full:
@@ -110,9 +102,7 @@ def test_octets(text, value):
 def test_convert_applies_bounds_to_texts():
     faults = Faults("f")
     schema = SCHEMA["properties"]["limits"]
-    assert SHAPE.convert(
-        schema, {"body": "1GiB", "session_age": "1d", "head": None}, ("limits",), faults
-    ) == {
+    assert SHAPE.convert(schema, {"body": "1GiB", "session_age": "1d", "head": None}, ("limits",), faults) == {
         "body": 2**30,
         "session_age": 86400.0,
     }

@@ -66,9 +66,7 @@ async def wait_warm(url: str) -> None:
             await peer.delete()
 
 
-async def run_backend(
-    label: str, entry: JSON, runs: Sequence[str], options: argparse.Namespace
-) -> list[Outcome]:
+async def run_backend(label: str, entry: JSON, runs: Sequence[str], options: argparse.Namespace) -> list[Outcome]:
     """All runs against one backend; what was started for them is stopped."""
     async with AsyncExitStack() as stack:
         if not entry:
@@ -93,9 +91,7 @@ async def run_backend(
 def row(outcome: Outcome) -> str:
     """One line of the table."""
     counts = outcome.counts
-    verdict = (
-        "ok" if outcome.good else f"WRONG: {' or '.join(map(str, outcome.expected))} must pass and 0 fail"
-    )
+    verdict = "ok" if outcome.good else f"WRONG: {' or '.join(map(str, outcome.expected))} must pass and 0 fail"
     if outcome.status is None:
         verdict = "WRONG: took too long"
     numbers = f"{counts['SUCCESS']:6} {counts['FAILURE']:6} {counts['WARNING']:8}"
@@ -124,13 +120,9 @@ async def main(options: argparse.Namespace) -> int:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     cache = ROOT / ".cache" / "conformance"
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="req-2025-11-25 over HTTP only")
-    parser.add_argument(
-        "--direct", action="store_true", help="test the backend (given by URL, or the fixture) itself"
-    )
+    parser.add_argument("--direct", action="store_true", help="test the backend (given by URL, or the fixture) itself")
     parser.add_argument("--backend-url", default="", help="another backend, by its Streamable HTTP endpoint")
     parser.add_argument("--backend-command", default="", help="another backend, as a command line for stdio")
     parser.add_argument("--run", action="append", choices=RUNS, help="this run only; may be repeated")

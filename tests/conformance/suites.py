@@ -85,9 +85,7 @@ async def install(home: Path) -> None:
             )
         if scope.cancelled_caught or done.returncode:
             shutil.rmtree(home / folder, ignore_errors=True)
-            reason = (
-                "took too long" if scope.cancelled_caught else done.stdout.decode(errors="replace")[-2000:]
-            )
+            reason = "took too long" if scope.cancelled_caught else done.stdout.decode(errors="replace")[-2000:]
             raise SetupError(f"npm install {package}: {reason}")
 
 

@@ -41,10 +41,7 @@ async def test_refuses_what_is_no_time_zone():
 
 def countdown(seconds, request_id):
     params = {"name": "countdown", "arguments": {"seconds": seconds}, "_meta": {"progressToken": request_id}}
-    return (
-        json.dumps({"jsonrpc": "2.0", "id": request_id, "method": "tools/call", "params": params}).encode()
-        + b"\n"
-    )
+    return json.dumps({"jsonrpc": "2.0", "id": request_id, "method": "tools/call", "params": params}).encode() + b"\n"
 
 
 async def test_cancelling_one_countdown_ends_that_one_only():

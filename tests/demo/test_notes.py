@@ -18,9 +18,7 @@ async def test_offers_everything_in_the_form_of_each_version(version):
         check_tools(await peer.list_all("tools/list", "tools"), version)
         resources = await peer.list_all("resources/list", "resources")
         check_named(resources, "uri", version)
-        check_named(
-            await peer.list_all("resources/templates/list", "resourceTemplates"), "uriTemplate", version
-        )
+        check_named(await peer.list_all("resources/templates/list", "resourceTemplates"), "uriTemplate", version)
         check_named(await peer.list_all("prompts/list", "prompts"), "name", version)
         for resource in resources:
             contents = (await peer.request("resources/read", {"uri": resource["uri"]}))["contents"]
@@ -78,8 +76,7 @@ async def test_prompts_and_completion():
         prompt = await peer.request("prompts/get", {"name": "summarize_note", "arguments": {"note": "ideas"}})
         assert "append to it" in prompt["messages"][0]["content"]["text"]
         assert (
-            "welcome"
-            in (await peer.request("prompts/get", {"name": "review_notes"}))["messages"][0]["content"]["text"]
+            "welcome" in (await peer.request("prompts/get", {"name": "review_notes"}))["messages"][0]["content"]["text"]
         )
         for ref, argument in (
             ({"type": "ref/prompt", "name": "summarize_note"}, "note"),
@@ -96,9 +93,7 @@ async def test_prompts_and_completion():
                 await peer.request("prompts/get", params)
             assert refused.value.code == -32602
         with pytest.raises(PeerError):
-            await peer.request(
-                "completion/complete", {"ref": {"type": "ref/prompt", "name": "x"}, "argument": {}}
-            )
+            await peer.request("completion/complete", {"ref": {"type": "ref/prompt", "name": "x"}, "argument": {}})
 
 
 async def test_drafts_with_the_model_of_the_client():

@@ -67,9 +67,7 @@ async def test_a_line_beyond_the_limit_is_refused_whole():
     async with demo("calculator") as peer:
         await peer.initialize()
         before = len(peer.received)
-        await peer.write(
-            b'{"jsonrpc":"2.0","id":9,"method":"ping","params":{"x":"' + b"x" * (40 << 20) + b'"}}\n'
-        )
+        await peer.write(b'{"jsonrpc":"2.0","id":9,"method":"ping","params":{"x":"' + b"x" * (40 << 20) + b'"}}\n')
         assert await peer.request("ping") == {}
         assert peer.received[before]["error"]["code"] == -32600
         assert len(peer.received) == before + 2
@@ -134,9 +132,7 @@ async def test_the_end_of_input_ends_calls_that_wait():
     async with demo("clock") as peer:
         await peer.initialize()
         params = {"name": "countdown", "arguments": {"seconds": 3600}, "_meta": {"progressToken": 1}}
-        await peer.write(
-            json.dumps({"jsonrpc": "2.0", "id": 0, "method": "tools/call", "params": params}).encode()
-        )
+        await peer.write(json.dumps({"jsonrpc": "2.0", "id": 0, "method": "tools/call", "params": params}).encode())
         await peer.write(b"\n")
         await peer.wait_notifications("notifications/progress")
         assert await peer.close_stdin() == 0
@@ -146,9 +142,7 @@ async def test_a_running_call_delays_nothing():
     async with demo("clock") as peer:
         await peer.initialize()
         params = {"name": "countdown", "arguments": {"seconds": 3600}, "_meta": {"progressToken": 1}}
-        await peer.write(
-            json.dumps({"jsonrpc": "2.0", "id": 0, "method": "tools/call", "params": params}).encode()
-        )
+        await peer.write(json.dumps({"jsonrpc": "2.0", "id": 0, "method": "tools/call", "params": params}).encode())
         await peer.write(b"\n")
         await peer.wait_notifications("notifications/progress")
         assert await peer.call_text("countdown", {"seconds": 0}) == "0 seconds are over."

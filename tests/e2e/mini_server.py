@@ -41,9 +41,7 @@ def main() -> None:
         if method == "initialize":
             info = {"name": "mini", "version": "1"}
             version = message["params"]["protocolVersion"]
-            answer(
-                message["id"], {"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": info}
-            )
+            answer(message["id"], {"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": info})
         elif method == "tools/list":
             answer(
                 message["id"],

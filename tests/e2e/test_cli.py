@@ -87,9 +87,7 @@ async def test_beyond_loopback_only_behind_something_that_authenticates(tmp_path
         done = await run("--config", file, "--port", "0", "--state-dir", str(tmp_path / "s"), *more)
         assert done.returncode == 78
         assert b"listen.behind_authenticating_proxy" in done.stderr
-    allowed = write(
-        tmp_path, f'listen:\n  host: "{host}"\n  behind_authenticating_proxy: true\n', "other.yaml"
-    )
+    allowed = write(tmp_path, f'listen:\n  host: "{host}"\n  behind_authenticating_proxy: true\n', "other.yaml")
     assert (await run("--config", allowed, "--check")).returncode == 0
 
 

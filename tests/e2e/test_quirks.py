@@ -61,9 +61,7 @@ def daemon():
                 await start_remote(stack, mode, servers)
             for mode in modes_for("stdio"):
                 timeouts = {"init": 1.5} if mode == "silent" else {}
-                servers[name_of("stdio", mode)] = fixture(
-                    "quirks", "--mode", mode, stop=QUICK_STOP, timeouts=timeouts
-                )
+                servers[name_of("stdio", mode)] = fixture("quirks", "--mode", mode, stop=QUICK_STOP, timeouts=timeouts)
             daemon = await stack.enter_async_context(start_daemon({"mcpServers": servers}))
             started.append(daemon)
             up.set()
@@ -133,9 +131,7 @@ async def particulars(peer, name, mode):
 
             async def wait():
                 with scope:
-                    await peer.exchange(
-                        "tools/call", {"name": f"{name}_wait", "arguments": {}}, request_id="w"
-                    )
+                    await peer.exchange("tools/call", {"name": f"{name}_wait", "arguments": {}}, request_id="w")
 
             nursery.start_soon(wait)
             with trio.fail_after(5):

@@ -60,9 +60,7 @@ async def test_down_and_back_up(path, more):
         assert trio.current_time() - begun < 2
         assert "backend 'r'" in caught.value.message
         about = await wait_state(peer, daemon, "r", "backing-off")
-        assert (
-            "connection refused" in about["error"] or "ended" in about["error"] or "broke" in about["error"]
-        )
+        assert "connection refused" in about["error"] or "ended" in about["error"] or "broke" in about["error"]
         assert await peer.list_all("tools/list", "tools") == before
         port = first.base.rpartition(":")[2]
         await stack.enter_async_context(everything_on(port, *more))

@@ -138,9 +138,7 @@ class Wire:
             self._rest += await self._stream.receive_some()
         self._rest = self._rest[left:]
         # Header values keep their case; only the names were wanted in lower case.
-        id = next(
-            (line[16:] for line in top.decode().split("\r\n") if line.startswith("Mcp-Session-Id: ")), ""
-        )
+        id = next((line[16:] for line in top.decode().split("\r\n") if line.startswith("Mcp-Session-Id: ")), "")
         return int(top[9:12]), id
 
 

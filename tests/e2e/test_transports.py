@@ -139,9 +139,7 @@ async def news_of_a_call(peer: Peer, version: str) -> None:
     assert "unheard" not in [each["data"] for each in peer.notifications("notifications/message")]
     for token in ("p", 0):
         answer = await peer.call_text("test_tool_with_progress", meta={"progressToken": token})
-        steps = [
-            each for each in peer.notifications("notifications/progress") if each["progressToken"] == token
-        ]
+        steps = [each for each in peer.notifications("notifications/progress") if each["progressToken"] == token]
         assert [each["progress"] for each in steps] == [0, 50, 100]
         assert all(("message" in each) is (version >= "2025-03-26") for each in steps)
         assert answer != f"reported to {token!r}", "the child sees a token of mcpd's own"

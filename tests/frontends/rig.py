@@ -132,9 +132,7 @@ async def serve_front(directory: Path, config: Config | None = None) -> AsyncIte
         endpoint = Endpoint(Guard(config.listen, loopback=True), fronts)
 
         async def serve(task_status) -> None:
-            await serve_http(
-                listeners, endpoint.handle, limits=limits, deadlines=deadlines, task_status=task_status
-            )
+            await serve_http(listeners, endpoint.handle, limits=limits, deadlines=deadlines, task_status=task_status)
 
         await nursery.start(serve)
         host, port = bound_addresses(listeners)[0]

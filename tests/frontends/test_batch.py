@@ -80,9 +80,7 @@ async def test_requests_run_side_by_side_and_bad_ones_harm_nobody(tmp_path):
 async def test_nothing_to_answer_is_202(tmp_path):
     async with serve_front(tmp_path) as front, HttpPeer(front.url) as peer:
         await peer.initialize(BATCHES)
-        reply = await post(
-            peer, [{"jsonrpc": "2.0", "method": "x"}, {"jsonrpc": "2.0", "id": 1, "result": {}}]
-        )
+        reply = await post(peer, [{"jsonrpc": "2.0", "method": "x"}, {"jsonrpc": "2.0", "id": 1, "result": {}}])
         assert (reply.status, reply.body) == (202, b"")
 
 

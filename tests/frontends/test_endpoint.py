@@ -51,9 +51,7 @@ async def test_an_unknown_path_is_404_and_says_what_there_is(path):
     assert "/mcp" in json.loads(body)["error"]["message"]
 
 
-@pytest.mark.parametrize(
-    ("host", "origin", "status"), [(b"evil", None, 421), (b"localhost", b"http://evil", 403)]
-)
+@pytest.mark.parametrize(("host", "origin", "status"), [(b"evil", None, 421), (b"localhost", b"http://evil", 403)])
 async def test_origin_and_host_come_first(host, origin, status):
     for path in (b"/mcp", b"/nowhere"):
         recorder = Recorder()

@@ -28,9 +28,7 @@ RESULT = jsonrpc.result(b"1", b"{}")
 class Scene:
     """One exchange, its session and its clock."""
 
-    def __init__(
-        self, version: Version = Version.V2025_11_25, *, prefers_stream: bool = False, **times: float
-    ) -> None:
+    def __init__(self, version: Version = Version.V2025_11_25, *, prefers_stream: bool = False, **times: float) -> None:
         self.deadlines = Deadlines(resolution=0)
         config = Config(streams=Times(**times), limits=Limits(streams_per_session=2))
         self.terms = Terms(config, self.deadlines)
@@ -80,9 +78,7 @@ async def test_a_notice_opens_the_stream_and_the_result_ends_it():
     scene.exchange.emit("notifications/progress", b'{"progress":1}')
     scene.exchange.emit("notifications/progress", b'{"progress":2}')
     scene.exchange.finish(RESULT)
-    assert [json.loads(each).get("method") for each in scene.stream.data] == [
-        "notifications/progress"
-    ] * 2 + [None]
+    assert [json.loads(each).get("method") for each in scene.stream.data] == ["notifications/progress"] * 2 + [None]
     assert numbers(scene.stream) == [0, 1, 2, 3]
     assert scene.stream.ended
     assert not scene.request.detached
@@ -347,9 +343,7 @@ def test_nothing_is_lost_doubled_or_reordered(actions, poll, prefers):
         scene.exchange.emit("n", b"-1")
         for number, action in enumerate(actions):
             reader.act(action, number)
-            assert (scene.exchange.state is State.STREAMING) <= bool(scene.watched), (
-                "a stream is looked after"
-            )
+            assert (scene.exchange.state is State.STREAMING) <= bool(scene.watched), "a stream is looked after"
         scene.exchange.finish(RESULT)
         reader.come_back()
         reader.read()

@@ -167,9 +167,7 @@ def test_trusted_origins(origin, expected):
 def test_the_address_that_is_listened_on_is_a_name_of_ours():
     assert status(Guard(Listen(host="127.0.0.2"), loopback=True), "127.0.0.2:8080") == 200
     assert status(Guard(Listen(host="::1"), loopback=True), "[::1]:8080") == 200
-    assert (
-        status(Guard(Listen(host="0.0.0.0", trusted_hosts=("a.example",)), loopback=False), "0.0.0.0") == 421
-    )
+    assert status(Guard(Listen(host="0.0.0.0", trusted_hosts=("a.example",)), loopback=False), "0.0.0.0") == 421
 
 
 def test_beyond_loopback_hosts_are_checked_when_a_list_is_given():

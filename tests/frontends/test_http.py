@@ -243,9 +243,7 @@ async def test_there_is_no_session_beyond_the_limit_but_idle_ones_make_room(tmp_
             assert len(front.sessions) == 2
             await third.open_stream()
             for reply in (
-                await post(
-                    HttpPeer(front.url), {**CALL, "method": "initialize", "params": {"protocolVersion": "x"}}
-                ),
+                await post(HttpPeer(front.url), {**CALL, "method": "initialize", "params": {"protocolVersion": "x"}}),
                 await post(idle),
             ):
                 assert reply.status == 503, "also for one that would have to be resurrected"
@@ -399,9 +397,7 @@ async def test_a_second_get_replaces_the_first_and_the_connection_lives_on(tmp_p
                 session.deliver("k", (b'{"n":2}',))
                 assert (await second.next_event()).data == '{"n":2}'
                 # The first ended in order, so its connection serves the next request.
-                head = "".join(
-                    f"{name}: {value}\r\n" for name, value in {"Host": "localhost", **headers}.items()
-                )
+                head = "".join(f"{name}: {value}\r\n" for name, value in {"Host": "localhost", **headers}.items())
                 await first._stream.send_all(f"DELETE /mcp HTTP/1.1\r\n{head}\r\n".encode())
                 assert (await first._stream.receive_some()).startswith(b"HTTP/1.1 200 ")
                 assert await second.next_event() is None

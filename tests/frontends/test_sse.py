@@ -86,9 +86,7 @@ async def test_wrong_requests(tmp_path, method, path, body, status, header):
         assert reply.json()["error"]["message"]
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"{", b"[]", b"7", b'{"jsonrpc":"2.0","id":[],"method":"ping"}', b"\xff"]
-)
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"7", b'{"jsonrpc":"2.0","id":[],"method":"ping"}', b"\xff"])
 async def test_a_bad_message_is_400_and_the_session_goes_on(tmp_path, body):
     async with serve_front(tmp_path) as front, SsePeer(front.base + "/sse") as peer, HttpPeer("") as plain:
         front.gateway.scripts["ping"] = empty

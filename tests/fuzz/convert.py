@@ -50,9 +50,7 @@ NAMES = st.sampled_from(
         *("execution", "message", "resultType", "stranger"),
     ]
 )
-WORDS = st.sampled_from(
-    ["text", "audio", "resource_link", "resource", "tool_use", "array", "object", "url", "x\ny"]
-)
+WORDS = st.sampled_from(["text", "audio", "resource_link", "resource", "tool_use", "array", "object", "url", "x\ny"])
 SHAPES = st.recursive(
     st.none() | st.integers() | WORDS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=5),

@@ -43,9 +43,7 @@ FRAGMENTS = [
 
 TEXTS = st.lists(st.sampled_from(FRAGMENTS) | st.binary(max_size=4), max_size=30).map(b"".join)
 
-MEMBER_NAMES = (
-    st.sampled_from(["jsonrpc", "id", "method", "params", "result", "error", "x", "_meta"]) | st.text()
-)
+MEMBER_NAMES = st.sampled_from(["jsonrpc", "id", "method", "params", "result", "error", "x", "_meta"]) | st.text()
 MESSAGES = st.dictionaries(MEMBER_NAMES, JSON, max_size=6)
 
 

@@ -81,9 +81,7 @@ def check_drain(value):
 
 def check_round_trip(value):
     messages, cuts = value
-    data = b"".join(
-        encode_line((json.dumps(message, indent=indent).encode(),)) for message, indent in messages
-    )
+    data = b"".join(encode_line((json.dumps(message, indent=indent).encode(),)) for message, indent in messages)
     lines = decode(pieces(data, cuts), len(data))
     assert [json.loads(line) for line in lines] == [message for message, _ in messages]
 

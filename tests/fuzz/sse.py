@@ -87,15 +87,13 @@ def check_standard(value):
 def check_round_trip(value):
     messages, cuts = value
     data = b"".join(
-        encode_event((json.dumps(message, indent=indent).encode(),), id=id, retry=retry)
-        + encode_comment(b"x")
+        encode_event((json.dumps(message, indent=indent).encode(),), id=id, retry=retry) + encode_comment(b"x")
         for message, indent, id, retry in messages
     )
     events, _, comments = decode(pieces(data, cuts), len(data))
     assert comments == len(messages)
     assert [(json.loads(event.data), event.event, event.id, event.retry) for event in events] == [
-        (message, "message", id.decode() if id is not None else None, retry)
-        for message, _, id, retry in messages
+        (message, "message", id.decode() if id is not None else None, retry) for message, _, id, retry in messages
     ]
 
 

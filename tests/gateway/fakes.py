@@ -56,9 +56,7 @@ def catalogue(**keys: tuple[str, ...] | list[str]) -> Catalogue:
     return made
 
 
-def hello(
-    capabilities: ServerCapabilities = ALL, version=LATEST_HANDSHAKE, instructions: str = ""
-) -> ServerHello:
+def hello(capabilities: ServerCapabilities = ALL, version=LATEST_HANDSHAKE, instructions: str = "") -> ServerHello:
     return ServerHello(version, capabilities, b"{}", instructions)
 
 
@@ -74,9 +72,7 @@ class Asked:
 class FakeBackend:
     """A backend that is ready from the start, unless `takes` says after how many seconds, or never (inf)."""
 
-    def __init__(
-        self, name: str, listed: Catalogue | None = None, *, takes: float = 0.0, **spec: Any
-    ) -> None:
+    def __init__(self, name: str, listed: Catalogue | None = None, *, takes: float = 0.0, **spec: Any) -> None:
         self.name = name
         self.spec = ServerSpec(name=name, transport="stdio", command="true", **spec)
         self.takes = takes
@@ -213,9 +209,7 @@ def make_gateway(directory: Path, *backends: FakeBackend, config: Config | None 
     return gateway
 
 
-def join(
-    sessions: Sessions, version=LATEST_HANDSHAKE, capabilities=EVERYTHING, principal: str = ""
-) -> Session:
+def join(sessions: Sessions, version=LATEST_HANDSHAKE, capabilities=EVERYTHING, principal: str = "") -> Session:
     """A client that has shaken hands."""
     session = sessions.begin(ClientHello(version, capabilities, "test"), principal)
     session.handshake(Event.INITIALIZED)

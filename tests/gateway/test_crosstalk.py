@@ -242,12 +242,7 @@ class World:
         self.landed.append((client, call))
         self.expected_cancelled.append(self.server.calls[call.marker])
         for asked in self.asked:
-            if (
-                asked.call is call
-                and asked.client is not None
-                and not asked.answered
-                and not asked.taken_back
-            ):
+            if asked.call is call and asked.client is not None and not asked.answered and not asked.taken_back:
                 asked.withdrawn = True
         client.session.cancel(call.id)
 
@@ -273,9 +268,7 @@ class World:
         assert taken == (not asked.taken_back and not asked.withdrawn)
         # Nobody else can answer it.
         for other in self.clients:
-            assert not other.session.answer(
-                jsonrpc.decode(b'{"jsonrpc":"2.0","id":%d,"result":{}}' % question["id"])
-            )
+            assert not other.session.answer(jsonrpc.decode(b'{"jsonrpc":"2.0","id":%d,"result":{}}' % question["id"]))
 
     # ---- what the server does
 
@@ -287,9 +280,7 @@ class World:
             return
         token = self.server.tokens[call.marker]
         number = self.count = self.count + 1
-        self.server.notify(
-            "progress", progressToken=str(token) if as_text else token, progress=number, vendor=1
-        )
+        self.server.notify("progress", progressToken=str(token) if as_text else token, progress=number, vendor=1)
         call.expected_progress.append(b'{"progressToken":%b,"progress":%d,"vendor":1}' % (call.token, number))
 
     async def stray_progress(self, which: int) -> None:
@@ -324,9 +315,7 @@ class World:
         self.server.say(id=asked.id, method=method, params=params)
 
     async def take_back(self, which: int) -> None:
-        open_ones = [
-            a for a in self.asked if a.client and not a.answered and not a.withdrawn and not a.taken_back
-        ]
+        open_ones = [a for a in self.asked if a.client and not a.answered and not a.withdrawn and not a.taken_back]
         if not open_ones:
             return
         asked = open_ones[which % len(open_ones)]
@@ -378,9 +367,7 @@ class World:
                 assert len(replies) == 1
                 assert "error" in replies[0]
             elif asked.answered:
-                assert [reply["result"] for reply in replies] == [
-                    {"from": asked.client.number, "on": asked.marker}
-                ]
+                assert [reply["result"] for reply in replies] == [{"from": asked.client.number, "on": asked.marker}]
             else:
                 assert replies == []
         assert self.gateway.in_flight == len(self.flying) == self.backend.link.in_flight
@@ -396,9 +383,7 @@ class World:
             assert client.session.idle
 
 
-async def live(
-    clients: list[tuple[ClientCapability, Version]], steps: list[tuple[Any, ...]], directory: Path
-) -> None:
+async def live(clients: list[tuple[ClientCapability, Version]], steps: list[tuple[Any, ...]], directory: Path) -> None:
     backend = SharedBackend("shared", catalogue(tools=["work"]))
     gateway = make_gateway(directory, backend)
     server = Server()

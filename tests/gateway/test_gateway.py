@@ -117,9 +117,7 @@ def test_every_method_a_client_of_the_handshake_sends_is_served():
     assert set(module._HANDLERS) == sent - tasks - {"initialize"}
 
 
-@pytest.mark.parametrize(
-    "method", ["tasks/list", "server/discover", "initialize", "x", "", "notifications/x"]
-)
+@pytest.mark.parametrize("method", ["tasks/list", "server/discover", "initialize", "x", "", "notifications/x"])
 async def test_unknown_methods(gateway, method):
     error = await refusal(gateway, join(gateway.sessions), method)
     assert error.code == METHOD_NOT_FOUND
@@ -195,9 +193,7 @@ async def test_two_names_are_one_too_many(gateway, backend):
     assert error.code == INVALID_REQUEST
     assert backend.asked == []
     # An argument may be called so, as often as it likes.
-    await serve(
-        gateway, session, "tools/call", b'{"name":"b_add","arguments":{"name":{"name":1}},"_meta":{"name":1}}'
-    )
+    await serve(gateway, session, "tools/call", b'{"name":"b_add","arguments":{"name":{"name":1}},"_meta":{"name":1}}')
     assert len(backend.asked) == 1
 
 
@@ -206,19 +202,12 @@ async def test_all_other_bytes_pass(gateway, backend):
 
     async def answer(call, method, params):
         sent.append(jsonrpc.encode_members(call.members))
-        return (
-            b'{ "content":[ ],"structuredContent":{"n":1.0e400,"m":12345678901234567890123},"z":"\xc3\xa9" }'
-        )
+        return b'{ "content":[ ],"structuredContent":{"n":1.0e400,"m":12345678901234567890123},"z":"\xc3\xa9" }'
 
     backend.answer = answer
     backend.envelope = {"vendor": b"[1, 2]"}
-    params = (
-        b'{"x" : 1.50,"name":"b_add",'
-        b'"arguments":{"big":123456789012345678901,"u":"\\u00e9"},"_meta":{"v":null}}'
-    )
-    request = jsonrpc.decode_from_client(
-        b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":%b}' % params
-    )
+    params = b'{"x" : 1.50,"name":"b_add","arguments":{"big":123456789012345678901,"u":"\\u00e9"},"_meta":{"v":null}}'
+    request = jsonrpc.decode_from_client(b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":%b}' % params)
     result, extra = await gateway.serve(join(gateway.sessions), request, no_emit, no_ask, lambda: None)
     assert sent == [
         b'{"x":1.50,"name":"add","arguments":{"big":123456789012345678901,"u":"\\u00e9"},"_meta":{"v":null}}'
@@ -489,12 +478,8 @@ async def test_a_url_that_must_be_opened_is_passed_to_new_clients(gateway, backe
 
 
 async def test_results_are_made_fit_for_old_clients(gateway, backend):
-    backend.result = (
-        b'{"content":[{"type":"resource_link","uri":"y:1","name":"n"}],"structuredContent":{"a":1}}'
-    )
-    result = await serve(
-        gateway, join(gateway.sessions, Version.V2025_03_26), "tools/call", {"name": "b_add"}
-    )
+    backend.result = b'{"content":[{"type":"resource_link","uri":"y:1","name":"n"}],"structuredContent":{"a":1}}'
+    result = await serve(gateway, join(gateway.sessions, Version.V2025_03_26), "tools/call", {"name": "b_add"})
     assert [block["type"] for block in result["content"]] == ["text", "text"]
     assert "structuredContent" not in result
     # The link was learnt from what the backend said, not from what the client got.
@@ -569,9 +554,7 @@ async def test_a_backend_without_completion_completes_nothing(gateway, backend):
 async def test_an_old_backend_is_not_told_the_context(gateway, backend):
     for version, told in ((Version.V2025_03_26, False), (Version.V2025_06_18, True)):
         backend.hello = hello(ALL, version)
-        await serve(
-            gateway, join(gateway.sessions), "completion/complete", {**PROMPT, "context": {"arguments": {}}}
-        )
+        await serve(gateway, join(gateway.sessions), "completion/complete", {**PROMPT, "context": {"arguments": {}}})
         assert ("context" in backend.asked[-1].params) == told
 
 

@@ -22,9 +22,7 @@ def names_of(*backends, separator="_", name_max=56):
 
 
 def test_the_first_seeds_style():
-    (weather, calculator) = names_of(
-        ("weather", None, ["get"]), ("calculator", None, ["add", "sub"]), separator="."
-    )
+    (weather, calculator) = names_of(("weather", None, ["get"]), ("calculator", None, ["add", "sub"]), separator=".")
     assert weather.exposed == ("weather.get",)
     assert calculator.exposed == ("calculator.add", "calculator.sub")
     assert weather.notes == calculator.notes == ()
@@ -104,9 +102,7 @@ def test_notes_are_short_whatever_a_backend_lists():
 
 
 # Names that meet often: short ones of few characters, and what makes trouble.
-NAMES = st.one_of(
-    st.text("ab._/ü", max_size=4), st.text(max_size=80), st.text("ab", min_size=50, max_size=70)
-)
+NAMES = st.one_of(st.text("ab._/ü", max_size=4), st.text(max_size=80), st.text("ab", min_size=50, max_size=70))
 BACKENDS = st.lists(
     st.tuples(
         st.text("ab.", min_size=1, max_size=3),

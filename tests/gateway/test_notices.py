@@ -101,9 +101,7 @@ async def test_a_resource_that_a_hidden_backend_lists_too_is_no_difference(tmp_p
     assert ear.heard == []
 
 
-async def test_who_lists_gets_the_newest_at_once_and_no_stale_list_is_served(
-    tmp_path, nursery, autojump_clock
-):
+async def test_who_lists_gets_the_newest_at_once_and_no_stale_list_is_served(tmp_path, nursery, autojump_clock):
     backend = FakeBackend("b", catalogue(tools=["old"]))
     gateway = await start(nursery, tmp_path, backend)
     session, ear = listener(gateway)

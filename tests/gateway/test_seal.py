@@ -57,9 +57,7 @@ def test_a_truncated_id_is_worthless(cut):
     assert SEAL.open(SEAL.make(claims())[:cut]) is None
 
 
-@pytest.mark.parametrize(
-    "text", ["", "=", "AAAA", "A" * 52, "A" * 10**6, "é" * 52, "\ud800" * 4, "\x00" * 52]
-)
+@pytest.mark.parametrize("text", ["", "=", "AAAA", "A" * 52, "A" * 10**6, "é" * 52, "\ud800" * 4, "\x00" * 52])
 def test_junk_is_worthless(text):
     assert SEAL.open(text) is None
 
@@ -164,9 +162,7 @@ def test_old_epochs_are_forgotten():
     assert revoked.lines() == ["3 1 1", "4 1 1"]
 
 
-@pytest.mark.parametrize(
-    "line", ["", "1", "1 2", "1 9 8", "1 2 3 4", "x 1 1", "1 -1 2", "1 ٣ 3", "9" * 5000 + " 1 1"]
-)
+@pytest.mark.parametrize("line", ["", "1", "1 2", "1 9 8", "1 2 3 4", "x 1 1", "1 -1 2", "1 ٣ 3", "9" * 5000 + " 1 1"])
 def test_broken_lines_are_skipped(line):
     revoked = Revoked()
     revoked.load(f"{line}\n7 1 2\n", oldest_epoch=0)

@@ -369,9 +369,7 @@ async def test_a_question_that_is_taken_back_is_taken_back_at_the_client(tmp_pat
         nursery.start_soon(_cancel_when_blocked, scope)
         await session.ask(ear.send, "roots/list", b"{}")
     id = ear.heard[0]["id"]
-    assert ear.heard[1:] == [
-        {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id}}
-    ]
+    assert ear.heard[1:] == [{"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id}}]
     assert session.idle
     assert not session.answer(response(id, result={}))
 

@@ -21,9 +21,7 @@ def subscriptions():
     return Subscriptions(3)
 
 
-async def test_a_shared_backend_is_subscribed_by_the_first_and_unsubscribed_by_the_last(
-    tmp_path, subscriptions
-):
+async def test_a_shared_backend_is_subscribed_by_the_first_and_unsubscribed_by_the_last(tmp_path, subscriptions):
     sessions, backend = make_sessions(tmp_path), FakeBackend("b")
     one, two = join(sessions), join(sessions)
     for session in (one, two, one):
@@ -136,9 +134,7 @@ async def test_if_the_first_of_many_fails_the_next_tries(tmp_path, subscriptions
     assert one.subscriptions == {}
 
 
-async def test_a_last_unsubscribe_and_a_first_subscribe_do_not_overtake_each_other(
-    tmp_path, subscriptions, nursery
-):
+async def test_a_last_unsubscribe_and_a_first_subscribe_do_not_overtake_each_other(tmp_path, subscriptions, nursery):
     sessions, backend = make_sessions(tmp_path), FakeBackend("b")
     one, two = join(sessions), join(sessions)
     await add(subscriptions, one, "x:1", backend)

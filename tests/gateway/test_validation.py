@@ -23,9 +23,7 @@ def schema(**members):
 
 
 def test_valid():
-    assert (
-        check_arguments("weather", WEATHER, Raw(b'{"city":"Oslo","country":"NO","days":1.0,"x":1}')) is None
-    )
+    assert check_arguments("weather", WEATHER, Raw(b'{"city":"Oslo","country":"NO","days":1.0,"x":1}')) is None
     assert check_result("weather", WEATHER, Raw(b'{"city":"Oslo","country":"NO"}')) is None
 
 
@@ -73,9 +71,7 @@ def test_errors_are_short():
 
 
 def test_the_closest_alternative_is_named():
-    fault = check_arguments(
-        "t", schema(properties={"a": {"anyOf": [{"type": "null"}, {"minimum": 5}]}}), b'{"a":3}'
-    )
+    fault = check_arguments("t", schema(properties={"a": {"anyOf": [{"type": "null"}, {"minimum": 5}]}}), b'{"a":3}')
     assert fault is not None
     assert "is not valid under any of the given schemas (" in fault
 
@@ -99,10 +95,7 @@ def test_dialects(dialect, keywords):
 
 
 def test_the_default_dialect_is_2020_12():
-    assert (
-        check_arguments("t", schema(properties={"a": {"prefixItems": [{"type": "null"}]}}), b'{"a":[1]}')
-        is not None
-    )
+    assert check_arguments("t", schema(properties={"a": {"prefixItems": [{"type": "null"}]}}), b'{"a":[1]}') is not None
 
 
 @pytest.mark.parametrize(

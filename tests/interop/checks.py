@@ -76,9 +76,7 @@ async def check_tools(visit: Visit) -> None:
     expect(not strange, f"names that clients refuse: {strange}")
 
 
-async def wait_list(
-    visit: Visit, method: str, key: str, missing: Callable[[list[Any]], str]
-) -> list[dict[str, Any]]:
+async def wait_list(visit: Visit, method: str, key: str, missing: Callable[[list[Any]], str]) -> list[dict[str, Any]]:
     """A list with nothing missing. mcpd does not wait long for servers that start; it tells of them later."""
     tries = LISTS_AFRESH if isinstance(visit.client, ProgramClient) else LISTS_ANEW
     for at in range(tries):
@@ -127,9 +125,7 @@ async def check_cancel(visit: Visit) -> None:
     heard = await client.cancel_call("everything_trigger-long-running-operation", duration=20, steps=200)
     await client.text("everything_echo", message="after the cancellation")
     before = heard()
-    result, _ = await client.call_with_progress(
-        "everything_trigger-long-running-operation", duration=0.5, steps=2
-    )
+    result, _ = await client.call_with_progress("everything_trigger-long-running-operation", duration=0.5, steps=2)
     expect("completed" in result["content"][0]["text"], f"a call afterwards gave {result}")
     expect(heard() == before, f"{heard() - before} more reports of progress after the cancellation")
 
@@ -160,9 +156,7 @@ async def check_url_elicitation(visit: Visit) -> None:
 async def check_roots(visit: Visit) -> None:
     text = await visit.client.text("own_get-roots-list")
     expect(visit.place.files.as_uri() in text, f"the server knows {text}")
-    expect(
-        any(asked["method"] == "roots/list" for asked in visit.client.questions), "nobody asked the client"
-    )
+    expect(any(asked["method"] == "roots/list" for asked in visit.client.questions), "nobody asked the client")
 
 
 def question(visit: Visit, method: str) -> dict[str, Any]:

@@ -39,9 +39,7 @@ def render(columns: list[Column], checks: list[str]) -> str:
     widths = [max(len(column.client), len(column.transport), len(FAILED)) for column in columns]
 
     def line(head: str, cells: list[str]) -> str:
-        return f"{head:{first}}" + "".join(
-            f"  {cell:{width}}" for cell, width in zip(cells, widths, strict=True)
-        )
+        return f"{head:{first}}" + "".join(f"  {cell:{width}}" for cell, width in zip(cells, widths, strict=True))
 
     lines = [
         line("", [column.client for column in columns]),

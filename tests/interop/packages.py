@@ -137,9 +137,7 @@ def stamp(folder: str) -> None:
 async def run(argv: Sequence[str], cwd: Path) -> None:
     """Runs an installer to its end. Raises: SetupError with the end of its output."""
     with trio.move_on_after(INSTALL_LIMIT):
-        done = await trio.run_process(
-            argv, cwd=cwd, check=False, capture_stdout=True, stderr=subprocess.STDOUT
-        )
+        done = await trio.run_process(argv, cwd=cwd, check=False, capture_stdout=True, stderr=subprocess.STDOUT)
         if done.returncode == 0:
             return
         output = done.stdout.decode(errors="replace").strip()[-OUTPUT_TAIL:]

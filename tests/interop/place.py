@@ -115,9 +115,7 @@ def make_repository(folder: Path) -> None:
     """A git repository with one commit and one file that is not added. Raises: SetupError."""
     git = shutil.which("git")
     if git is None:
-        raise SetupError(
-            "git is needed, for mcp-server-git and its repository: install it, and run this again"
-        )
+        raise SetupError("git is needed, for mcp-server-git and its repository: install it, and run this again")
     folder.mkdir(parents=True)
     (folder / "notes.txt").write_text("committed\n")
     # Neither the user's configuration nor the machine's: hooks and signing are no part of this.
@@ -128,9 +126,7 @@ def make_repository(folder: Path) -> None:
         ["add", "notes.txt"],
         [*author, "commit", "--quiet", "-m", COMMIT],
     ):
-        subprocess.run(
-            [git, *command], cwd=folder, check=True, timeout=GIT_LIMIT, env={**os.environ, **clean}
-        )
+        subprocess.run([git, *command], cwd=folder, check=True, timeout=GIT_LIMIT, env={**os.environ, **clean})
     (folder / "draft.txt").write_text("not added\n")
 
 

@@ -253,9 +253,7 @@ async def main(options: argparse.Namespace) -> int:
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--client", action="append", choices=CLIENTS, help="this one only; may be repeated")
     parser.add_argument("--transport", action="append", choices=TRANSPORTS, help="likewise")
     parser.add_argument("--check", action="append", choices=CHECKS, help="likewise")

@@ -111,9 +111,7 @@ async def use_prompts(client: ProgramClient) -> None:
     messages = (await client.request("prompts/get", wanted))["messages"]
     assert "# ideas" in messages[0]["content"]["text"]
     ref = {"type": "ref/prompt", "name": "notes_summarize_note"}
-    completed = await client.request(
-        "completion/complete", {"ref": ref, "argument": {"name": "note", "value": "wel"}}
-    )
+    completed = await client.request("completion/complete", {"ref": ref, "argument": {"name": "note", "value": "wel"}})
     assert completed["completion"]["values"] == ["welcome"]
 
 

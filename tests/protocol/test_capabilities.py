@@ -153,9 +153,7 @@ def test_full_server(version):
 
 
 @pytest.mark.parametrize("version", HANDSHAKE)
-@pytest.mark.parametrize(
-    "text", [None, b"null", b"[]", b"{}", b'{"tools":null,"resources":null,"logging":false}']
-)
+@pytest.mark.parametrize("text", [None, b"null", b"[]", b"{}", b'{"tools":null,"resources":null,"logging":false}'])
 def test_empty_server(version, text):
     assert parse_server_capabilities(text, version) == ServerCapabilities()
 

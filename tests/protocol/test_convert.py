@@ -390,9 +390,7 @@ def form(field):
 ELICITATION_ROWS = {
     "mode": ('{"mode":"form","message":"m"}', '{"message":"m"}'),
     "oneOf": (
-        form(
-            '{"type":"string","oneOf":[{"const":"r","title":"Red"},{"const":"g","title":"Green"}],"title":"T"}'
-        ),
+        form('{"type":"string","oneOf":[{"const":"r","title":"Red"},{"const":"g","title":"Green"}],"title":"T"}'),
         form('{"type":"string","title":"T","enum":["r","g"],"enumNames":["Red","Green"]}'),
     ),
     "oneOf without titles": (
@@ -454,10 +452,7 @@ def test_url_elicitation_is_refused_for_older_clients():
 
 def test_progress_message():
     params = b'{"progressToken":1,"progress":1.0,"message":"m","total":2e0}'
-    assert (
-        down_notification("notifications/progress", params, V1)
-        == b'{"progressToken":1,"progress":1.0,"total":2e0}'
-    )
+    assert down_notification("notifications/progress", params, V1) == b'{"progressToken":1,"progress":1.0,"total":2e0}'
     for to in (V2, V3, V4, V5):
         assert down_notification("notifications/progress", params, to) is params
     assert down_notification("notifications/message", params, V1) is params

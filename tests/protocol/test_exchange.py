@@ -367,9 +367,7 @@ def test_log_cleared_goes_on_counting():
     assert log.after(0) == [(b"2-3", b"c")]
 
 
-@given(
-    st.lists(st.binary(max_size=6), max_size=30), st.integers(1, 5), st.integers(0, 20), st.integers(0, 35)
-)
+@given(st.lists(st.binary(max_size=6), max_size=30), st.integers(1, 5), st.integers(0, 20), st.integers(0, 35))
 @settings(max_examples=150, derandomize=True, database=None, deadline=None)
 def test_log_keeps_the_longest_tail_that_fits(messages, events_max, bytes_max, number):
     log = EventLog(1)

@@ -74,9 +74,7 @@ def test_no_success(status):
     meanings = MEANINGS.get(status, (Reply.FAILED, Reply.FAILED))
     for content_type, expects_response in itertools.product(CONTENT_TYPES, (False, True)):
         for has_session, meaning in enumerate(meanings):
-            found = classify(
-                status, content_type, expects_response=expects_response, has_session=bool(has_session)
-            )
+            found = classify(status, content_type, expects_response=expects_response, has_session=bool(has_session))
             assert found is meaning
 
 

@@ -103,8 +103,7 @@ def test_read_initialize():
     )
     assert hello.version is Version.V2025_06_18
     assert (
-        hello.capabilities
-        == ClientCapability.SAMPLING | ClientCapability.ROOTS | ClientCapability.ROOTS_LIST_CHANGED
+        hello.capabilities == ClientCapability.SAMPLING | ClientCapability.ROOTS | ClientCapability.ROOTS_LIST_CHANGED
     )
     assert hello.client_name == "inspector"
 

@@ -314,14 +314,10 @@ def test_refuse_duplicate(params, fine):
 def test_refuse_escaped():
     for params in (b'{"name":"\\u006e"}', b'{"na":1,"x":{"n\\u0061me":2}}', b'{"caf\\u00e9":1}', b"{}"):
         refuse_escaped(params, members_of(params))
-    assert (
-        code_of(refuse_escaped, Raw(rb'{"n\u0061me":1}'), members_of(rb'{"n\u0061me":1}')) == INVALID_REQUEST
-    )
+    assert code_of(refuse_escaped, Raw(rb'{"n\u0061me":1}'), members_of(rb'{"n\u0061me":1}')) == INVALID_REQUEST
 
 
-NAMES = st.sampled_from(
-    ["id", "method", "params", "jsonrpc", "", "a", 'a"id"', "é", "\ud83d", "x\\u0069", "\n"]
-)
+NAMES = st.sampled_from(["id", "method", "params", "jsonrpc", "", "a", 'a"id"', "é", "\ud83d", "x\\u0069", "\n"])
 SPELLINGS = st.sampled_from(
     [
         lambda name: json.dumps(name),
@@ -331,9 +327,7 @@ SPELLINGS = st.sampled_from(
     ]
 )
 MEMBERS = st.lists(
-    st.tuples(
-        NAMES, SPELLINGS, st.sampled_from(['"id"', "1", '{"method":"id"}', '"x"']) | NAMES.map(json.dumps)
-    )
+    st.tuples(NAMES, SPELLINGS, st.sampled_from(['"id"', "1", '{"method":"id"}', '"x"']) | NAMES.map(json.dumps))
 )
 
 
@@ -386,13 +380,8 @@ def test_invalid_utf_8(place, junk):
 
 
 def test_invalid_utf_8_costs_a_backend_nothing_but_the_bytes():
-    message = decode(
-        Raw(b'{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"caf\xe9"}],"n":1.0}}')
-    )
-    assert (
-        bytes(message.members["result"]).decode()
-        == '{"content":[{"type":"text","text":"caf\ufffd"}],"n":1.0}'
-    )
+    message = decode(Raw(b'{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"caf\xe9"}],"n":1.0}}'))
+    assert bytes(message.members["result"]).decode() == '{"content":[{"type":"text","text":"caf\ufffd"}],"n":1.0}'
 
 
 @pytest.mark.parametrize("read", BOTH)
@@ -430,10 +419,7 @@ def test_deep_nesting(read, text):
 
 def test_nesting_that_people_use():
     params = b'{"a":' * 200 + b"[" * 200 + b"]" * 200 + b"}" * 200
-    assert (
-        bytes(decode_from_client(b'{"jsonrpc":"2.0","id":1,"method":"x","params":%b}' % params).params)
-        == params
-    )
+    assert bytes(decode_from_client(b'{"jsonrpc":"2.0","id":1,"method":"x","params":%b}' % params).params) == params
 
 
 # ---- bounds ------------------------------------------------------------------------------------------------
@@ -448,9 +434,7 @@ def test_long_method(read):
 
 def test_many_members():
     def text(count):
-        return b'{"jsonrpc":"2.0","method":"x"%b}' % b"".join(
-            b',"%d":1' % number for number in range(count - 2)
-        )
+        return b'{"jsonrpc":"2.0","method":"x"%b}' % b"".join(b',"%d":1' % number for number in range(count - 2))
 
     assert len(decode_from_client(text(MEMBERS_MAX)).members) == MEMBERS_MAX
     assert code_of(decode_from_client, text(MEMBERS_MAX + 1)) == INVALID_REQUEST
@@ -636,9 +620,7 @@ def test_requests_pass_byte_for_byte(params, extra, space):
 @settings(max_examples=300, derandomize=True, database=None, deadline=None)
 def test_answers_pass_byte_for_byte(result, extra, space):
     result, extra = result.strip(), extra.strip()
-    message = decode(
-        f'{{"x-trace":{extra}, "result":{space}{result}{space},"id":7,"jsonrpc":"2.0"}}'.encode()
-    )
+    message = decode(f'{{"x-trace":{extra}, "result":{space}{result}{space},"id":7,"jsonrpc":"2.0"}}'.encode())
     sent = b"".join(jsonrpc.result(b'"mine"', message.members["result"], message.extra()))
     assert sent == f'{{"jsonrpc":"2.0","id":"mine","result":{result},"x-trace":{extra}}}'.encode()
     error = b"".join(jsonrpc.error(b"1", message.members["result"]))
@@ -670,9 +652,7 @@ def test_members_pass_in_their_order(items):
 @pytest.mark.parametrize("space", [b"", b" "], ids=["compact", "spaced"])
 def test_ten_mebibytes(blob, space):
     params = b'{"name":"x","arguments":%b}' % blob
-    message = decode_from_client(
-        b'{"jsonrpc":"2.0",%b"id":1,"method":"tools/call","params":%b}' % (space, params)
-    )
+    message = decode_from_client(b'{"jsonrpc":"2.0",%b"id":1,"method":"tools/call","params":%b}' % (space, params))
     sent = b"".join(jsonrpc.request(1, b"tools/call", message.params))
     assert sent == b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":%b}' % params
     answer = decode(b'{"jsonrpc":"2.0",%b"id":1,"result":%b}' % (space, params))
@@ -687,8 +667,7 @@ def test_written_messages():
     join = b"".join
     assert join(jsonrpc.request(3, b"ping", None)) == b'{"jsonrpc":"2.0","id":3,"method":"ping"}'
     assert (
-        join(jsonrpc.request(b'"a"', b"ping", Raw(b"{}")))
-        == b'{"jsonrpc":"2.0","id":"a","method":"ping","params":{}}'
+        join(jsonrpc.request(b'"a"', b"ping", Raw(b"{}"))) == b'{"jsonrpc":"2.0","id":"a","method":"ping","params":{}}'
     )
     assert join(jsonrpc.notification(b"x")) == b'{"jsonrpc":"2.0","method":"x"}'
     assert join(jsonrpc.notification(b"x", b"{}")) == b'{"jsonrpc":"2.0","method":"x","params":{}}'

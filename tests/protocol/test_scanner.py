@@ -53,9 +53,7 @@ def test_arrays(value, indent):
 
 
 @pytest.mark.slow
-@given(
-    st.lists(st.sampled_from("{}[],:\"\\ \n\t0123456789.eE+-tfnu/adx'\x00é\ufeff"), max_size=24).map("".join)
-)
+@given(st.lists(st.sampled_from("{}[],:\"\\ \n\t0123456789.eE+-tfnu/adx'\x00é\ufeff"), max_size=24).map("".join))
 @settings(max_examples=600, derandomize=True, database=None, deadline=None)
 def test_no_more_lenient_than_msgspec(text):
     """Whatever the slow road takes that holds no surrogate, the fast road takes, and both see the same."""
@@ -106,9 +104,7 @@ def test_not_an_object(data):
         scan_object(data)
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"{}", b"[", b"[1", b"[1,]", b"[,]", b"[1 2]", b"[]]", b"[NaN]", b'["\t"]']
-)
+@pytest.mark.parametrize("data", [b"", b"{}", b"[", b"[1", b"[1,]", b"[,]", b"[1 2]", b"[]]", b"[NaN]", b'["\t"]'])
 def test_not_an_array(data):
     with pytest.raises(ValueError):  # noqa: PT011
         scan_array(data)

@@ -146,10 +146,7 @@ def test_an_overlong_event_is_not_kept():
 
 def test_encode_event():
     assert encode_event((b"{}",)) == b"event: message\ndata: {}\n\n"
-    assert (
-        encode_event((b"[", msgspec.Raw(b"1"), b"]"), id=b"s::1")
-        == b"id: s::1\nevent: message\ndata: [1]\n\n"
-    )
+    assert encode_event((b"[", msgspec.Raw(b"1"), b"]"), id=b"s::1") == b"id: s::1\nevent: message\ndata: [1]\n\n"
     assert encode_event((b"/m",), event=b"endpoint") == b"event: endpoint\ndata: /m\n\n"
     primed = encode_event((), id=b"s::0", retry=500)
     assert primed == b"id: s::0\nretry: 500\nevent: message\ndata: \n\n"

@@ -63,9 +63,7 @@ def test_specificity_counts_literal_characters():
     assert compile("x://{id}/info").specificity == len("x:///info")
     assert compile("{+any}").specificity == 0
     assert compile("x://a{?q}").specificity == len("x://a")
-    ranked = sorted(
-        [compile("x://{+p}"), compile("x://docs/{p}"), compile("x://{p}")], key=lambda m: -m.specificity
-    )
+    ranked = sorted([compile("x://{+p}"), compile("x://docs/{p}"), compile("x://{p}")], key=lambda m: -m.specificity)
     assert next(matcher for matcher in ranked if matcher.match("x://docs/1")).template == "x://docs/{p}"
 
 

@@ -81,9 +81,7 @@ def test_spawn_errors_are_named_with_a_remedy(found, words, operator):
 
 
 def test_a_command_line_with_nul_is_named():
-    found = classify_spawn_error(
-        ValueError("embedded null byte"), command="x", cwd=None, path="", exists=False
-    )
+    found = classify_spawn_error(ValueError("embedded null byte"), command="x", cwd=None, path="", exists=False)
     assert "embedded null byte" in found.reason
     assert found.needs_operator
 

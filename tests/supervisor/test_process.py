@@ -30,9 +30,7 @@ ENV = {"PATH": os.environ["PATH"]}
 
 
 def make(mode: str, *arguments: str, stop: StopLadder = QUICK, **rest) -> ChildSpec:
-    return ChildSpec(
-        name=mode, argv=(sys.executable, "-ISs", HOSTILE, mode, *arguments), env=ENV, stop=stop, **rest
-    )
+    return ChildSpec(name=mode, argv=(sys.executable, "-ISs", HOSTILE, mode, *arguments), env=ENV, stop=stop, **rest)
 
 
 @pytest.fixture

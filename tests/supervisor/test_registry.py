@@ -46,9 +46,7 @@ def test_markers_name_the_owner_and_are_all_different(tmp_path):
     assert (marker.instance, marker.serial) == (registry.instance, 1)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "x", "1.2.3.4", "a" * 32 + ".1.2", "a" * 32 + ".1.2.x", "A" * 32 + ".1.2.3"]
-)
+@pytest.mark.parametrize("text", ["", "x", "1.2.3.4", "a" * 32 + ".1.2", "a" * 32 + ".1.2.x", "A" * 32 + ".1.2.3"])
 def test_other_markers_are_not_ours(text):
     assert parse_marker(text) is None
 

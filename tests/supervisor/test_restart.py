@@ -93,9 +93,7 @@ def attempts_in_a_day(policy: RestartPolicy, *, retry_after: float | None = None
     now, attempts = 0.0, 0
     while True:
         attempts += 1
-        delay = restarts.next_delay(
-            now=now, failed=True, uptime=0.0, random=rng.random(), retry_after=retry_after
-        )
+        delay = restarts.next_delay(now=now, failed=True, uptime=0.0, random=rng.random(), retry_after=retry_after)
         assert delay is not None
         now += delay
         if now >= DAY:
@@ -158,8 +156,6 @@ def test_a_policy_that_would_hammer_is_refused(wrong):
 def test_whatever_happens_the_delay_is_in_its_bounds(events, factor):
     restarts = Restarts(RestartPolicy(factor=factor))
     for failed, uptime, rnd, retry_after in events:
-        delay = restarts.next_delay(
-            now=0.0, failed=failed, uptime=uptime, random=rnd, retry_after=retry_after
-        )
+        delay = restarts.next_delay(now=0.0, failed=failed, uptime=uptime, random=rnd, retry_after=retry_after)
         assert delay is not None
         assert 0 <= delay <= max(300.0, min(retry_after or 0.0, RETRY_AFTER_MAX) + 0.2)

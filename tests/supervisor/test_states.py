@@ -20,9 +20,7 @@ from mcpd.supervisor.states import (
 def test_every_pair_is_in_the_table_or_raises(state, event):
     expected = TRANSITIONS[state].get(event)
     if expected is None:
-        with pytest.raises(
-            IllegalTransition, match=f"event '{event.value}' is not possible while {state.value}"
-        ):
+        with pytest.raises(IllegalTransition, match=f"event '{event.value}' is not possible while {state.value}"):
             step(state, event)
     else:
         assert step(state, event) is expected

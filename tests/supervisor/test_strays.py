@@ -183,9 +183,7 @@ def test_markers_of_other_instances_and_namespaces_are_left_alone(tmp_path):
         found = {me.pid: me, child.pid: marked}
 
         def strays(instance: str, namespace: str) -> list[int]:
-            return [
-                each.pid for each in find_strays(found, instance=instance, recorded=(), namespace=namespace)
-            ]
+            return [each.pid for each in find_strays(found, instance=instance, recorded=(), namespace=namespace)]
 
         namespace = os.readlink("/proc/self/ns/pid")
         assert strays("b" * 32, namespace) == []

@@ -57,8 +57,7 @@ async def test_children_are_stopped_at_the_same_time(nursery):
     supervisor = Supervisor(None)
     await nursery.start(supervisor.run)
     children = [
-        await supervisor.spawn(make("ignore_term", stop=StopLadder(eof=0.5, term=0.5, kill=10)))
-        for _ in range(4)
+        await supervisor.spawn(make("ignore_term", stop=StopLadder(eof=0.5, term=0.5, kill=10))) for _ in range(4)
     ]
     for child in children:
         await child.stdout.receive_some()

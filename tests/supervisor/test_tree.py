@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from mcpd.supervisor import tree
 from mcpd.supervisor.tree import (
     MARKER_NAME,
     ProcessInfo,
@@ -27,7 +28,6 @@ from mcpd.supervisor.tree import (
     terminate,
     with_descendants,
 )
-from mcpd.supervisor import tree
 from tests.supervisor.processes import HOSTILE
 
 MARKER = f"test.{os.getpid()}"
@@ -198,9 +198,7 @@ def test_become_subreaper():
 def test_processor_time_counts_what_a_process_started(tmp_path):
     spin = "import time\nwhile time.process_time() < 0.05: pass\nprint('done', flush=True)\ninput()"
     wrapper = f"import subprocess, sys; sys.exit(subprocess.run([sys.executable, '-c', {spin!r}]).returncode)"
-    process = subprocess.Popen(  # noqa: TID251 - the test's own process, not a server
-        [sys.executable, "-c", wrapper], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
+    process = subprocess.Popen([sys.executable, "-c", wrapper], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdin is not None
     with process:

@@ -42,9 +42,7 @@ def by_h11(data: bytes) -> bytes:
     return body
 
 
-@given(
-    st.sampled_from(STREAMS), st.lists(st.integers(0, 400), max_size=10), st.sampled_from([b"", b"HTTP/1.1"])
-)
+@given(st.sampled_from(STREAMS), st.lists(st.integers(0, 400), max_size=10), st.sampled_from([b"", b"HTTP/1.1"]))
 def test_chunks_in_any_pieces_are_what_h11_reads(stream, cuts, more):
     body = ChunkedBody(1000)
     got = b""

@@ -74,9 +74,7 @@ async def test_a_body_in_pieces_and_a_large_one():
 async def test_chunked_body_then_a_plain_request():
     async with serving(echo) as at, await at.connect() as stream:
         client = Client(stream)
-        await client.send(
-            b"POST /c HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked(b"ab", b"c")
-        )
+        await client.send(b"POST /c HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked(b"ab", b"c"))
         assert (await client.answer())[2] == b"POST /c abc"
         await client.send(post(b"x"))
         assert (await client.answer())[2] == b"POST /mcp x"
@@ -118,9 +116,7 @@ async def test_head_and_204_have_no_body():
 
     async with serving(handler) as at, await at.connect() as stream:
         client = Client(stream)
-        await client.send(
-            b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n" + post(b"") + b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
-        )
+        await client.send(b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n" + post(b"") + b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
         status, headers, body = await client.answer(b"HEAD")
         assert (status, headers[b"content-length"], body) == (200, b"4", b"")
         assert (await client.answer())[::2] == (204, b"")

@@ -106,9 +106,7 @@ async def test_a_port_that_does_not_speak_tls(nursery):
 
 async def test_a_handshake_that_never_ends(nursery, autojump_clock):
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    client = HttpClient(
-        limits=ClientLimits(connect_timeout=5), tls=client_context(verify=False), deadlines=Deadlines()
-    )
+    client = HttpClient(limits=ClientLimits(connect_timeout=5), tls=client_context(verify=False), deadlines=Deadlines())
     with pytest.raises(ConnectFailed, match="TLS handshake took over 5 s"):
         await client.request(url_of(listeners), b"GET", b"")
     for listener in listeners:
@@ -117,9 +115,7 @@ async def test_a_handshake_that_never_ends(nursery, autojump_clock):
 
 async def test_a_client_certificate_is_shown(nursery):
     url = url_of(await nursery.start(partial(serve, client_ca=CERT)))
-    client = HttpClient(
-        tls=client_context(ca_file=CERT, client_cert=CERT, client_key=KEY), deadlines=Deadlines()
-    )
+    client = HttpClient(tls=client_context(ca_file=CERT, client_cert=CERT, client_key=KEY), deadlines=Deadlines())
     response = await client.request(url, b"GET", b"")
     assert await response.read() == b"safe"
     await client.aclose()

@@ -72,9 +72,7 @@ class Program:
     def transport(self):
         if self.target["transport"] == "stdio":
             command, *arguments = self.target["command"]
-            return stdio_client(
-                StdioServerParameters(command=command, args=arguments, env=self.target["env"])
-            )
+            return stdio_client(StdioServerParameters(command=command, args=arguments, env=self.target["env"]))
         if self.target["transport"] == "sse":
             return sse_client(self.target["url"])
         return streamable_http_client(self.target["url"])
@@ -93,13 +91,9 @@ class Program:
             say(id=id, cancelled=True)
 
     async def cancel(self, id):
-        if (
-            FIRST
-        ):  # Version 2 tells the server when the task that waits is cancelled; version 1 leaves it to us.
+        if FIRST:  # Version 2 tells the server when the task that waits is cancelled; version 1 leaves it to us.
             params = types.CancelledNotificationParams(requestId=self.wire_ids[id], reason="interop")
-            await self.session.send_notification(
-                types.ClientNotification(types.CancelledNotification(params=params))
-            )
+            await self.session.send_notification(types.ClientNotification(types.CancelledNotification(params=params)))
         self.scopes[id].cancel()
 
     async def act(self, id, method, params):
@@ -112,9 +106,7 @@ class Program:
                 say(progress={"id": id, "progress": done, "total": total, "message": message})
 
             self.wire_ids[id] = getattr(session, "_request_id", None)
-            return plain(
-                await session.call_tool(params["name"], params["arguments"], progress_callback=progress)
-            )
+            return plain(await session.call_tool(params["name"], params["arguments"], progress_callback=progress))
         if method == "resources/read":
             return plain(await session.read_resource(params["uri"]))
         if method == "resources/subscribe":
@@ -124,14 +116,8 @@ class Program:
         if method == "prompts/get":
             return plain(await session.get_prompt(params["name"], params.get("arguments")))
         if method == "completion/complete":
-            kind = (
-                types.PromptReference
-                if params["ref"]["type"] == "ref/prompt"
-                else types.ResourceTemplateReference
-            )
-            return plain(
-                await session.complete(kind(**params["ref"]), params["argument"], params.get("context"))
-            )
+            kind = types.PromptReference if params["ref"]["type"] == "ref/prompt" else types.ResourceTemplateReference
+            return plain(await session.complete(kind(**params["ref"]), params["argument"], params.get("context")))
         if method == "logging/setLevel":
             return plain(await session.set_logging_level(params["level"]))
         if method == "ping":
