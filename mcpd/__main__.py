@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from pathlib import Path
 
 import trio
@@ -53,12 +54,19 @@ def run(arguments: list[str]) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 130
+    except Exception:
+        traceback.print_exc()
+        sys.stderr.write("mcpd: internal error, please report what stands above\n")
+        return McpdError.exit_code
     return 0
 
 
 def _greet(url: str) -> None:
-    sys.stdout.write(welcome(url))
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(welcome(url))
+        sys.stdout.flush()
+    except OSError:
+        pass  # nobody reads it, which is no reason not to serve
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ PATIENCE_RESOLUTION = 0.05
 SWEEP = 30.0
 """Seconds between looks for idle sessions and old event logs."""
 
-ENDING = (signal.SIGTERM, signal.SIGINT)
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Received from the first moment on: a child must not be left behind because mcpd was stopped while it
 started."""
 
@@ -67,7 +67,12 @@ class Daemon:
         self.patience = Deadlines(resolution=PATIENCE_RESOLUTION)
         # The vault comes first, because it is the one that says what is wrong with a state directory.
         self.vault = Vault(state_dir, now=time.time(), session_age=config.limits.session_age)
-        self.supervisor = Supervisor(state_dir)
+        try:
+            self.supervisor = Supervisor(state_dir)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot use the state directory: {error}", file=str(state_dir), remedy="give another with --state-dir"
+            ) from None
         # Sessions outlive a run of the daemon, so serials and question ids must not meet those of earlier
         # runs.
         number_questions_from(int(time.time()) << 20)

@@ -54,7 +54,7 @@ RELIST_FAILED: Final = 30.0
 
 CLEAN: Final = Exit(code=0)
 
-AT_REST: Final = frozenset({State.STOPPED, State.STOPPING, State.NEEDS_OPERATOR})
+AT_REST: Final = frozenset({State.STOPPED, State.STOPPING})
 """States in which waiting for a link is waiting for an operator."""
 
 WAIT_FOR_ATTEMPT: Final = 10.0
@@ -123,8 +123,10 @@ class ManagedBackend:
         )
         if getattr(failure, "needs_operator", False):
             self._step(Event.NEEDS_OPERATOR)
-            log.error("backend=%s event=needs_operator reason=%s", self.name, failure)
-            return None
+            # Nothing mcpd does will mend it, but somebody may: it is looked at again at the slowest pace.
+            cap = self.spec.restart.cap
+            log.error("backend=%s event=needs_operator retry_in=%g reason=%s", self.name, cap, failure)
+            return cap if delay is not None else None
         if delay is None:
             self._step(Event.ENDED)
             log.error("backend=%s event=ended reason=%s", self.name, failure)
@@ -274,12 +276,11 @@ class ManagedBackend:
 
     async def _usable(self) -> Link:
         """Wait for the attempt under way, or make one happen (rule 3). Raises: BackendError."""
-        # Who finds an attempt under way waits for that one; who finds the server lost, or waiting, may cause
-        # one.
+        # Who finds an attempt under way waits for that one; who finds the server lost or waiting may cause one.
         attempted = self.state is State.STARTING
         with trio.move_on_after(WAIT_FOR_ATTEMPT):
             while self._link is None:
-                if self.state is State.BACKING_OFF:
+                if self.state in (State.BACKING_OFF, State.NEEDS_OPERATOR):
                     if attempted or not self._restarts.wake(now=trio.current_time()):
                         break
                     attempted = True
@@ -302,9 +303,7 @@ class ManagedBackend:
         return link
 
     def _look(self) -> None:
-        """A session's own link failed: see whether the shared one lives, which may have nothing else to
-        notice it by.
-        """
+        """A session's own link failed: see whether the shared one lives, which may have no other sign of it."""
         if self._link is not None and self._connector.transport != "stdio":
             self._link.request_quietly("ping", {})
 

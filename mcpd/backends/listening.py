@@ -56,10 +56,10 @@ class Listening:
                 if status in (400, 404) and at.last_id is not None:
                     at = Position()  # the place to resume from is unknown, which says nothing about the session
                     continue
-                if reply is Reply.SESSION_LOST or (
-                    status == 400 and self._carrier.has_session and not await self._carrier.session_lives()
-                ):
+                if status in (400, 404) and self._carrier.has_session and not await self._carrier.session_lives():
+                    # Asked, for many servers answer 404 to GET because they have no such stream.
                     await self._link.renew(generation)
+                    await trio.sleep(at.pause())
                     continue
                 if reply is not Reply.STREAM and status not in PASSING:
                     log.debug("backend=%s event=no_get_stream status=%d", self._name, status)

@@ -129,12 +129,12 @@ class Questions:
         method = message.method
         assert method is not None
         params: Buffer = message.params or b"{}"
-        needed = needed_for(method, params)
+        needed_for(method, params)
         if method == "elicitation/create" and self._label:
             params = labelled(params, self._label)
         waiter = related
         if waiter is None:
-            pending, candidates = self._peer.whose_question(needed)
+            pending, candidates = self._peer.whose_question()
             if candidates > 1:
                 raise RpcError(
                     INTERNAL_ERROR,

@@ -62,7 +62,7 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True):
     trusted_hosts: tuple[str, ...] = ()
     """Accepted in Host besides the loopback names; `.example.org` means that domain and all below it."""
     trusted_origins: tuple[str, ...] = ()
-    """Accepted in Origin besides loopback origins, e.g. `https://chat.example.org`."""
+    """Not refused, besides loopback origins, e.g. `https://chat.example.org`. mcpd sends no CORS headers."""
 
 
 class Naming(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,7 +88,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     sessions: int = 10_000
     """Sessions in memory. Only idle ones are dropped, and those are resurrected when they are used again."""
     session_idle: float = 30 * MINUTE
-    """An idle session leaves memory after this long; its client notices nothing."""
+    """An idle session leaves memory after this long and comes back when it is used. What a per-session server kept for it
+    ends with it."""
     session_age: float = 30 * DAY
     """A session id is refused after this long, so that a leaked one ends by itself."""
     connections: int = 4096
@@ -96,10 +97,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """In flight in all; one more is refused at once."""
     calls_per_session: int = 256
     streams_per_session: int = 16
+    """Streams kept for `Last-Event-ID`; open ones are bounded by `calls_per_session`."""
     stream_queue: int = 8 * MIB
     """Unsent bytes of one event stream; a client that reads more slowly than this loses the stream."""
     replay_events: int = 256
-    """Events kept for each session for `Last-Event-ID`."""
+    """Events of one stream kept for `Last-Event-ID`."""
     replay_bytes: int = 4 * MIB
     subscriptions: int = 1024
     """Resources that one session may be subscribed to."""

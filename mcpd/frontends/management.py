@@ -64,7 +64,9 @@ class Management:
     async def servers(self, request: Request, verdict: Verdict) -> None:
         """Every configured server with its true state."""
         if self._read_only(request):
-            self._answer(request, 200, {"servers": [backend.describe() for backend in self._gateway.backends]})
+            servers = [backend.describe() for backend in self._gateway.backends]
+            servers += [{"name": s.name, "state": "disabled"} for s in self._gateway.config.servers if not s.enabled]
+            self._answer(request, 200, {"servers": servers})
 
     async def tools(self, request: Request, verdict: Verdict) -> None:
         """All tools under the names that clients see."""

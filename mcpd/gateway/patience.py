@@ -5,7 +5,7 @@ So a list waits until every backend had its first verdict, but not for one that 
 slow one by whether it works.
 
 Rules.
-1. A backend whose handshake is done, or whose process has used the processor a moment ago, is worth waiting for.
+1. A backend whose process has used the processor a moment ago is worth waiting for, up to STIRRING_MAX.
 2. Any other is waited for half as long again as the slowest one that became ready took, but no less than PATIENCE_MIN.
 3. Nobody waits longer than the limit given, counted from the start; afterwards never again.
 4. A call by a name that is not known yet waits for those backends that could offer it, by their prefix.
@@ -31,6 +31,9 @@ SHARE: Final = 1.5
 MORE: Final = 0.9
 """A quiet backend that needs more than 1.5 times what the slowest other one took to get ready, or 0.9 s more, is
 not waited for. One that failed is no measure for the others: a command that does not exist fails at once."""
+
+STIRRING_MAX: Final = 5.0
+"""Seconds after the start in which work is a sign of life; a process that still works then may be spinning."""
 
 FIRST_WAIT: Final = 10.0
 """Seconds after the start in which lists wait at all; clients wait 30 to 60 s."""
@@ -78,7 +81,7 @@ class Patience:
         slowest = self._slowest
         if slowest is None or now < max(PATIENCE_MIN, min(slowest * SHARE, slowest + MORE)):
             return True
-        return any(backend.hello is not None or backend.stirs() for backend in self._waiting.values())
+        return now < STIRRING_MAX and any(backend.stirs() for backend in self._waiting.values())
 
     async def for_name(self, name: str, known: Callable[[], bool]) -> None:
         """Wait until a name is known, as long as a backend without a verdict could offer it."""

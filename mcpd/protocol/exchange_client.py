@@ -16,6 +16,7 @@ Source: "Streamable HTTP" of 2025-03-26 to 2025-11-25, "Resumability and Redeliv
 from __future__ import annotations
 
 import enum
+from functools import lru_cache
 from typing import Final
 
 
@@ -59,6 +60,7 @@ STATUSES: Final[dict[int, Reply]] = {
 """Statuses that mean the same whatever was sent. 2xx, 400 and 404 depend on it; the rest is FAILED."""
 
 
+@lru_cache(maxsize=256)
 def classify(status: int, content_type: bytes, *, expects_response: bool, has_session: bool) -> Reply:
     """What a reply means. `has_session`: a session id was sent along."""
     if 200 <= status < 300:

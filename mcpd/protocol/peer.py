@@ -7,9 +7,10 @@ so it is attributed by what is in flight.
 
 Rules.
 1. An id is never used twice on a connection.
-2. A question goes to the one client that has a call in flight and declared the capability; if there is not
-   exactly one, it is refused, never guessed (legacy wires carry no pointer from a question to its cause).
-3. A log line goes to a client under the same condition without the capability.
+2. A question goes to the one client that has a call in flight which may ask, whether or not it can be asked: if there
+   is not exactly one, the question is refused, never guessed (legacy wires carry no pointer from a question to its
+   cause). To pick the one that declared the capability would show one client's question to another.
+3. A log line goes to a client under the same condition, whatever its call.
 
 Source: "Requests", "Progress", "Cancellation" of 2024-11-05 to 2025-11-25.
 """
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from mcpd.protocol.calls import Call
-    from mcpd.protocol.capabilities import ClientCapability
     from mcpd.protocol.jsonrpc import Message
     from mcpd.types import SessionKey
 
@@ -80,15 +80,13 @@ class Peer:
     def __len__(self) -> int:
         return len(self._pending)
 
-    def whose_question(self, capability: ClientCapability) -> tuple[Pending | None, int]:
+    def whose_question(self) -> tuple[Pending | None, int]:
         """The call that a question on a shared connection belongs to, and how many clients it could belong to
         (rule 2)."""
         return _only_client(
             pending
             for pending in self._pending.values()
-            if pending.call is not None
-            and pending.call.caller.capabilities & capability
-            and BY_NAME[pending.method].may_ask
+            if pending.call is not None and BY_NAME[pending.method].may_ask
         )
 
     def whose_log(self) -> tuple[Pending | None, int]:

@@ -28,7 +28,9 @@ async def open_listeners(host: str, port: int) -> list[socket.socket]:
     """
     try:
         # Without AI_ADDRCONFIG, which hides `localhost` on a machine that has nothing but its loopback.
-        found = await trio.socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = await trio.socket.getaddrinfo(
+            host.strip("[]") or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
     except (OSError, UnicodeError) as error:  # the latter for a name that DNS cannot hold
         raise ConfigError(f"cannot listen on {host!r}: {error}", remedy="is the host name right?") from None
     addresses = list(dict.fromkeys((int(family), str(address[0])) for family, _, _, _, address in found))

@@ -139,23 +139,28 @@ async def test_a_session_that_cannot_be_opened_anew_loses_the_link():
     async def get(seen):
         seen.answer(404)
 
+    async def ping(seen):
+        seen.answer(404)
+
     async def initialize(seen):
         if len(remote.named("initialize")) == 1:
             seen.result(HELLO, b"Mcp-Session-Id: s1\r\n")
         else:
             seen.answer(500)
 
-    remote.serve.update({"GET": get, "initialize": initialize})
+    remote.serve.update({"GET": get, "ping": ping, "initialize": initialize})
     async with remote_server(remote), connected(remote.url) as (link, _, _):
         await link.lost.wait()
         assert "HTTP 500" in str(link.reason)
 
 
-async def test_400_from_a_server_that_knows_the_session_is_no_stream():
+@pytest.mark.parametrize("status", [400, 404])
+async def test_4xx_from_a_server_that_knows_the_session_is_no_stream(status):
+    """404 is what many a framework answers to GET where only POST is routed; it is asked once, and not again."""
     remote = Remote()
 
     async def get(seen):
-        seen.answer(400)
+        seen.answer(status)
 
     remote.serve["GET"] = get
     async with remote_server(remote), connected(remote.url) as (link, _, _):

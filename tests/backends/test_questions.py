@@ -213,11 +213,12 @@ async def test_where_several_servers_may_ask_the_message_says_which():
     assert client.asked[0][1] == {**FORM, "message": "[b] ?"}
 
 
-async def test_a_form_is_not_for_who_can_only_open_urls():
+async def test_whoever_may_have_caused_it_counts_even_if_it_cannot_be_asked():
     questions, peer, _ = make()
-    able, other = Client("able"), Client("other", capabilities=ClientCapability.ELICITATION_URL)
-    able.answer = b'{"action":"accept","content":{}}'
+    able, other = Client("able"), Client("other", capabilities=NOTHING)
     running(peer, able)
     running(peer, other)
-    assert (await ask(questions, 1, "elicitation/create", FORM))["result"]["action"] == "accept"
-    assert other.asked == []
+    refusal = (await ask(questions, 1, "elicitation/create", FORM))["error"]
+    assert "2 clients" in refusal["message"]
+    assert "per-session" in refusal["message"]
+    assert able.asked == other.asked == []

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from mcpd import __version__
+from mcpd.config.model import Config, ServerSpec
 from mcpd.frontends.management import Management
 from mcpd.supervisor.states import State
 from tests.frontends.fakes import FakeRequest
@@ -44,6 +45,7 @@ class Gateway:
         self.backends = backends
         self.sessions = ["a", "b"]
         self.in_flight = 3
+        self.config = Config(servers=(ServerSpec(name="off", transport="stdio", command="x", enabled=False),))
         self.all_judged = judged
         self.catalog = Catalog(Listing({}))
         self.notices = self

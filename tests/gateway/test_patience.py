@@ -7,7 +7,7 @@ import math
 import pytest
 import trio
 
-from mcpd.gateway.patience import FIRST_WAIT, LOOK, PATIENCE_MIN, Patience
+from mcpd.gateway.patience import FIRST_WAIT, LOOK, PATIENCE_MIN, STIRRING_MAX, Patience
 from tests.gateway.fakes import FakeBackend, catalogue
 
 
@@ -66,13 +66,22 @@ async def test_one_that_works_is_waited_for_until_it_falls_quiet(autojump_clock,
     assert 3 <= trio.current_time() <= 3 + 2 * LOOK
 
 
-async def test_one_whose_handshake_is_done_is_waited_for_up_to_the_limit(autojump_clock):
+async def test_one_that_spins_is_not_waited_for_to_the_end(autojump_clock):
+    quick, spinning = starting("quick", "spinning")
+    patience, _ = begin(quick, spinning)
+    ready(patience, quick)
+    spinning.works = True
+    await patience.settle(FIRST_WAIT)
+    assert STIRRING_MAX <= trio.current_time() <= STIRRING_MAX + LOOK
+
+
+async def test_one_that_hangs_after_its_handshake_is_given_up_like_any_other(autojump_clock):
     quick, loading = starting("quick", "loading")
     patience, _ = begin(quick, loading)
     ready(patience, quick)
     loading.hello = loading.ready_hello
-    await patience.settle(4.0)
-    assert trio.current_time() == pytest.approx(4.0)
+    await patience.settle(FIRST_WAIT)
+    assert trio.current_time() == pytest.approx(PATIENCE_MIN)
 
 
 async def test_nobody_waits_when_all_were_judged(autojump_clock):

@@ -24,5 +24,5 @@ def test_only_what_is_named_is_inherited():
 
 
 def test_what_is_configured_wins():
-    found = clean_environment({"HOME": "/srv", "GITHUB_TOKEN": "x"}, inherited={"HOME": "/root"})
+    found = clean_environment({"HOME": "/srv", "GITHUB_TOKEN": "x"}, inherited={"HOME": "/home/alice"})
     assert found == {"HOME": "/srv", "GITHUB_TOKEN": "x", "PATH": DEFAULT_PATH}
