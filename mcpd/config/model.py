@@ -88,8 +88,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     sessions: int = 10_000
     """Sessions in memory. Only idle ones are dropped, and those are resurrected when they are used again."""
     session_idle: float = 30 * MINUTE
-    """An idle session leaves memory after this long and comes back when it is used. What a per-session server kept for it
-    ends with it."""
+    """An idle session leaves memory after this long and comes back when it is used; what a per-session server kept for
+    it ends."""
     session_age: float = 30 * DAY
     """A session id is refused after this long, so that a leaked one ends by itself."""
     connections: int = 4096

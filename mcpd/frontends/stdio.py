@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("mcpd.frontends")
 
 EOF_GRACE: Final = 15.0
-"""Seconds for the calls in flight when stdin ends, and not longer than they take: enough for a server to start and answer.
-A client that does not want to wait sends SIGTERM after two."""
+"""Seconds for the calls in flight when stdin ends, and not longer than they take: a server may have to start first. A
+client that does not want to wait sends SIGTERM after two."""
 
 READ_SIZE: Final = 64 * 1024
 

@@ -110,7 +110,8 @@ async def test_servers_and_tools():
     gateway = Gateway(READY, Backend("b", State.NEEDS_OPERATOR))
     status, answer = await body(gateway, "servers")
     assert status == 200
-    assert [each["state"] for each in answer["servers"]] == ["ready", State.NEEDS_OPERATOR.value]
+    states = ["ready", State.NEEDS_OPERATOR.value, "disabled"]
+    assert [each["state"] for each in answer["servers"]] == states
     status, answer = await body(gateway, "tools")
     assert answer["tools"][0] == {
         "name": "a_t",
