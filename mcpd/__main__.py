@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import trio
 
 from mcpd import __version__, log
 from mcpd.config.load import load
-from mcpd.config.options import parse, state_directory
+from mcpd.config.options import Options, parse, state_directory
 from mcpd.config.plan import plan
 from mcpd.daemon import Daemon, check_exposure
 from mcpd.embedded import demo_config
-from mcpd.errors import McpdError
+from mcpd.errors import ConfigError, McpdError
 from mcpd.welcome import welcome
 
 
@@ -44,11 +47,13 @@ def run(arguments: list[str]) -> int:
             sys.stdout.write(plan(config) + "\n")
             return 0
         log.configure(options.log_level, config.secrets.redact)
-        daemon = Daemon(config, state_directory(options, os.environ), greet=_greet if options.config is None else None)
-        trio.run(
-            daemon.run_stdio if options.transport == "stdio" else daemon.run_http,
-            strict_exception_groups=True,
-        )
+        with ExitStack() as stack:
+            greet = _greet if options.config is None else None
+            daemon = Daemon(config, _state_directory(options, stack), greet=greet)
+            trio.run(
+                daemon.run_stdio if options.transport == "stdio" else daemon.run_http,
+                strict_exception_groups=True,
+            )
     except McpdError as error:
         sys.stderr.write(f"mcpd: {error}\n")
         return error.exit_code
@@ -59,6 +64,25 @@ def run(arguments: list[str]) -> int:
         sys.stderr.write("mcpd: internal error, please report what stands above\n")
         return McpdError.exit_code
     return 0
+
+
+def _state_directory(options: Options, stack: ExitStack) -> Path:
+    """Where state goes. On stdio, which keeps hardly any, a directory of this run alone will do: desktop clients start
+    their servers without HOME, or where it cannot be written. Raises: ConfigError.
+    """
+    try:
+        path = state_directory(options, os.environ)
+        if options.transport != "stdio" or options.state_dir is not None:
+            return path
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.access(path, os.W_OK | os.X_OK):
+            return path
+    except (ConfigError, OSError):
+        if options.transport != "stdio" or options.state_dir is not None:
+            raise
+    path = Path(stack.enter_context(TemporaryDirectory(prefix="mcpd-")))
+    logging.getLogger("mcpd").warning("event=no_state_directory using=%s until=the end of this run", path)
+    return path
 
 
 def _greet(url: str) -> None:

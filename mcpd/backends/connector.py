@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mcpd.wire.http_client import HttpClient
 
 
-STIR: Final = 0.3
+STIR: Final = 0.15
 """Seconds after which a starting process that used no processor time counts as quiet: it waits for something."""
 
 

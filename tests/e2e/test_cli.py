@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 
 import pytest
 import trio
@@ -266,3 +267,25 @@ async def test_two_with_one_state_directory_do_not_harm_each_other(config, tmp_p
             await two.initialize()
             assert (await two.call_json("whoami"))["pid"] != pid
         assert (await one.call_json("whoami"))["pid"] == pid
+
+
+async def test_on_stdio_it_needs_no_place_for_state():
+    """Desktop clients start their servers with an environment of their own, sometimes without HOME."""
+    command = [sys.executable, "-m", "mcpd", "--demo", "--transport", "stdio"]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "c", "version": "1"}}
+    lines = [
+        {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello},
+        {"jsonrpc": "2.0", "id": 2, "method": "tools/list"},
+    ]
+    done = await trio.run_process(
+        command,
+        env=environment,
+        stdin="".join(json.dumps(line) + "\n" for line in lines).encode(),
+        capture_stdout=True,
+        capture_stderr=True,
+    )
+    first, second = (json.loads(line) for line in done.stdout.splitlines())
+    assert first["result"]["protocolVersion"] == "2025-06-18"
+    assert "calculator_add" in [tool["name"] for tool in second["result"]["tools"]]
+    assert b"event=no_state_directory" in done.stderr
