@@ -13,6 +13,7 @@ Theory of operation
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import time
 from collections import deque
@@ -97,7 +98,7 @@ class PipeWriter:
         self._queue: deque[memoryview] = deque()
         self._flusher = trio.lowlevel.ParkingLot()
         self._room = trio.lowlevel.ParkingLot()
-        self._last_write = -GATHER
+        self._last_write = -math.inf
         self.queued = 0
         """Bytes accepted but not yet in the pipe."""
         self.written = 0

@@ -64,6 +64,9 @@ class HttpClient:
         self._tls = tls
         self._deadlines = deadlines
         self._pools: dict[tuple[str, str, int], Pool] = {}
+        self._url: Url | None = None
+        self._pool: Pool | None = None
+        """The pool of the URL that was asked last: most clients of this class ask one only."""
         self._closed = False
         self._requests = 0
 
@@ -84,7 +87,10 @@ class HttpClient:
         Raises: ConnectFailed, when nothing was sent; ConnectionBroken; LimitExceeded, for the head.
         Cancellation: closes the connection.
         """
-        pool = self._pools.get(url.origin) or self._open_pool(url)
+        pool = self._pool
+        if pool is None or url is not self._url:
+            pool = self._pools.get(url.origin) or self._open_pool(url)
+            self._url, self._pool = url, pool
         response = Response(pool, self.limits)
         if handle is not None:
             if handle.aborted:
@@ -127,6 +133,7 @@ class HttpClient:
     async def aclose(self) -> None:
         """Close every connection; whoever waits for one gets an error, and new requests fail."""
         self._closed = True
+        self._pool = None
         for pool in self._pools.values():
             pool.close()
         await trio.lowlevel.checkpoint_if_cancelled()

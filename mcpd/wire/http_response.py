@@ -215,6 +215,12 @@ class Response:
         self._head = head
         self.status = head.status
         self.headers = head.headers
+        if rest and head.content_length == len(rest) and method == b"POST" and head.status == 200:
+            # All of it is here and nothing more: the way of nearly every answer.
+            self._ready = rest
+            self._link = None
+            self._pool.release(link, reusable=head.keep_alive)
+            return
         body: Body
         if method == b"HEAD" or head.status in BODILESS:
             body = LengthBody(0)

@@ -18,7 +18,8 @@ def pipe():
     return os.pipe2(os.O_CLOEXEC)
 
 
-async def test_a_write_is_in_the_pipe_at_once(pipe):
+async def test_a_write_is_in_the_pipe_at_once(pipe, monkeypatch):
+    monkeypatch.setattr("mcpd.supervisor.pipes.GATHER", 0.0)
     read, write = pipe
     writer = PipeWriter(write)
     writer.write(b"one\n")
@@ -27,6 +28,24 @@ async def test_a_write_is_in_the_pipe_at_once(pipe):
     assert (writer.queued, writer.written) == (0, 8)
     writer.close()
     assert os.read(read, 100) == b""
+    os.close(read)
+
+
+async def test_writes_close_together_go_out_in_one_piece(pipe, nursery, monkeypatch):
+    monkeypatch.setattr("mcpd.supervisor.pipes.GATHER", 3600.0)
+    read, write = pipe
+    writer = PipeWriter(write)
+    nursery.start_soon(writer.run)
+    await wait_all_tasks_blocked()
+    writer.write(b"alone\n")
+    assert os.read(read, 100) == b"alone\n"
+    for number in range(3):
+        writer.write(b"%d\n" % number)
+    assert writer.queued == 6
+    await wait_all_tasks_blocked()
+    assert os.read(read, 100) == b"0\n1\n2\n"
+    assert writer.queued == 0
+    writer.close()
     os.close(read)
 
 
