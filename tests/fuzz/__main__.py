@@ -6,7 +6,7 @@ import argparse
 import subprocess
 import sys
 
-TARGETS = ("jsonrpc", "lines", "sse", "convert", "uritemplate")
+TARGETS = ("jsonrpc", "lines", "sse", "http", "convert", "uritemplate")
 
 
 def main() -> int:

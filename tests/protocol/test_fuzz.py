@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fuzz import convert, jsonrpc, lines, sse, uritemplate
+from tests.fuzz import convert, http, jsonrpc, lines, sse, uritemplate
 from tests.fuzz.runner import pieces, run
 
 EXAMPLES = 150
-TARGETS = [target for module in (lines, sse, jsonrpc, convert, uritemplate) for target in module.TARGETS]
+TARGETS = [target for module in (lines, sse, http, jsonrpc, convert, uritemplate) for target in module.TARGETS]
 
 
 @pytest.mark.slow
