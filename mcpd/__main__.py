@@ -16,7 +16,7 @@ from mcpd import __version__, log
 from mcpd.config.load import load
 from mcpd.config.options import Options, parse, state_directory
 from mcpd.config.plan import plan
-from mcpd.daemon import Daemon, check_exposure
+from mcpd.daemon import Daemon, check_exposure, tls_context
 from mcpd.embedded import demo_config
 from mcpd.errors import ConfigError, McpdError
 from mcpd.welcome import welcome
@@ -44,6 +44,8 @@ def run(arguments: list[str]) -> int:
         if options.check:
             if options.transport == "http":
                 trio.run(check_exposure, config.listen)
+            for spec in config.servers:
+                tls_context(spec)
             sys.stdout.write(plan(config) + "\n")
             return 0
         log.configure(options.log_level, config.secrets.redact)

@@ -38,6 +38,7 @@ from mcpd.wire.tls import client_context
 
 if TYPE_CHECKING:
     import socket
+    import ssl
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
@@ -85,15 +86,8 @@ class Daemon:
     def _backend(self, spec: ServerSpec) -> ManagedBackend:
         client = None
         if spec.url is not None:
-            tls = None
-            if spec.url.startswith("https:"):
-                tls = client_context(
-                    verify=spec.tls.verify,
-                    ca_file=spec.tls.ca,
-                    client_cert=spec.tls.cert,
-                    client_key=spec.tls.key,
-                )
-            client = HttpClient(limits=ClientLimits(body=self.config.limits.message), tls=tls, deadlines=self.deadlines)
+            limits = ClientLimits(body=self.config.limits.message)
+            client = HttpClient(limits=limits, tls=tls_context(spec), deadlines=self.deadlines)
         connector = Connector(
             spec,
             supervisor=self.supervisor,
@@ -191,6 +185,19 @@ class Daemon:
         while True:
             await trio.sleep(SWEEP)
             self.sessions.sweep()
+
+
+def tls_context(spec: ServerSpec) -> ssl.SSLContext | None:
+    """What an https server is trusted by; None for every other. Raises: ConfigError, naming the server."""
+    if spec.url is None or not spec.url.startswith("https:"):
+        return None
+    tls = spec.tls
+    try:
+        return client_context(verify=tls.verify, ca_file=tls.ca, client_cert=tls.cert, client_key=tls.key)
+    except ConfigError as error:
+        raise ConfigError(
+            error.reason, file=error.file, path=f"mcpServers.{spec.name}.tls", remedy=error.remedy
+        ) from None
 
 
 async def check_exposure(listen: Listen) -> bool:

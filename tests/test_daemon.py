@@ -57,3 +57,11 @@ def test_check_says_what_is_wrong_and_what_is_planned(tmp_path, capsys):
     file.write_text("nonsense: 1\n")
     assert run(["--config", str(file), "--check"]) == 78
     assert f"{file}:1" in capsys.readouterr().err
+
+
+def test_files_for_tls_are_looked_at_by_check_too(tmp_path, capsys):
+    servers = {"far": {"url": "https://127.0.0.1:1/mcp", "tls": {"ca": str(tmp_path / "none.pem")}}}
+    file = tmp_path / "c.json"
+    file.write_bytes(msgspec.json.encode({"mcpServers": servers}))
+    assert run(["--config", str(file), "--check"]) == 78
+    assert "mcpServers.far.tls" in capsys.readouterr().err
