@@ -149,7 +149,8 @@ async def test_bodies_that_are_no_message(daemon):
             body = b'{"jsonrpc":"2.0","id":1,"method":"tools/list","params":%b}' % params
             assert (await peer.raw("POST", headers=headers, body=body)).json()["id"] == 1
         pid = (await peer.call_json("whoami"))["pid"]
-        for depth, status in ((500, 200), (5_000, 400), (400_000, 400)):
+        # The bound is that of the interpreter: 1,000 levels in 3.11, some 10,000 in later ones.
+        for depth, status in ((500, 200), (20_000, 400), (400_000, 400)):
             nested = b"[" * depth + b"]" * depth
             params = b'{"name":"echo","arguments":{"value":%b}}' % nested
             body = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":%b}' % params
