@@ -28,7 +28,6 @@ from mcpd.protocol.versions import MODERN, Version, parse
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from mcpd.protocol.jsonrpc import Buffer
 
 METHODS: Final = (b"POST", b"GET", b"DELETE")
 ALLOW: Final = b"Allow: POST, GET, DELETE\r\n"
@@ -287,8 +286,3 @@ class EventLog:
 def primes(version: Version) -> bool:
     """Whether a client of this version understands events with an id and empty data (rule 3)."""
     return version >= Version.V2025_11_25
-
-
-def joined(parts: tuple[Buffer, ...]) -> bytes:
-    """Parts of a message as one line of bytes, as a log keeps it."""
-    return b"".join(parts)

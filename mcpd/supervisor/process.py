@@ -194,7 +194,6 @@ class Child:
         self._changed = trio.Event()
         self._ended = trio.Event()
         self._gone = trio.Event()
-        self._stopping = False
         self._drain = False
 
     async def wait(self) -> Exit:
@@ -219,7 +218,6 @@ class Child:
         if drain:
             self._drain = True
             self.stdout.take_over()
-        self._stopping = True
         self._changed.set()
         with trio.move_on_after(2 * self.spec.stop.total + STOP_SLACK, shield=True):
             await self._gone.wait()

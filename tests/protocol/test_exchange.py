@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 
 import pytest
 from hypothesis import given, settings
@@ -20,7 +19,6 @@ from mcpd.protocol.exchange import (
     EventLog,
     State,
     event_id,
-    joined,
     media_types,
     parse_event_id,
     prefers_stream,
@@ -384,8 +382,3 @@ def test_log_keeps_the_longest_tail_that_fits(messages, events_max, bytes_max, n
 @pytest.mark.parametrize("version", HANDSHAKE)
 def test_priming(version):
     assert primes(version) is has(version, PRIMING) is (version is Version.V2025_11_25)
-
-
-def test_joined():
-    assert json.loads(joined((b'{"a":', b"1", b"}"))) == {"a": 1}
-    assert joined(()) == b""
