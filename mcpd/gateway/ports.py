@@ -1,11 +1,15 @@
-"""What a session holds of its frontend: calls to cancel, the way to its client, the frontend's own record."""
+"""What the gateway holds of a frontend: calls to cancel, the way to a session's client, one exchange with a modern client."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from mcpd.protocol.jsonrpc import Buffer
+    from mcpd.errors import RpcError
+    from mcpd.protocol.jsonrpc import Buffer, Members
+
+Outcome: TypeAlias = "tuple[Buffer, Members | None] | RpcError"
+"""How a request ends: its result and the members beside it, or an error."""
 
 
 class Running(Protocol):
@@ -27,3 +31,16 @@ class Sweepable(Protocol):
 
     def sweep(self) -> None:
         """Forget what is too old to be of use."""
+
+
+class Turn(Protocol):
+    """One exchange with a modern client. A call that needs input takes several of them to its end."""
+
+    def notify(self, method: str, params: Buffer) -> None:
+        """A notification of the call. Never waits, never raises."""
+
+    def settle(self, outcome: Outcome) -> None:
+        """The end of this exchange, exactly once; the call itself may go on. Never waits, never raises."""
+
+    def cancel(self) -> None:
+        """Cancel the task in which the call runs that began in this turn."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import msgspec
 
 from mcpd.protocol.jsonrpc import Buffer, Members
+from mcpd.protocol.versions import MODERN
 
 if TYPE_CHECKING:
     from mcpd.protocol.capabilities import ClientCapability
@@ -39,7 +40,17 @@ class Caller(msgspec.Struct, frozen=True, eq=False):
     version: Version
     capabilities: ClientCapability
     log_level: int | None = None
-    """Index into LOG_LEVELS; None when the client never said, and the server decides."""
+    """Index into LOG_LEVELS; None when the client never said: then the server decides for a legacy client, and a modern
+    one gets no log message."""
+    extensions: bytes | None = None
+    """The extensions that a modern client declared and mcpd relays: a JSON object by identifier, or None."""
+    client_info: bytes | None = None
+    """What a modern client said of itself, as JSON; not verified, and nothing is decided by it."""
+
+    @property
+    def stateless(self) -> bool:
+        """Whether the client has no session: `key` stands for this one call."""
+        return self.version >= MODERN
 
 
 class Call(msgspec.Struct, eq=False):
