@@ -1,4 +1,4 @@
-"""What the gateway holds of a frontend: calls to cancel, the way to a session's client, one exchange with a modern client."""
+"""What the gateway holds of a frontend: calls to cancel, the way to a client, one exchange with a modern client."""
 
 from __future__ import annotations
 
