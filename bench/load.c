@@ -13,7 +13,8 @@
  *                            connection; streams: each keeps a GET stream
  *     --churn                no measuring: open --sessions N and end each by DELETE
  *     --calls N              with --hold and --churn: tool calls in each session (1)
- *     --version V            protocol version to offer (2025-11-25)
+ *     --version V            protocol version to offer (2025-11-25); from 2026-07-28 on there are no sessions
+ *     --capabilities JSON    what such a client declares ({})
  *     --patience S           give up when nothing is answered for so long (20)
  *     --cpu N                run on this CPU
  *
@@ -70,7 +71,7 @@ struct client {
   char session[2048], version[32];
 };
 
-static const char *host = "127.0.0.1", *tool = "echo", *offered = "2025-11-25";
+static const char *host = "127.0.0.1", *tool = "echo", *offered = "2025-11-25", *capabilities = "{}";
 static char path[512] = "/mcp";
 static int port, connections = 1, gated;
 static long argument_bytes = 32, result_bytes = -1;
@@ -163,12 +164,30 @@ static void send_request(struct client *c) {
   if (c->wants_write) { c->wants_write = 0; watch(c, EPOLL_CTL_MOD); }
 }
 
+/* From 2026-07-28 on nothing is opened: each request says it all by itself. */
+static int modern(void) { return strcmp(offered, "2026") > 0; }
+
+/* What ends a call's params, after `arguments` was opened and the last member of it written. */
+static const char *call_tail(const char *quote) {
+  static char tail[1024];
+  if (modern())
+    snprintf(tail, sizeof tail,
+             "%s},\"_meta\":{\"io.modelcontextprotocol/protocolVersion\":\"%s\","
+             "\"io.modelcontextprotocol/clientInfo\":{\"name\":\"bench-load\",\"version\":\"1\"},"
+             "\"io.modelcontextprotocol/clientCapabilities\":%s}}}",
+             quote, offered, capabilities);
+  else
+    snprintf(tail, sizeof tail, "%s}}}", quote);
+  return tail;
+}
+
 static void begin(struct client *c, const char *method) {
   c->out.n = c->sent = c->middle = 0;
   c->tail = NULL;
   buffer_format(&c->out, "%s %s HTTP/1.1\r\nHost: %s:%d\r\nUser-Agent: bench-load\r\n", method, path, host, port);
   if (c->session[0]) buffer_format(&c->out, "Mcp-Session-Id: %s\r\n", c->session);
   if (c->version[0]) buffer_format(&c->out, "MCP-Protocol-Version: %s\r\n", c->version);
+  if (modern()) buffer_format(&c->out, "Mcp-Method: tools/call\r\nMcp-Name: %s\r\n", tool);
 }
 
 static void finish(struct client *c) {
@@ -199,6 +218,13 @@ static void request(struct client *c) {
       opened++;
       c->session[0] = c->version[0] = 0;
       c->calls = 0;
+      if (modern()) {
+        snprintf(c->version, sizeof c->version, "%s", offered);
+        ready++;
+        c->step = CALL;
+        request(c);
+        break;
+      }
       buffer_format(&body,
                     "{\"jsonrpc\":\"2.0\",\"id\":0,\"method\":\"initialize\",\"params\":{\"protocolVersion\":\"%s\","
                     "\"capabilities\":{},\"clientInfo\":{\"name\":\"bench-load\",\"version\":\"1\"}}}", offered);
@@ -214,11 +240,11 @@ static void request(struct client *c) {
                     "{\"jsonrpc\":\"2.0\",\"id\":%u,\"method\":\"tools/call\",\"params\":{\"name\":\"%s\",\"arguments\":{",
                     c->calls, tool);
       if (result_bytes >= 0) {
-        buffer_format(&body, "\"n\":%ld}}}", result_bytes);
+        buffer_format(&body, "\"n\":%ld%s", result_bytes, call_tail(""));
         post(c, &body, 0, NULL);
       } else {
         buffer_format(&body, "\"text\":\"%08u-%08u-", c->number, c->calls);
-        post(c, &body, (size_t)argument_bytes - TOKEN_BYTES, "\"}}}");
+        post(c, &body, (size_t)argument_bytes - TOKEN_BYTES, call_tail("\""));
       }
       break;
     case STREAM:
@@ -539,7 +565,7 @@ int main(int argc, char **argv) {
   static const struct option options[] = {
       {"connections", 1, 0, 'c'}, {"tool", 1, 0, 't'}, {"argument-bytes", 1, 0, 'a'}, {"result-bytes", 1, 0, 'r'},
       {"seconds", 1, 0, 's'}, {"warmup", 1, 0, 'w'}, {"gate", 0, 0, 'g'}, {"hold", 1, 0, 'h'}, {"churn", 0, 0, 'u'},
-      {"sessions", 1, 0, 'n'}, {"calls", 1, 0, 'k'}, {"version", 1, 0, 'v'}, {"patience", 1, 0, 'p'},
+      {"sessions", 1, 0, 'n'}, {"calls", 1, 0, 'k'}, {"version", 1, 0, 'v'}, {"capabilities", 1, 0, 'b'}, {"patience", 1, 0, 'p'},
       {"cpu", 1, 0, 'C'}, {0, 0, 0, 0}};
   for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) switch (o) {
       case 'c': connections = atoi(optarg); break;
@@ -557,6 +583,7 @@ int main(int argc, char **argv) {
       case 'n': sessions = (uint32_t)atoi(optarg); break;
       case 'k': calls_each = (uint32_t)atoi(optarg); break;
       case 'v': offered = optarg; break;
+      case 'b': capabilities = optarg; break;
       case 'p': patience = atof(optarg); break;
       case 'C': {
         cpu_set_t cpus;

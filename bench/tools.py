@@ -9,18 +9,16 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
-import sys
-import venv
 from pathlib import Path
 
 from bench.process import Failure
+from tests.packages import PythonPackages, SetupError
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent
 CACHE = CHECKOUT / ".cache" / "bench"
 FLAGS = ["-O2", "-std=gnu11", "-Wall"]
 ZIG = "ziglang>=0.13,<0.17"
-INSTALL_SECONDS = 900.0  # FastMCP brings eighty packages
 COMPILE_SECONDS = 180.0  # the first run of zig builds its C library stubs
 OUTPUT_TAIL = 400
 
@@ -42,30 +40,14 @@ def run(argv: list[str], seconds: float) -> None:
 def install(name: str, *requirements: str) -> Path:
     """A virtual environment of its own with these requirements; its Python.
 
-    The environment is made without pip and filled by the pip that runs the benchmark: Debian keeps
-    `ensurepip` in a package of its own. An environment whose stamp names other requirements is made anew.
+    Raises: Failure when they cannot be installed.
     """
-    home = CACHE / f"venv-{name}"
-    python, stamp = home / "bin" / "python", home / "installed"
-    wanted = "\n".join((sys.version, *requirements))
-    if stamp.exists() and stamp.read_text() == wanted:
-        return python
-    print(f"  installing {', '.join(requirements)} …", file=sys.stderr, flush=True)
-    shutil.rmtree(home, ignore_errors=True)
-    venv.create(home, with_pip=False, symlinks=True)
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "--disable-pip-version-check",
-        "--python",
-        str(python),
-        "install",
-        "-q",
-    ]
-    run([*pip, *requirements], INSTALL_SECONDS)
-    stamp.write_text(wanted)
-    return python
+    packages = PythonPackages(CACHE / f"venv-{name}", requirements)
+    try:
+        packages.install()
+    except SetupError as e:
+        raise Failure(str(e)) from e
+    return packages.python
 
 
 def compiler() -> list[str]:

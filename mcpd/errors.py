@@ -5,6 +5,7 @@ McpdError
 ├── RpcError                  an answer in JSON-RPC's error form, ours or relayed
 │   ├── ProtocolError         the peer broke MCP, JSON-RPC or HTTP
 │   ├── UnknownName           no such tool, prompt or resource
+│   ├── MissingCapability     the client did not declare what the request needs (2026-07-28)
 │   └── BackendError          a backend could not do its part; names it, the reason and the remedy
 │       ├── BackendUnavailable    it is not running, not reachable or not ready
 │       ├── BackendCrashed        it ended or the connection broke while the call was in flight
@@ -27,6 +28,8 @@ INVALID_PARAMS = -32602
 INTERNAL_ERROR = -32603
 RESOURCE_NOT_FOUND = -32002
 """Legacy versions only; 2026-07-28 uses INVALID_PARAMS."""
+HEADER_MISMATCH = -32020
+MISSING_CAPABILITY = -32021
 UNSUPPORTED_VERSION = -32022
 URL_ELICITATION_REQUIRED = -32042
 REQUEST_CANCELLED = -32800
@@ -92,6 +95,16 @@ class ProtocolError(RpcError):
 
 class UnknownName(RpcError):
     """No backend offers the tool, prompt or resource that was asked for."""
+
+
+class MissingCapability(RpcError):
+    """The request cannot be carried out without a capability that the client did not declare. `required` is a
+    ClientCapabilities object as JSON."""
+
+    def __init__(self, required: bytes, reason: str = "") -> None:
+        message = "Missing required client capability" + (f": {reason}" if reason else "")
+        data = b'{"requiredCapabilities":%b}' % required
+        super().__init__(MISSING_CAPABILITY, message, data=data, http_status=400)
 
 
 class BackendError(RpcError):

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from mcpd.backends import catalogue as catalogue_of
-from mcpd.backends.base import KINDS, Catalogue
 from mcpd.backends.instances import Instances
+from mcpd.backends.leases import Leases, may_be_asked
+from mcpd.backends.lists import Lists
+from mcpd.backends.opening import Era
 from mcpd.backends.stdio import ChildEnded
 from mcpd.errors import BackendError, BackendUnavailable, RpcError
 from mcpd.protocol.capabilities import EVERYTHING
-from mcpd.protocol.versions import COMPLETION_CONTEXT, has
 from mcpd.supervisor.exits import Exit
 from mcpd.supervisor.restart import RestartPolicy, Restarts
 from mcpd.supervisor.states import STARTABLE, USABLE, Event, State, step
@@ -34,9 +34,10 @@ from mcpd.supervisor.states import STARTABLE, USABLE, Event, State, step
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from mcpd.backends.base import Entry, News
+    from mcpd.backends.base import Catalogue, News
     from mcpd.backends.connector import Connector
     from mcpd.backends.link import Link
+    from mcpd.backends.tools import ToolFacts
     from mcpd.config.model import ServerSpec
     from mcpd.protocol.calls import Call, Caller
     from mcpd.protocol.handshake import ServerHello
@@ -44,13 +45,6 @@ if TYPE_CHECKING:
     from mcpd.types import SessionKey
 
 log = logging.getLogger("mcpd.backends")
-
-RELIST_DELAY: Final = 0.05
-"""Seconds in which several `list_changed` become one fetch: servers announce every tool they add on its
-own."""
-
-RELIST_FAILED: Final = 30.0
-"""Seconds until a list that could not be fetched is asked for again."""
 
 CLEAN: Final = Exit(code=0)
 
@@ -69,22 +63,20 @@ class ManagedBackend:
         self.spec = spec
         self.state = State.STOPPED
         self.hello: ServerHello | None = None
-        self.catalogue = Catalogue()
         self.error: RpcError | None = None
         """Why it is not ready, once it failed; None while it is."""
         self._connector = connector
         self._per_session = spec.instances == "per-session"
+        self._shared = spec.instances == "shared"
         self._news = news
         self._link: Link | None = None
+        self._lists = Lists(spec.name, spec.timeouts.list, changed=self._lists_changed, settled=self._lists_settled)
         self._instances = Instances(connector, self, at_failure=self._look)
+        self._leases = Leases(connector, self, at_failure=self._look)
         self._restarts = Restarts(RestartPolicy.of(spec.restart))
         self._verdict = trio.Event()
         self._changed = trio.Event()
         self._wake = trio.Event()
-        self._failed_lists: set[str] = set()
-        """Kinds that could not be fetched: what was known of them stays, and they are asked for again."""
-        self._stale: set[str] = set()
-        self._stale_event = trio.Event()
         self._level: str | None = None
         self._own_levels: dict[SessionKey, str] = {}
         self._subscriptions: dict[str, Members] = {}
@@ -97,6 +89,7 @@ class ManagedBackend:
         """Keep the server running until cancelled; then it is stopped."""
         async with trio.open_nursery() as nursery:
             await nursery.start(self._instances.run)
+            await nursery.start(self._leases.run)
             while True:
                 if self.state in STARTABLE:
                     self._step(Event.START)
@@ -169,30 +162,29 @@ class ManagedBackend:
         """From the handshake to the loss of the link."""
         self.hello = link.hello
         link.level, link.subscriptions = self._level, self._subscriptions
-        fetched, self._failed_lists = await catalogue_of.fetch(link, self.spec.timeouts.list, self.catalogue)
+        changed = await self._lists.load(link)
         await link.replay()
         self._link = link
-        self._ready(fetched)
-        nursery.start_soon(self._refresh, link)
+        self._ready(changed)
+        nursery.start_soon(self._lists.refresh, link)
         await link.lost.wait()
         # From now on calls wait for the next attempt, also while this one is still being cleared away.
         self._link = None
 
-    def _ready(self, fetched: Catalogue) -> None:
-        changed = tuple(kind for kind in KINDS if fetched.of(kind) != self.catalogue.of(kind))
-        self.catalogue = fetched
+    def _ready(self, changed: tuple[str, ...]) -> None:
+        listed = self.catalogue
         self.error = None
         self._ready_since = trio.current_time()
-        self._step(Event.DEGRADED if self._failed_lists else Event.READY)
+        self._step(Event.DEGRADED if self._lists.failed else Event.READY)
         assert self.hello is not None
         log.info(
             "backend=%s event=%s version=%s tools=%d resources=%d prompts=%d",
             self.name,
             self.state.value,
             self.hello.version.text,
-            len(fetched.tools),
-            len(fetched.resources),
-            len(fetched.prompts),
+            len(listed.tools),
+            len(listed.resources),
+            len(listed.prompts),
         )
         if changed:
             self._news.catalogue_changed(self, changed)
@@ -213,65 +205,46 @@ class ManagedBackend:
 
     # ---- its lists -----------------------------------------------------------------------------------------
 
+    @property
+    def catalogue(self) -> Catalogue:
+        return self._lists.catalogue
+
+    @property
+    def tools(self) -> ToolFacts:
+        return self._lists.tools
+
     def list_changed(self, kind_of_notification: str) -> None:
-        """A link of this backend says that lists changed."""
-        self._stale.update(catalogue_of.CHANGED_BY[kind_of_notification])
-        self._stale_event.set()
+        self._lists.note(kind_of_notification)
 
-    async def _refresh(self, link: Link) -> None:
-        """Fetch what was said to have changed, for as long as the link lasts."""
-        while True:
-            with trio.move_on_after(RELIST_FAILED if self._failed_lists else math.inf):
-                await self._stale_event.wait()
-            await trio.sleep(RELIST_DELAY)
-            kinds = self._stale | self._failed_lists
-            self._stale, self._stale_event = set(), trio.Event()
-            changed = []
-            for kind in KINDS:
-                if kind not in kinds or link.hello is None or not catalogue_of.offered(kind, link.hello.capabilities):
-                    continue
-                try:
-                    entries = await catalogue_of.fetch_kind(link, kind, self.spec.timeouts.list)
-                except RpcError as error:
-                    log.warning("backend=%s event=list_failed list=%s reason=%s", self.name, kind, error)
-                    self._failed_lists.add(kind)
-                    continue
-                self._failed_lists.discard(kind)
-                if self._replace(kind, entries):
-                    changed.append(kind)
-            if changed:
-                self._news.catalogue_changed(self, tuple(changed))
-            if link.lost.is_set():
-                return  # its state is that of the loss now
-            if self._failed_lists and self.state is State.READY:
-                self._step(Event.DEGRADED)
-            elif not self._failed_lists and self.state is State.DEGRADED:
-                self._step(Event.RECOVERED)
+    async def relist(self, kind: str) -> None:
+        if self._link is not None:
+            await self._lists.relist(self._link, kind)
 
-    def _replace(self, kind: str, entries: tuple[Entry, ...]) -> bool:
-        if entries == self.catalogue.of(kind):
-            return False
-        self.catalogue = self.catalogue.with_kind(kind, entries)
-        return True
+    def _lists_changed(self, kinds: tuple[str, ...]) -> None:
+        self._news.catalogue_changed(self, kinds)
+
+    def _lists_settled(self) -> None:
+        """A list was fetched, or could not be."""
+        if self._lists.failed and self.state is State.READY:
+            self._step(Event.DEGRADED)
+        elif not self._lists.failed and self.state is State.DEGRADED:
+            self._step(Event.RECOVERED)
 
     # ---- calls ---------------------------------------------------------------------------------------------
 
     def call(self, call: Call, method: str, members: Members) -> Awaitable[Message]:
         # Where the link is there already, the call is the link's alone, without a frame in between: every
         # frame that awaits costs again each time the call is parked and woken.
-        link = self._instances.find(call.caller.key) if self._per_session else self._link
-        if link is None or method == "completion/complete":
-            return self._call(call, method, members)
-        return link.call(call, method, members)
+        link = self._link if self._shared else self._instances.find(call.caller.key) if self._per_session else None
+        return self._call(call, method, members) if link is None else link.call(call, method, members)
 
     async def _call(self, call: Call, method: str, members: Members) -> Message:
-        link = self._link
-        if self._per_session and not self._connector.stateless:
-            link = await self._own_link(call.caller)
-        elif link is None:
-            link = await self._usable()
-        if method == "completion/complete" and link.hello and not has(link.hello.version, COMPLETION_CONTEXT):
-            members.pop("context", None)
+        link = self._link or await self._usable()
+        if not self._shared and link.era is Era.LEGACY and not self._connector.stateless:
+            if self._per_session and not call.caller.stateless:
+                link = await self._own_link(call.caller)
+            elif may_be_asked(call, method):
+                return await self._leases.call(call, method, members)
         return await link.call(call, method, members)
 
     async def _usable(self) -> Link:
@@ -305,7 +278,7 @@ class ManagedBackend:
     def _look(self) -> None:
         """A session's own link failed: see whether the shared one lives, which may have no other sign of it."""
         if self._link is not None and self._connector.transport != "stdio":
-            self._link.request_quietly("ping", {})
+            self._link.dialect.check()
 
     def _unavailable(self) -> RpcError:
         if isinstance(self.error, BackendError):
@@ -332,8 +305,7 @@ class ManagedBackend:
 
     async def subscribe(self, call: Call, uri: str, members: Members) -> None:
         link = await self._own_link(call.caller) if self._per_session else self._link or await self._usable()
-        await link.call(call, "resources/subscribe", members)
-        link.subscriptions[uri] = members
+        await link.subscribe(call, uri, members)
 
     async def unsubscribe(self, key: SessionKey, uri: str) -> None:
         link = self._instances.find(key) or self._link
@@ -342,7 +314,7 @@ class ManagedBackend:
         if members is None or link is None:
             return
         try:
-            await link.request("resources/unsubscribe", members, self.spec.timeouts.list)
+            await link.dialect.unsubscribe(uri, members)
         except RpcError as error:
             log.warning("backend=%s event=unsubscribe_failed uri=%s reason=%s", self.name, uri, error)
 
@@ -350,12 +322,12 @@ class ManagedBackend:
         """The last subscriber of a shared link is gone."""
         members = self._subscriptions.pop(uri, None)
         if members is not None and self._link is not None:
-            self._link.request_quietly("resources/unsubscribe", members)
+            self._link.errands.start(self._link.dialect.unsubscribe, uri, members)
 
     def roots_changed(self, key: SessionKey) -> None:
         link = self._instances.find(key) if self._per_session else self._link
         if link is not None:
-            link.notify("notifications/roots/list_changed")
+            link.dialect.roots_changed()
 
     def forget(self, key: SessionKey) -> None:
         self._own_levels.pop(key, None)
@@ -387,13 +359,16 @@ class ManagedBackend:
             "resource_templates": len(self.catalogue.resource_templates),
             "prompts": len(self.catalogue.prompts),
             "restarts": self._restart_count,
-            "calls_in_flight": (self._link.in_flight if self._link is not None else 0) + self._instances.in_flight,
+            "calls_in_flight": (self._link.in_flight if self._link is not None else 0)
+            + self._instances.in_flight
+            + self._leases.in_flight,
             "sessions": len(self._instances),
+            "leases": len(self._leases),
         }
         if self._connector.pid is not None and self.state in USABLE:
             about["pid"] = self._connector.pid
         if self.error is not None:
             about["error"] = self.error.message
-        if self._failed_lists and self.state is State.DEGRADED:
-            about["error"] = f"could not be listed: {', '.join(sorted(self._failed_lists))}"
+        if self._lists.failed and self.state is State.DEGRADED:
+            about["error"] = f"could not be listed: {', '.join(sorted(self._lists.failed))}"
         return about

@@ -29,6 +29,14 @@ class Entry(msgspec.Struct, frozen=True):
     raw: bytes
 
 
+class Hint(msgspec.Struct, frozen=True):
+    """What a modern backend says about keeping a list (2026-07-28 "Caching")."""
+
+    ttl_ms: int
+    public: bool
+    """The list is the same for everybody."""
+
+
 class Catalogue(msgspec.Struct, frozen=True):
     """All that a backend lists, in the order in which it lists it. A snapshot: replaced, never edited."""
 
@@ -36,15 +44,24 @@ class Catalogue(msgspec.Struct, frozen=True):
     resources: tuple[Entry, ...] = ()
     resource_templates: tuple[Entry, ...] = ()
     prompts: tuple[Entry, ...] = ()
+    hints: dict[str, Hint] = {}
+    """By kind; none from a legacy backend."""
 
     def of(self, kind: str) -> tuple[Entry, ...]:
         """The entries of one of KINDS."""
         entries: tuple[Entry, ...] = getattr(self, _FIELDS[kind])
         return entries
 
-    def with_kind(self, kind: str, entries: tuple[Entry, ...]) -> Catalogue:
+    def hint(self, kind: str) -> Hint | None:
+        """How long the entries of one of KINDS may be kept, and for whom; None when its backend has no such words."""
+        return self.hints.get(kind)
+
+    def with_kind(self, kind: str, entries: tuple[Entry, ...], hint: Hint | None = None) -> Catalogue:
         """A copy in which one list is replaced."""
-        return msgspec.structs.replace(self, **{_FIELDS[kind]: entries})
+        hints = {name: each for name, each in self.hints.items() if name != kind}
+        if hint is not None:
+            hints[kind] = hint
+        return msgspec.structs.replace(self, hints=hints, **{_FIELDS[kind]: entries})
 
 
 _FIELDS = {
@@ -82,8 +99,10 @@ class Backend(Protocol):
     state: State
     hello: ServerHello | None
     """What it answered to the handshake; kept while it is restarted."""
-    catalogue: Catalogue
-    """What it last listed; kept while it is restarted."""
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """What it last listed; kept while it is restarted."""
 
     def call(self, call: Call, method: str, members: Members) -> Awaitable[Message]:
         """Have one request executed and return its response, which holds a result.

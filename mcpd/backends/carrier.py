@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from mcpd.backends.tools import ToolFacts
     from mcpd.backends.waiter import Waiter
     from mcpd.protocol import handshake
     from mcpd.protocol.jsonrpc import Buffer, Message
@@ -20,6 +21,9 @@ class SessionLost(Exception):
 
 class Carrier(Protocol):
     """Moves messages of one link."""
+
+    shared: bool
+    """Everything goes over one channel, and nothing but ids says what belongs together."""
 
     def carry(self, waiter: Waiter, parts: tuple[Buffer, ...]) -> Awaitable[Message]:
         """Send a request; what this returns waits for its response. Raises: BackendError, SessionLost."""
@@ -38,12 +42,19 @@ class Carrier(Protocol):
 
 
 class Listener(Protocol):
-    """Who hears what a link's backend says of its own accord."""
+    """Whom a link serves: who hears what its backend says of its own accord."""
+
+    @property
+    def tools(self) -> ToolFacts:
+        """What must be known of the backend's tools to call them."""
 
     def list_changed(self, kind_of_notification: str) -> None: ...
 
     def resource_updated(self, params: Buffer, owner: SessionKey | None) -> None: ...
 
     def unrelated(self, method: str, params: Buffer, owner: SessionKey | None) -> None: ...
+
+    async def relist(self, kind: str) -> None:
+        """Fetch a list anew, now, because what is known of it does not hold. Never raises RpcError."""
 
     async def ask_owner(self, owner: SessionKey | None, method: str, params: Buffer) -> Buffer: ...

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from mcpd.backends.base import KINDS, Catalogue, Entry
+from mcpd.backends.base import KINDS, Catalogue, Entry, Hint
+from mcpd.backends.tools import valid
 from mcpd.errors import METHOD_NOT_FOUND, BackendMisbehaved, ProtocolError, RpcError
 from mcpd.protocol import jsonrpc
 from mcpd.protocol.sequence import split_array
@@ -58,13 +59,13 @@ async def fetch(link: Link, timeout: float, known: Catalogue) -> tuple[Catalogue
     announced = [kind for kind in KINDS if offered(kind, link.hello.capabilities)]
     for kind in announced:
         try:
-            catalogue = catalogue.with_kind(kind, await fetch_kind(link, kind, timeout))
+            catalogue = catalogue.with_kind(kind, *await fetch_kind(link, kind, timeout))
         except RpcError as error:
             failed[kind] = error
             if link.lost.is_set() or len(failed) == len(announced):
                 raise
             log.warning("backend=%s event=list_failed list=%s reason=%s", link.name, kind, error)
-            catalogue = catalogue.with_kind(kind, known.of(kind))
+            catalogue = catalogue.with_kind(kind, known.of(kind), known.hint(kind))
     return catalogue, set(failed)
 
 
@@ -74,8 +75,14 @@ def offered(kind: str, capabilities: ServerCapabilities) -> bool:
     return announced
 
 
-async def fetch_kind(link: Link, kind: str, timeout: float) -> tuple[Entry, ...]:
-    """One list, all pages. A list method that the backend does not have counts as empty.
+def announced(kind: str, capabilities: ServerCapabilities) -> bool:
+    """Whether the backend says when this list changes."""
+    announces: bool = getattr(capabilities, f"{SOURCES[kind][2]}_list_changed")
+    return announces
+
+
+async def fetch_kind(link: Link, kind: str, timeout: float) -> tuple[tuple[Entry, ...], Hint | None]:
+    """One list, all pages, and how long it may be kept. A list method that the backend does not have counts as empty.
 
     Raises: RpcError, BackendError: the list could not be had; what was known before stays valid.
     """
@@ -83,6 +90,7 @@ async def fetch_kind(link: Link, kind: str, timeout: float) -> tuple[Entry, ...]
     entries: dict[str, Entry] = {}
     seen: set[bytes] = set()
     members: Members = {}
+    hint: Hint | None = None
     for _page in range(PAGES_MAX):
         try:
             answer = await link.request(method, members, timeout)
@@ -93,6 +101,7 @@ async def fetch_kind(link: Link, kind: str, timeout: float) -> tuple[Entry, ...]
         try:
             result = jsonrpc.members_of(answer.members["result"])
             raws = split_array(result[kind]) if kind in result else []
+            hint = _hint(result) if hint is None else hint
         except (ProtocolError, ValueError):
             raise BackendMisbehaved(link.name, f"its answer to {method} is not a list") from None
         for raw in raws:
@@ -113,7 +122,20 @@ async def fetch_kind(link: Link, kind: str, timeout: float) -> tuple[Entry, ...]
         members = {"cursor": msgspec.Raw(bytes(cursor))}
     else:
         log.warning("backend=%s event=list_cut list=%s pages=%d", link.name, method, PAGES_MAX)
-    return tuple(entries.values())
+    found = tuple(entries.values())
+    if kind == "tools" and not link.carrier.shared and b"x-mcp-header" in b"".join(entry.raw for entry in found):
+        found = valid(found, link.name)
+    return found, hint
+
+
+def _hint(result: Members) -> Hint | None:
+    """What a list result says about keeping it; None in versions that say nothing."""
+    ttl = bytes(result.get("ttlMs", b""))
+    if not ttl:
+        return None
+    # What is no plain number of milliseconds may be kept for no time at all.
+    milliseconds = int(ttl) if ttl.isdigit() and len(ttl) < 16 else 0
+    return Hint(milliseconds, bytes(result.get("cacheScope", b"")) == b'"public"')
 
 
 def _entry(raw: jsonrpc.Buffer, key: str) -> Entry | None:

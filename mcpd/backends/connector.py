@@ -8,14 +8,17 @@ Source: "Backwards Compatibility" of the Streamable HTTP transport.
 
 from __future__ import annotations
 
+import logging
 import math
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from mcpd.backends import http, sse, stdio
+from mcpd.backends.legacy import RefusedInitialize
 from mcpd.backends.link import Link
+from mcpd.backends.opening import Era, EraMemory
 from mcpd.backends.replies import NotHere
 from mcpd.config.model import Secrets
 from mcpd.errors import BackendUnavailable
@@ -32,6 +35,9 @@ if TYPE_CHECKING:
     from mcpd.wire.deadlines import Deadlines
     from mcpd.wire.http_client import HttpClient
 
+log = logging.getLogger("mcpd.backends")
+
+ERAS: Final = {"auto": Era.UNKNOWN, "legacy": Era.LEGACY, "modern": Era.MODERN}
 
 STIR: Final = 0.15
 """Seconds after which a starting process that used no processor time counts as quiet: it waits for something."""
@@ -57,6 +63,7 @@ class Connector:
         self.stateless = False
         """The remote keeps no session: one link serves every client."""
         self.pid: int | None = None
+        self._eras = EraMemory(ERAS[spec.era])
         self._ticks = 0
         self._stirred = -math.inf
         self._supervisor = supervisor
@@ -82,11 +89,41 @@ class Connector:
         capabilities: ClientCapability,
         owner: SessionKey | None,
     ) -> AsyncIterator[Link]:
-        """A link whose handshake is done; it ends with the block. `nursery` is the link's own.
+        """A link that is open; it ends with the block. `nursery` is the link's own.
 
         Raises: BackendError.
         """
-        link = Link(
+        link = self._link(nursery, listener, capabilities, owner, self._eras.recall(trio.current_time()))
+        remembered, fatal = link.era is Era.LEGACY, False
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(self._carrier(nursery, link))
+            except RefusedInitialize:
+                self._eras.forget()
+                raise
+            except stdio.ChildEnded:
+                if link.era is not Era.UNKNOWN:
+                    raise
+                log.info("backend=%s event=ended_by_probe action=initialize", self.spec.name)
+                link, fatal = self._link(nursery, listener, capabilities, owner, Era.LEGACY), True
+                await stack.enter_async_context(self._carrier(nursery, link))
+            if link.era is Era.LEGACY and not remembered:
+                self._eras.note(trio.current_time(), fatal=fatal)
+            try:
+                yield link
+            finally:
+                # Whoever still waits learns it now, and not when the farewell, which takes seconds, is over.
+                link.fail(link.reason or BackendUnavailable(self.spec.name, "its connection was ended by mcpd"))
+
+    def _link(
+        self,
+        nursery: trio.Nursery,
+        listener: Listener,
+        capabilities: ClientCapability,
+        owner: SessionKey | None,
+        era: Era,
+    ) -> Link:
+        return Link(
             self.spec.name,
             capabilities=capabilities,
             owner=owner,
@@ -95,13 +132,8 @@ class Connector:
             deadlines=self._deadlines,
             nursery=nursery,
             label=f"[{self.spec.name}] " if self._labelled else "",
+            era=era,
         )
-        async with self._carrier(nursery, link):
-            try:
-                yield link
-            finally:
-                # Whoever still waits learns it now, and not when the farewell, which takes seconds, is over.
-                link.fail(link.reason or BackendUnavailable(self.spec.name, "its connection was ended by mcpd"))
 
     @asynccontextmanager
     async def _carrier(self, nursery: trio.Nursery, link: Link) -> AsyncIterator[None]:
@@ -137,6 +169,7 @@ class Connector:
                 # attempt looks anew.
                 if connected or self.transport != "auto":
                     raise
+        link.era = Era.LEGACY  # this transport is older than the other era
         async with sse.connect(self.spec, self._client, link, nursery, message_max=self._message_max):
             self.transport = "sse"
             self.stateless = False

@@ -23,6 +23,7 @@ import trio
 
 from mcpd.backends.carrier import SessionLost
 from mcpd.backends.listening import Listening
+from mcpd.backends.opening import Era
 from mcpd.backends.replies import (
     REDIRECTS_MAX,
     NotHere,
@@ -46,6 +47,7 @@ from mcpd.errors import (
 )
 from mcpd.protocol.exchange_client import Event, Reply, State, classify, step
 from mcpd.protocol.sse import EventDecoder
+from mcpd.protocol.versions import MODERN
 from mcpd.wire.http_client import Abortable, header_block
 from mcpd.wire.http_url import parse_url
 
@@ -73,13 +75,17 @@ PROBE: Final = b'{"jsonrpc":"2.0","id":"mcpd-probe","method":"ping"}'
 """Sent when a status leaves open whether the session is known. Our other ids are numbers, so this one is
 free."""
 
+NO_VERDICT: Final = frozenset(range(400, 500)) - {401, 403, 408, 410, 425, 429} | {500, 501}
+"""Statuses that a server which does not know `server/discover` may answer: it is asked the legacy way then. 500 and 501
+are among them, because servers answer so to whatever they did not expect; what really is broken fails again."""
+
 UNKNOWN_SESSION: Final = frozenset({400, 404})
 """What servers answer for a session that they do not know: 404 as the specification has it, 400 as official
 examples do."""
 
 
 class HttpCarrier:
-    """Moves the messages of one session. Tasks that outlive a call (draining a stream) run in the link's
+    """Moves the messages of one link. Tasks that outlive a call (draining a stream) run in the link's
     nursery.
     """
 
@@ -87,6 +93,7 @@ class HttpCarrier:
         self, spec: ServerSpec, client: HttpClient, link: Link, nursery: trio.Nursery, message_max: int
     ) -> None:
         assert spec.url is not None
+        self.shared = False
         self._spec = spec
         self._client = client
         self._link = link
@@ -111,7 +118,7 @@ class HttpCarrier:
         try:
             for _redirect in range(REDIRECTS_MAX + 1):
                 # What goes out now: another task may open a new session before the answer is there.
-                headers = self._headers
+                headers = self._headers + waiter.headers
                 has_session = self._session is not None
                 response = await self._client.request(self._url, b"POST", headers, parts, handle=handle)
                 kind = response.headers.get(b"content-type", b"")
@@ -152,6 +159,8 @@ class HttpCarrier:
         """The task that carries the request is being cancelled or settled, which ends its I/O."""
 
     def opened(self, hello: ServerHello) -> None:
+        if hello.version >= MODERN:
+            return  # each request says it all by itself
         pairs = [("MCP-Protocol-Version", hello.version.text)]
         if self._session is not None:
             pairs.append(("Mcp-Session-Id", self._session.decode("latin-1")))
@@ -270,6 +279,7 @@ class HttpCarrier:
         """
         name = self._spec.name
         status = response.status
+        probed = waiter.method == "server/discover"
         after = retry_after(response)
         body = await dispose(response)
         if reply is Reply.SESSION_LOST or (status == 400 and sent and not await self.session_lives(sent)):
@@ -278,8 +288,10 @@ class HttpCarrier:
             # During the handshake the status alone tells what is to be done about it, but for what refuses
             # the handshake.
             error = error_in(body, waiter)
-            if error is not None:
+            if error is not None and (reply is not Reply.UNAUTHORIZED or not probed):
                 return error
+        if probed and status in NO_VERDICT:
+            raise NotHere(name, f"HTTP {status} to server/discover")
         where = f"HTTP {status}"
         match reply:
             case Reply.NOT_HERE if waiter.method == "initialize":
@@ -381,7 +393,8 @@ async def connect(
     link.attach(carrier)
     try:
         await link.open_within(spec.timeouts.init)
-        nursery.start_soon(Listening(spec.name, carrier, link, message_max).run)
+        if link.era is Era.LEGACY:
+            nursery.start_soon(Listening(spec.name, carrier, link, message_max).run)
         yield carrier
     finally:
         await carrier.goodbye()

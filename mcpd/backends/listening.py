@@ -48,7 +48,7 @@ class Listening:
         at = Position()
         generation = self._link.generation
         while True:
-            await self._link.wait_settled()
+            await self._link.dialect.wait_settled()
             if self._link.generation != generation:
                 generation, at = self._link.generation, Position()
             try:
@@ -58,7 +58,7 @@ class Listening:
                     continue
                 if status in (400, 404) and self._carrier.has_session and not await self._carrier.session_lives():
                     # Asked, for many servers answer 404 to GET because they have no such stream.
-                    await self._link.renew(generation)
+                    await self._link.dialect.renewed(generation)
                     await trio.sleep(at.pause())
                     continue
                 if reply is not Reply.STREAM and status not in PASSING:

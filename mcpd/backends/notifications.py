@@ -26,11 +26,14 @@ if TYPE_CHECKING:
 class Notifications:
     """Deals with the notifications of one link. `owner` is the client session the link serves alone."""
 
-    def __init__(self, peer: Peer, *, owner: SessionKey | None, listener: Listener, questions: Questions) -> None:
+    def __init__(
+        self, peer: Peer, *, owner: SessionKey | None, listener: Listener, questions: Questions | None
+    ) -> None:
         self._peer = peer
         self.owner = owner
         self._listener = listener
         self._questions = questions
+        """None for a backend that asks by its answers, and logs only for requests that want it."""
 
     def take(self, message: Message, related: Waiter | None) -> None:
         """Act on a notification; one that is unknown is ignored, as the specification asks.
@@ -52,12 +55,12 @@ class Notifications:
         pending.call.emit("notifications/progress", jsonrpc.encode_members(members))
 
     def _log_message(self, message: Message, related: Waiter | None) -> None:
-        pending, clients = (related, 1) if related is not None else self._peer.whose_log()
+        pending, clients = (related, 1) if related is not None else self._peer.whose_log(asked=self._questions is None)
         params = message.params or b"{}"
         if pending is not None and pending.call is not None:
             if wants_log(pending.call, params):
                 pending.call.emit("notifications/message", params)
-        elif clients <= 1 or self.owner is not None:
+        elif self._questions is not None and (clients <= 1 or self.owner is not None):
             self._listener.unrelated("notifications/message", params, self.owner)
         # else: several clients have calls in flight and nothing says whose line this is; nobody gets
         # another's.
@@ -71,13 +74,15 @@ class Notifications:
 
     def _elicitation_complete(self, message: Message, related: Waiter | None) -> None:
         elicitation = _params(message).get("elicitationId")
-        key = self._questions.completed(elicitation) if elicitation is not None else None
+        if elicitation is None or self._questions is None:
+            return
+        key = self._questions.completed(elicitation)
         if key is not None:
             self._listener.unrelated("notifications/elicitation/complete", message.params or b"{}", key)
 
     def _cancelled(self, message: Message, related: Waiter | None) -> None:
         id = _params(message).get("requestId")
-        if id is not None:
+        if id is not None and self._questions is not None:
             self._questions.cancel(bytes(id))
 
 
@@ -97,8 +102,12 @@ LIST_CHANGES: Final = tuple(name for name, handler in _NOTIFICATIONS.items() if 
 
 
 def wants_log(call: Call, params: Buffer) -> bool:
-    """Whether the caller wants log messages this severe; one who never said gets what the server sends."""
-    return call.caller.log_level is None or severity(params) >= call.caller.log_level
+    """Whether the caller wants log messages this severe. Who never said gets what the server sends in a session, and
+    nothing without one."""
+    caller = call.caller
+    if caller.log_level is None:
+        return not caller.stateless
+    return severity(params) >= caller.log_level
 
 
 def severity(params: Buffer) -> int:

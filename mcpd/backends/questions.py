@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from mcpd.protocol.peer import Peer
     from mcpd.types import SessionKey
 
-QUESTIONS_MAX: Final = 64
-"""Questions of one backend session that wait for clients. Each may wait for a person; more than this is a
-runaway server."""
+QUESTIONS_MAX: Final = 2048
+"""Questions of one backend connection that wait for clients: as many as calls may be in flight. Each may wait for a
+person; more than this is a runaway server."""
 
 ELICITATIONS_MAX: Final = 64
 """URL elicitations whose end may still be announced; the oldest is forgotten first."""
@@ -129,7 +129,7 @@ class Questions:
         method = message.method
         assert method is not None
         params: Buffer = message.params or b"{}"
-        needed_for(method, params)
+        needed = needed_for(method, params)
         if method == "elicitation/create" and self._label:
             params = labelled(params, self._label)
         waiter = related
@@ -139,14 +139,18 @@ class Questions:
                 raise RpcError(
                     INTERNAL_ERROR,
                     f"{method}: {candidates} clients have a call in flight and nothing says which of them"
-                    f" caused it; set servers.{self._name}.instances to per-session",
+                    f" caused it; set servers.{self._name}.instances to leased or per-session",
                 )
             if isinstance(pending, Waiter):
                 waiter = pending
         if waiter is None or waiter.call is None:
             return await self._asker.ask_owner(self._owner, method, params)
         call = waiter.call
-        allowed(method, params, call.caller.capabilities)
+        try:
+            allowed(method, params, call.caller.capabilities)
+        except RpcError:
+            waiter.refused |= needed
+            raise
         try:
             params = down_request(method, params, call.caller.version)
         except Untranslatable as refusal:

@@ -61,6 +61,7 @@ class SseCarrier:
         self._client = client
         self._link = link
         self._endpoint = endpoint
+        self.shared = True
         self._base = header_block([*spec.headers.items(), ("Content-Type", "application/json")])
         self._headers = self._base
 

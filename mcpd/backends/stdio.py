@@ -72,6 +72,8 @@ class ChildEnded(BackendCrashed):
 class StdioCarrier:
     """Moves the messages of one child."""
 
+    shared = True
+
     def __init__(self, child: Child, link: Link, redact: Redact) -> None:
         self.child = child
         self._link = link
@@ -168,7 +170,7 @@ async def connect(
         except trio.TooSlowError:
             raise BackendUnavailable(
                 spec.name,
-                f"no answer to initialize in {spec.timeouts.init:g} s",
+                f"it did not say what it is in {spec.timeouts.init:g} s",
                 remedy=f"raise servers.{spec.name}.timeouts.init if it starts slowly, or run its command by hand",
                 detail=secrets.redact(child.stderr.tail()),
             ) from None

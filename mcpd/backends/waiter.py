@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from mcpd.protocol.capabilities import NOTHING
 from mcpd.protocol.jsonrpc import Message
 from mcpd.protocol.peer import Pending
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 class Waiter(Pending):
     """A pending request with its deadline and the task that waits."""
 
-    __slots__ = ("_task", "abort", "begun", "deadline", "final", "idle", "on_expire", "outcome")
+    __slots__ = ("_task", "abort", "begun", "deadline", "final", "headers", "idle", "on_expire", "outcome", "refused")
 
     def __init__(
         self,
@@ -43,6 +44,10 @@ class Waiter(Pending):
         self.final = now + final
         self.deadline = now + min(idle, final)
         self.on_expire = on_expire
+        self.headers = b""
+        """Header lines that go with this request alone, over HTTP."""
+        self.refused = NOTHING
+        """Capabilities that the backend wanted to use for this request and its client had not declared."""
         self.outcome: Message | BaseException | None = None
         self.abort: Callable[[], None] | None = None
         """Breaks off the I/O that the waiting task is in, when it waits by I/O and not by `wait`."""

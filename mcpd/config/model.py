@@ -12,6 +12,7 @@ import msgspec
 
 Transport = Literal["stdio", "streamable-http", "sse", "auto"]
 Instances = Literal["shared", "per-session"]
+EraSetting = Literal["auto", "legacy", "modern"]
 Validate = Literal["off", "arguments", "results", "both"]
 Policy = Literal["always", "on-failure", "never"]
 
@@ -104,7 +105,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Events of one stream kept for `Last-Event-ID`."""
     replay_bytes: int = 4 * MIB
     subscriptions: int = 1024
-    """Resources that one session may be subscribed to."""
+    """Resources that one session, or one listening request, may be subscribed to."""
+    parks: int = 4096
+    """Calls of clients without a session that wait for their client's input."""
+    park_time: float = 10 * MINUTE
+    """Such a call waits at most this long, and less than `timeouts.ask` of its server; then it is cancelled."""
+    listens: int = 1024
+    """Open requests of clients without a session that listen for news."""
 
 
 class Streams(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,6 +127,13 @@ class Streams(msgspec.Struct, frozen=True, kw_only=True):
     """End a 2025-11-25 client's stream after this long, its call going on, so that it polls; 0 = never."""
     list_changed_delay: float = 0.05
     """Changes of the catalogue within this time become one notification."""
+
+
+class Caching(msgspec.Struct, frozen=True, kw_only=True):
+    """What clients of 2026-07-28 on are told about keeping answers."""
+
+    list_ttl: float = MINUTE
+    """How long a list may be kept. Less where a server says less; 0 where a change might not be announced."""
 
 
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,6 +204,8 @@ class ServerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """None: the name followed by the separator; the empty string: names as the backend gives them."""
     instances: Instances = "shared"
     """The loader's default is `shared` for stdio and `per-session` for everything remote."""
+    era: EraSetting = "auto"
+    """`auto`: the server is asked which versions of MCP it speaks, and the newest is used."""
     validate: Validate = "off"
     enabled: bool = True
     description: str = ""
@@ -223,6 +239,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     servers: tuple[ServerSpec, ...] = ()
     """In the order of the file, which is the order of every list that clients see."""
     streams: Streams = Streams()
+    caching: Caching = Caching()
     instructions: str | None = None
     """Put before the backends' instructions."""
     source: str = ""

@@ -1,5 +1,5 @@
-"""A client on a connection that carries everything: stdio, or the pair of HTTP+SSE. Messages in, messages
-out.
+"""A client on a connection that carries everything: stdio, WebSocket, or the pair of HTTP+SSE. Messages in, messages
+out, those of a session and those that stand alone side by side.
 
 Source: "stdio" of every version, "HTTP with SSE" of 2024-11-05.
 """
@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from mcpd.errors import INTERNAL_ERROR, INVALID_REQUEST, ProtocolError, RpcError
+from mcpd.frontends.era import refuse_mixed
 from mcpd.frontends.notifications import take
+from mcpd.frontends.stateless import Floor
 from mcpd.protocol import jsonrpc
 from mcpd.protocol.convert import down_notification
+from mcpd.protocol.envelope import is_modern
 from mcpd.protocol.handshake import Event, read_initialize
 from mcpd.protocol.versions import BATCH, has
 
@@ -34,6 +37,10 @@ class Outlet(Protocol):
 
     async def answer(self, parts: tuple[Buffer, ...]) -> None:
         """Send a response, which is not to be lost: may wait until the client reads. Never raises."""
+
+    @property
+    def queued(self) -> int:
+        """Bytes that the client has not taken yet."""
 
 
 class RequestTask:
@@ -107,6 +114,7 @@ class Conversation:
         self._outlet = outlet
         self._nursery = nursery
         self._calls_max = calls_max
+        self._floor = Floor(gateway, session, outlet, nursery, calls_max)
 
     def read(self, data: bytes) -> list[Message | ProtocolError]:
         """The messages in these bytes: one, or those of a batch. Raises: ProtocolError."""
@@ -114,7 +122,9 @@ class Conversation:
             return [jsonrpc.decode_from_client(data)]
         if not has(self._session.caller.version, BATCH):
             raise ProtocolError(INVALID_REQUEST, "batches exist in protocol version 2025-03-26 only")
-        return jsonrpc.decode_many(data)
+        messages = jsonrpc.decode_many(data)
+        refuse_mixed(data, messages)
+        return messages
 
     async def take(self, messages: list[Message | ProtocolError]) -> None:
         """Act on messages. A bad one is answered with an error and harms nothing else."""
@@ -124,9 +134,15 @@ class Conversation:
             else:
                 await self._take(message)
 
+    def leave(self) -> None:
+        """The client will say nothing more: what only waits for it ends."""
+        self._floor.leave()
+
     async def _take(self, message: Message) -> None:
         if not message.is_request:
             take(self._gateway, self._session, message)
+        elif is_modern(message.params):
+            await self._floor.take(message)
         elif message.method == "initialize":
             await self._initialize(message)
         else:

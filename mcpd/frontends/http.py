@@ -1,11 +1,12 @@
-"""Streamable HTTP at /mcp, for clients that open a session by initialize (2025-03-26 to 2025-11-25).
+"""Streamable HTTP at /mcp: for clients that open a session by initialize (2025-03-26 to 2025-11-25), and the way to
+`modern` for requests that stand alone.
 
-POST carries messages in and answers them, GET opens the stream for news that belongs to no call or resumes a
-stream, DELETE ends the session. Unlike most servers a second GET replaces the first instead of being refused:
-the first one is nearly always the half-open remains of a connection that the client has lost, and a client
-that is refused here stays deaf.
+Which of the two a POST belongs to is decided first; GET and DELETE exist for sessions only. In a session POST carries
+messages in and answers them, GET opens the stream for news that belongs to no call or resumes a stream, DELETE ends
+the session. Unlike most servers a second GET replaces the first instead of being refused: the first one is nearly
+always the half-open remains of a connection that the client has lost, and a client that is refused here stays deaf.
 
-Source: "Streamable HTTP" of 2025-03-26 to 2025-11-25.
+Source: "Streamable HTTP" of 2025-03-26 to 2025-11-25; which era a message belongs to: `era`.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ from mcpd.errors import (
     RpcError,
 )
 from mcpd.frontends.batch import run_batch
+from mcpd.frontends.era import MARK, refuse_mixed
 from mcpd.frontends.exchange import Exchange, Terms
+from mcpd.frontends.modern import ModernHttp
 from mcpd.frontends.notifications import take
 from mcpd.frontends.replies import ANSWERED, EVENTS, JSON, refuse, send_error, send_parts
 from mcpd.frontends.streams import EventOutlet, GetStream, Streams
-from mcpd.protocol import jsonrpc
+from mcpd.protocol import envelope, jsonrpc
 from mcpd.protocol.exchange import (
     ALLOW,
     State,
@@ -58,10 +61,6 @@ LOCAL = ""
 """The principal of everybody who reaches the loopback port: there is no authentication in mcpd itself yet."""
 
 
-RETRY_AFTER = b"Retry-After: 5\r\n"
-"""Seconds; calls end and idle sessions are dropped all the time."""
-
-
 class Notes:
     """What a head means to this front, derived once from its exact bytes."""
 
@@ -71,6 +70,7 @@ class Notes:
         head = request.head
         self.refusal = refusal(head.method, head.headers)
         self.version_refusal = version_refusal(head.headers)
+        """Also: the header names a version without a handshake, or an unknown one."""
         self.prefers_stream = prefers_stream(head.headers)
         id = head.headers.get(b"mcp-session-id")
         self.session_id = id.decode("latin-1") if id else ""
@@ -85,6 +85,7 @@ class StreamableHttp:
         self._config = config
         self._deadlines = deadlines
         self._terms = Terms(config, deadlines)
+        self._modern = ModernHttp(gateway, self._terms)
 
     def forget(self, session: Session) -> None:
         """A session ended or left memory: its streams end."""
@@ -100,12 +101,17 @@ class StreamableHttp:
             status, reason = notes.refusal
             refuse(request, status, reason, ALLOW if status == 405 else b"")
             return ANSWERED
+        post = request.head.method == b"POST"
+        if post and (notes.version_refusal is not None or MARK in request.body):
+            message = self._modern_message(request, notes)
+            if message is not None:
+                return self._modern.take(request, message, LOCAL, prefers_stream=notes.prefers_stream)
         try:
             session = self._sessions.find(notes.session_id, LOCAL) if notes.session_id else None
         except RpcError as error:  # it left memory, which is now full of sessions in use
-            send_error(request, error, None, RETRY_AFTER)
+            send_error(request, error, None)
             return ANSWERED
-        if request.head.method == b"POST":
+        if post:
             return self._post(request, notes, session)
         if session is None or notes.version_refusal is not None:
             self._refuse(request, notes, session)
@@ -115,6 +121,22 @@ class StreamableHttp:
             self._sessions.end(session)
             request.answer(200, b"")
         return ANSWERED
+
+    def _modern_message(self, request: Request, notes: Notes) -> Message | None:
+        """The message of a POST that modern rules are for; None: legacy rules are, or will say what is wrong with it."""
+        try:
+            [message], _ = read_body(request.body, batches=False)
+            if not isinstance(message, jsonrpc.Message) or message.method is None:
+                return None
+            if envelope.is_modern(message.params):
+                return message
+            # Only the header speaks for a modern request; a session speaks against it.
+            if notes.version_refusal is None or message.method == "initialize":
+                return None
+            known = notes.session_id and self._sessions.find(notes.session_id, LOCAL) is not None
+        except RpcError:
+            return None
+        return None if known else message
 
     def _refuse(self, request: Request, notes: Notes, session: Session | None) -> None:
         """Say what is wrong with the session that the head names, or with the version."""
@@ -131,6 +153,8 @@ class StreamableHttp:
         try:
             batches = session is not None and has(session.caller.version, BATCH)
             messages, batch = read_body(request.body, batches=batches)
+            if batch:
+                refuse_mixed(request.body, messages)
         except ProtocolError as error:
             send_error(request, error, None)
             return ANSWERED
@@ -159,7 +183,7 @@ class StreamableHttp:
             send_error(request, error, message.id)
             return
         except RpcError as error:
-            send_error(request, error, message.id, RETRY_AFTER)
+            send_error(request, error, message.id)
             return
         result = await self._gateway.initialize(hello.version)
         headers = b"Mcp-Session-Id: %b\r\n" % session.id.encode()
@@ -174,7 +198,7 @@ class StreamableHttp:
             session.register(id, exchange, self._config.limits.calls_per_session)
         except RpcError as error:
             exchange.abandon()
-            send_error(request, error, id, RETRY_AFTER if error.http_status == 503 else b"")
+            send_error(request, error, id)
             return
         outcome: tuple[Buffer, ...]
         try:
@@ -184,7 +208,7 @@ class StreamableHttp:
         except RpcError as error:
             if error.http_status == 503 and exchange.state is State.WAITING:
                 exchange.abandon()
-                send_error(request, error, id, RETRY_AFTER)
+                send_error(request, error, id)
                 return
             outcome = jsonrpc.error(id, error.encode())
         except trio.Cancelled:

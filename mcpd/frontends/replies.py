@@ -21,6 +21,9 @@ JSON: Final = b"Content-Type: application/json\r\n"
 EVENTS: Final = b"Content-Type: text/event-stream\r\nCache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n"
 """`no-transform` and `X-Accel-Buffering` keep proxies from collecting events before they pass them on."""
 
+RETRY_AFTER: Final = b"Retry-After: 5\r\n"
+"""Seconds; goes with every 503, for calls end and idle sessions are dropped all the time."""
+
 
 class Answered:
     """An awaitable that is done: the request was answered on the spot."""
@@ -47,9 +50,12 @@ def send_parts(request: Request, status: int, headers: bytes, parts: tuple[Buffe
         request.answer(status, headers, tuple(part if type(part) is bytes else memoryview(part) for part in parts))
 
 
-def send_error(request: Request, error: RpcError, id: bytes | None, headers: bytes = b"") -> None:
-    """Answer with a JSON-RPC error under the HTTP status that it carries."""
-    send_parts(request, error.http_status, JSON + headers, jsonrpc.error(id, error.encode()))
+def send_error(request: Request, error: RpcError, id: bytes | None, status: int | None = None) -> None:
+    """Answer with a JSON-RPC error, under the HTTP status that it carries if no other is given."""
+    if status is None:
+        status = error.http_status
+    headers = JSON + RETRY_AFTER if status == 503 else JSON
+    send_parts(request, status, headers, jsonrpc.error(id, error.encode()))
 
 
 def refuse(request: Request, status: int, reason: str, headers: bytes = b"") -> None:

@@ -18,7 +18,7 @@ import trio
 
 from mcpd.errors import ProtocolError, RpcError
 from mcpd.frontends.conversation import Conversation
-from mcpd.frontends.http import LOCAL, RETRY_AFTER
+from mcpd.frontends.http import LOCAL
 from mcpd.frontends.replies import EVENTS, refuse, send_error
 from mcpd.frontends.streams import EventOutlet
 from mcpd.protocol.sse import encode_event
@@ -57,7 +57,7 @@ class HttpSse:
         try:
             session = self._gateway.sessions.connect(LOCAL)
         except RpcError as error:
-            send_error(request, error, None, RETRY_AFTER)
+            send_error(request, error, None)
             return
         # Unguessable: whoever knows it may speak for the client.
         token = secrets.token_urlsafe(24)

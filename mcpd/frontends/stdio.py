@@ -3,7 +3,7 @@
 Theory of operation. Messages are read and worked on as they come. A client that does not read is not read
 from either: responses wait for room, notifications are dropped, and what is in memory stays bounded. When
 stdin ends, the calls in flight get a moment to be answered (`echo … | mcpd --transport stdio` is answered),
-and then mcpd ends.
+and then mcpd ends. A call that waits for input, which cannot come any more, gets none.
 
 Source: "stdio" of every version: one message a line; nothing else on stdout; the end of stdin ends the
 server.
@@ -84,6 +84,11 @@ class Outlet:
                 return
         self._write(line)
 
+    @property
+    def queued(self) -> int:
+        """Bytes that the client has not taken yet."""
+        return self._writer.queued
+
     async def room(self) -> None:
         """Wait until the client has read enough of what it was sent. Raises: ConnectionBroken."""
         if self._writer.closed or self._writer.queued > self._queue_max:
@@ -115,6 +120,7 @@ async def serve_stdio(gateway: Gateway, config: Config, reader: Reader, writer: 
                 session.listen(outlet)
                 await _read(reader, outlet, conversation, config.limits.message)
                 log.info("event=client_left")
+                conversation.leave()
                 scope.deadline = trio.current_time() + EOF_GRACE
             await outlet.flushed()
     finally:

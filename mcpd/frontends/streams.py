@@ -184,6 +184,11 @@ class EventOutlet:
         """Write a response. Who reads too slowly loses the stream, so there is nothing to wait for."""
         self.send(parts)
 
+    @property
+    def queued(self) -> int:
+        """Bytes that the client has not taken yet."""
+        return self._stream.queued
+
     def expire(self) -> None:
         """Time for a sign of life."""
         if self._stream.write(COMMENT):

@@ -1,11 +1,15 @@
-"""Session ids that describe themselves, sealed so that nobody can make or change one.
+"""Session ids and request states that describe themselves, sealed so that nobody can make or change one.
 
-An id carries what a session needs to be resurrected after mcpd was restarted: version and capabilities of the
+A session id carries what a session needs to be resurrected after mcpd was restarted: version and capabilities of the
 client, when it began, whose it is. It ends by a message authentication code under a key that is kept in the
 state directory. What was DELETEd is remembered as intervals of serial numbers, so that ten thousand ended
 sessions cost no more memory than one.
 
-Source: "Session Management" (2025-03-26 on): visible ASCII, globally unique, cryptographically secure.
+A request state is the ticket by which a modern client's next request finds the call that waits for its input. It says
+whose it is and which call it belongs to, under a key derived from the same one: neither can be taken for the other.
+
+Source: "Session Management" (2025-03-26 on): visible ASCII, globally unique, cryptographically secure; 2026-07-28
+"Multi Round-Trip Requests": integrity, principal, expiry and binding to the request of `requestState`.
 """
 
 from __future__ import annotations
@@ -30,6 +34,13 @@ _MAC: Final = 16
 """Bytes of the code: 128 bits, as much as a random UUID would have."""
 
 KEY_SIZE: Final = 32
+
+_TICKET: Final = struct.Struct(">B8s8s32sIII")
+"""format, park, principal digest, call digest, round, issued (s since 1970), expiry (s since 1970)."""
+STATE_PREFIX: Final = "mcpd."
+"""What every request state begins with: states of backends pass through mcpd, and are mostly told apart by this."""
+_STATE_SIZE: Final = len(STATE_PREFIX) + -(-(_TICKET.size + _MAC) * 4 // 3)
+"""Characters of a request state: as many as base64 without padding needs."""
 
 EPOCH_LENGTH: Final = 24 * 3600
 """Seconds for which serials are counted from one epoch. Ended sessions are forgotten by epochs, when every
@@ -63,6 +74,20 @@ class Claims(msgspec.Struct, frozen=True):
         return self.epoch, self.serial
 
 
+class Ticket(msgspec.Struct, frozen=True):
+    """What a request state says. Times are whole seconds since 1970."""
+
+    park: bytes
+    """Eight random bytes that name the call which waits."""
+    principal: bytes
+    call: bytes
+    """SHA-256 of what the call was: its method, and whom it called with which arguments."""
+    round: int
+    """Counts the states of one call, from 1."""
+    issued: int
+    expiry: int
+
+
 def principal_digest(principal: str) -> bytes:
     """Eight bytes that stand for a principal inside an id."""
     return hashlib.sha256(principal.encode()).digest()[:8]
@@ -91,14 +116,8 @@ class Seal:
 
     def open(self, id: str) -> Claims | None:
         """What the id says, or None when mcpd did not make it under this key."""
-        if len(id) > 80:
-            return None
-        try:
-            data = base64.urlsafe_b64decode(id.encode("ascii") + b"=" * (-len(id) % 4))
-        except (binascii.Error, ValueError):
-            return None
-        if base64.urlsafe_b64encode(data).rstrip(b"=") != id.encode("ascii"):
-            # The decoder skips what it does not know; an id with two spellings could be ended in one only.
+        data = _decode(id) if len(id) <= 80 else None
+        if data is None:
             return None
         body, code = data[:-_MAC], data[-_MAC:]
         if len(body) != _LAYOUT.size or not hmac.compare_digest(code, self._code(body)):
@@ -108,8 +127,49 @@ class Seal:
             return None
         return Claims(HANDSHAKE[version], ClientCapability(capabilities) & EVERYTHING, begun, epoch, serial, principal)
 
+    def derive(self, label: bytes) -> bytes:
+        """A key for another purpose, which tells nothing of this one."""
+        return hmac.digest(self._key, label, "sha256")
+
     def _code(self, body: bytes) -> bytes:
         return hmac.digest(self._key, b"mcpd session" + body, "sha256")[:_MAC]
+
+
+class StateSeal:
+    """Makes and opens request states under one key."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def make(self, ticket: Ticket) -> str:
+        """The state that says this."""
+        body = _TICKET.pack(
+            _FORMAT, ticket.park, ticket.principal, ticket.call, ticket.round, ticket.issued, ticket.expiry
+        )
+        return STATE_PREFIX + base64.urlsafe_b64encode(body + self._code(body)).rstrip(b"=").decode()
+
+    def open(self, state: str) -> Ticket | None:
+        """What the state says, or None when mcpd did not make it under this key."""
+        if len(state) != _STATE_SIZE or not state.startswith(STATE_PREFIX):
+            return None
+        data = _decode(state[len(STATE_PREFIX) :])
+        if data is None or not hmac.compare_digest(data[-_MAC:], self._code(data[:-_MAC])):
+            return None
+        format, *facts = _TICKET.unpack(data[:-_MAC])
+        return Ticket(*facts) if format == _FORMAT else None
+
+    def _code(self, body: bytes) -> bytes:
+        return hmac.digest(self._key, body, "sha256")[:_MAC]
+
+
+def _decode(text: str) -> bytes | None:
+    """The bytes of base64 without padding; None for anything else, another spelling of the same bytes included."""
+    try:
+        data = base64.urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
+    except (binascii.Error, ValueError):
+        return None
+    # The decoder skips what it does not know; an id with two spellings could be ended in one only.
+    return data if base64.urlsafe_b64encode(data).rstrip(b"=") == text.encode("ascii") else None
 
 
 class Revoked:

@@ -218,7 +218,9 @@ class Sessions:
         first_serial: int,
     ) -> None:
         self._vault = vault
-        self._clock = clock
+        self.states = vault.states
+        """Seals the states of requests that have no session."""
+        self.clock = clock
         self._limits = limits
         self._began = self._epoch = int(clock())
         self._serials = itertools.count(first_serial)
@@ -237,7 +239,7 @@ class Sessions:
     def begin(self, hello: ClientHello, principal: str) -> Session:
         """A new session with an id. Raises: RpcError (HTTP 503) when memory is full of sessions in use."""
         self._make_room()
-        now = int(self._clock())
+        now = int(self.clock())
         if now - self._epoch >= EPOCH_LENGTH:
             self._epoch = now
         serial = next(self._serials) & 0xFFFFFFFF
@@ -350,7 +352,7 @@ class Sessions:
             self._drop(session)
 
     def _too_old(self, claims: Claims) -> bool:
-        return self._clock() - claims.begun > self._limits.session_age
+        return self.clock() - claims.begun > self._limits.session_age
 
     def _drop(self, session: Session) -> None:
         """Take a session out of memory that nobody uses, or nobody may use any more."""

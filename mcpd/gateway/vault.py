@@ -1,4 +1,4 @@
-"""The session key and the list of ended sessions, kept in the state directory so that both survive a restart.
+"""The key of session ids and request states, and the list of ended sessions, kept in the state directory so that both survive a restart.
 
 Rules.
 1. A file appears whole or not at all; what a crash left half written costs at most the last line.
@@ -14,7 +14,7 @@ import secrets
 from typing import TYPE_CHECKING, Final
 
 from mcpd.errors import ConfigError
-from mcpd.gateway.seal import EPOCH_LENGTH, KEY_SIZE, Revoked, Seal
+from mcpd.gateway.seal import EPOCH_LENGTH, KEY_SIZE, Revoked, Seal, StateSeal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +39,7 @@ class Vault:
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.seal = Seal(_key(directory / "session.key"))
+            self.states = StateSeal(self.seal.derive(b"mcpd request state"))
             self._path = directory / "sessions.ended"
             self._compact()
         except (OSError, ValueError) as error:

@@ -4,7 +4,7 @@ Only what mcpd decides by is read. A client's capabilities are a set of flags, s
 sealed session id; how they are spelled toward a backend depends on the backend's version.
 
 Source: "Capabilities" of each version; protocol versions differ in `sampling` and `elicitation` (2025-11-25
-split both)."""
+split both) and in `roots` and `extensions` (2026-07-28)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from mcpd.protocol.jsonrpc import Buffer, Members, encode_members, members_of
-from mcpd.protocol.versions import Version
+from mcpd.protocol.versions import EXTENSIONS, MODERN, Version, has
 
 
 class ClientCapability(enum.IntFlag):
@@ -65,11 +65,14 @@ def parse_client_capabilities(raw: Buffer | None) -> ClientCapability:
     return found
 
 
-def encode_client_capabilities(flags: ClientCapability, version: Version) -> bytes:
-    """The `capabilities` object for an initialize request at `version`."""
+def encode_client_capabilities(flags: ClientCapability, version: Version, extensions: bytes | None = None) -> bytes:
+    """The capabilities object for an initialize request at `version`, or for the envelope of a modern request.
+    `extensions` is a JSON object by identifier, which only modern servers are told."""
     out: dict[str, object] = {}
     if flags & ClientCapability.ROOTS:
-        out["roots"] = {"listChanged": True} if flags & ClientCapability.ROOTS_LIST_CHANGED else {}
+        # Roots are asked for anew with every modern request, so there is no change to announce.
+        changes = flags & ClientCapability.ROOTS_LIST_CHANGED and version < MODERN
+        out["roots"] = {"listChanged": True} if changes else {}
     if flags & ClientCapability.SAMPLING:
         sampling: dict[str, object] = {}
         if version >= Version.V2025_11_25:
@@ -89,6 +92,8 @@ def encode_client_capabilities(flags: ClientCapability, version: Version) -> byt
             out["elicitation"] = elicitation
         elif flags & ClientCapability.ELICITATION_FORM:
             out["elicitation"] = elicitation
+    if extensions is not None and has(version, EXTENSIONS):
+        out["extensions"] = msgspec.Raw(extensions)
     return msgspec.json.encode(out)
 
 
@@ -104,10 +109,12 @@ class ServerCapabilities(msgspec.Struct, frozen=True, kw_only=True):
     prompts_list_changed: bool = False
     completions: bool = False
     logging: bool = False
+    extensions: tuple[str, ...] = ()
+    """Identifiers, of a modern server only."""
 
 
 def parse_server_capabilities(raw: Buffer | None, version: Version) -> ServerCapabilities:
-    """Read an initialize result's `capabilities` for a backend that negotiated `version`."""
+    """Read the capabilities object of a backend that speaks `version`."""
     top = _declared(raw)
     tools, resources, prompts = (_declared(top.get(name)) for name in ("tools", "resources", "prompts"))
     return ServerCapabilities(
@@ -122,12 +129,13 @@ def parse_server_capabilities(raw: Buffer | None, version: Version) -> ServerCap
         completions="completions" in top
         or (version <= Version.V2024_11_05 and ("prompts" in top or "resources" in top)),
         logging="logging" in top,
+        extensions=tuple(_declared(top.get("extensions"))) if has(version, EXTENSIONS) else (),
     )
 
 
-def encode_gateway_capabilities(version: Version) -> bytes:
+def encode_gateway_capabilities(version: Version, extensions: bytes | None = None) -> bytes:
     """What mcpd declares to a client: every family, for what a backend offers may come and go while the
-    session lasts."""
+    client stays. `extensions` is a JSON object by identifier, which only modern clients are told."""
     out: dict[str, Buffer] = {
         "tools": b'{"listChanged":true}',
         "resources": b'{"subscribe":true,"listChanged":true}',
@@ -136,6 +144,8 @@ def encode_gateway_capabilities(version: Version) -> bytes:
     }
     if version >= Version.V2025_03_26:
         out["completions"] = b"{}"
+    if extensions is not None and has(version, EXTENSIONS):
+        out["extensions"] = extensions
     return encode_members(out)
 
 

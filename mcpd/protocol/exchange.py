@@ -12,7 +12,10 @@ Rules.
 3. Clients older than 2025-11-25 get no event with empty data: they parse it as JSON.
 4. An event id names its stream, so that a client can resume any of them.
 
-Source: "Streamable HTTP" of 2025-03-26 to 2025-11-25; status codes as RFC 9110 has them.
+A modern request passes the same head rungs; what its body and its headers must say of each other comes after them,
+in the front. Its answer is no exchange in this sense: it is lost with its connection.
+
+Source: "Streamable HTTP" of 2025-03-26 to 2026-07-28; status codes as RFC 9110 has them.
 """
 
 from __future__ import annotations
@@ -206,6 +209,18 @@ def version_refusal(headers: Mapping[bytes, bytes]) -> str | None:
     version = parse(value.decode("latin-1").strip())
     if version is None or version >= MODERN:
         return f"MCP-Protocol-Version {value.decode('latin-1')!r} is not a version this session can use"
+    return None
+
+
+ROUTING: Final = (b"mcp-protocol-version", b"mcp-method", b"mcp-name")
+"""Headers by which others route a modern request, unseen by us: whom it is for must not depend on who reads them."""
+
+
+def repeated_routing(repeated: frozenset[bytes]) -> str | None:
+    """A header of a modern request that came more than once and must not, spelled for people; None: all is well."""
+    for name in ROUTING:
+        if name in repeated:
+            return "MCP-Protocol-Version" if name == ROUTING[0] else name.decode().title()
     return None
 
 

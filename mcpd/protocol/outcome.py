@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from mcpd.protocol.jsonrpc import Buffer, Message
 
 
+def error_result(text: str) -> bytes:
+    """A tool result that says what went wrong in words a model can act on."""
+    return b'{"content":[%b],"isError":true}' % jsonrpc.encode_members(
+        {"type": b'"text"', "text": msgspec.json.encode(text)}
+    )
+
+
 def result_of(answer: Message) -> Buffer:
     """The result of a response. Raises: RpcError with the backend's error as it came."""
     result = answer.members.get("result")

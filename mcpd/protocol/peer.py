@@ -59,6 +59,10 @@ class Peer:
         self._pending[pending.id] = pending
         return pending.id
 
+    def reopen(self, pending: Pending) -> None:
+        """Keep a request that was answered, because what it started goes on: until `close` it can be found."""
+        self._pending[pending.id] = pending
+
     def close(self, pending: Pending) -> None:
         """Forget the request; a later answer to it is ignored. Harmless when it is already gone."""
         self._pending.pop(pending.id, None)
@@ -89,9 +93,14 @@ class Peer:
             if pending.call is not None and BY_NAME[pending.method].may_ask
         )
 
-    def whose_log(self) -> tuple[Pending | None, int]:
-        """The call that a log line on a shared connection belongs to (rule 3)."""
-        return _only_client(pending for pending in self._pending.values() if pending.call is not None)
+    def whose_log(self, *, asked: bool = False) -> tuple[Pending | None, int]:
+        """The call that a log line on a shared connection belongs to (rule 3). `asked`: the backend logs only for calls
+        that want it."""
+        return _only_client(
+            pending
+            for pending in self._pending.values()
+            if pending.call is not None and (not asked or pending.call.caller.log_level is not None)
+        )
 
 
 NOTHING: Final = -1

@@ -22,6 +22,7 @@ import trio
 
 from mcpd.errors import ConnectFailed, ConnectionBroken
 from mcpd.wire.http_head import header_block
+from mcpd.wire.http_link import connect
 from mcpd.wire.http_limits import ClientLimits
 from mcpd.wire.http_pool import Pool
 from mcpd.wire.http_reader import RECEIVE_SIZE
@@ -35,8 +36,11 @@ if TYPE_CHECKING:
     import ssl
 
     from mcpd.wire.deadlines import Deadlines
+    from mcpd.wire.http_link import Link
 
 __all__ = ["Abortable", "ClientLimits", "HttpClient", "Response", "Url", "header_block", "parse_url"]
+
+ENCRYPTED = frozenset({"https", "wss"})
 
 LENGTHLESS = frozenset({b"GET", b"HEAD", b"DELETE", b"OPTIONS"})
 """Methods whose empty body is not announced (RFC 9110 8.6)."""
@@ -130,6 +134,16 @@ class HttpClient:
             raise
         return response
 
+    async def open_link(self, url: Url) -> Link:
+        """A connection of its own to the origin of `url`, for a protocol that begins as HTTP. The caller closes it.
+
+        Raises: ConnectFailed
+        """
+        if self._closed:
+            raise ConnectFailed("mcpd is stopping")
+        context = await self._context() if url.scheme in ENCRYPTED else None
+        return await connect(url, self.limits.connect_timeout, context, _keep)
+
     async def aclose(self) -> None:
         """Close every connection; whoever waits for one gets an error, and new requests fail."""
         self._closed = True
@@ -163,3 +177,7 @@ class HttpClient:
             # In a thread: it reads the system's certificates, tens of milliseconds.
             self._tls = await trio.to_thread.run_sync(client_context)
         return self._tls
+
+
+def _keep(link: Link) -> None:
+    """A connection of its own is not in a pool, which would end it when it is idle."""

@@ -87,6 +87,8 @@ class Connection:
         """This answer is the last."""
         self.draining = False
         """The server stops: the next answer is the last."""
+        self.at_drain: Callable[[], None] | None = None
+        """Ends the protocol that took over from HTTP, whose one request would never be over."""
         self.requests = 0
         self.deadline = trio.current_time() + limits.idle
         self._handler = handler
@@ -117,6 +119,8 @@ class Connection:
         if self._phase is _IDLE and not self.pending:
             self._timed_out = True
             self._scope.cancel()
+        elif self.at_drain is not None:
+            self.at_drain()
 
     def drop(self, reason: str) -> None:
         """Break the connection at once; a handler learns of it by its next write, or `is_gone`."""

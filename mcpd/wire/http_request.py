@@ -31,6 +31,7 @@ REASONS = {
     413: "Content Too Large",
     415: "Unsupported Media Type",
     421: "Misdirected Request",
+    426: "Upgrade Required",
     429: "Too Many Requests",
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
@@ -209,6 +210,15 @@ class Request:
         connection.out.send(b"%b%b%b%b\r\n" % (status_line(status), headers, close, framing))
         self.stream = Stream(connection, chunked=chunked, mute=mute)
         return self.stream
+
+    def hand_over(self) -> Connection:
+        """Give up HTTP for another protocol, which answers in its own way; the connection closes when the handler ends.
+
+        What the client has sent after its head is in `pending`.
+        """
+        connection = self._begin()
+        connection.closing = True
+        return connection
 
     def _begin(self) -> Connection:
         if self.answered:

@@ -6,7 +6,11 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-_PORTS = {"http": 80, "https": 443}
+HTTP = ("http", "https")
+WEBSOCKET = ("ws", "wss")
+"""Schemes of a URL, without and with TLS."""
+
+_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _TARGET = re.compile(r"[\x21-\x7e]+")
 _HOST = re.compile(r"[0-9A-Za-z._~%:!$&'()*+,;=-]+")
 
@@ -33,8 +37,8 @@ class Url:
         return f"{self.scheme}://{self.authority.decode()}{self.target.decode()}"
 
 
-def parse_url(text: str) -> Url:
-    """An absolute http or https URL. A fragment is dropped, as it never leaves a client.
+def parse_url(text: str, schemes: tuple[str, str] = HTTP) -> Url:
+    """An absolute URL of one of the schemes. A fragment is dropped, as it never leaves a client.
 
     Raises: ValueError, whose text says what is wrong, without the credentials a URL may contain.
     """
@@ -45,8 +49,9 @@ def parse_url(text: str) -> Url:
         port = split.port
     except ValueError as error:
         raise ValueError(f"the URL cannot be read: {error}") from None
-    if split.scheme not in _PORTS:
-        raise ValueError(f"the URL must begin with http:// or https://, not {split.scheme or text[:16]!r}")
+    if split.scheme not in schemes:
+        known = " or ".join(f"{scheme}://" for scheme in schemes)
+        raise ValueError(f"the URL must begin with {known}, not {split.scheme or text[:16]!r}")
     if split.username is not None or split.password is not None:
         raise ValueError("the URL contains a user name or password; send credentials in a header")
     host = split.hostname

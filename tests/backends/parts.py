@@ -10,6 +10,7 @@ import trio
 
 from mcpd.backends.carrier import SessionLost
 from mcpd.backends.link import Link
+from mcpd.backends.tools import NO_FACTS
 from mcpd.config.model import ServerSpec, Timeouts
 from mcpd.errors import METHOD_NOT_FOUND, BackendUnavailable, RpcError
 from mcpd.protocol import jsonrpc
@@ -62,6 +63,7 @@ class MemoryCarrier:
 
     def __init__(self, link: Link) -> None:
         self.link = link
+        self.shared = True
         self.sent: list[JSON] = []
         self.waiters: list[Waiter] = []
         self.resets = 0
@@ -164,9 +166,15 @@ class Heard:
         self.owner_answer: bytes | None = None
         self._news = trio.Event()
 
+        self.tools = NO_FACTS
+        self.relisted: list[str] = []
+
     def _tell(self) -> None:
         self._news.set()
         self._news = trio.Event()
+
+    async def relist(self, kind: str) -> None:
+        self.relisted.append(kind)
 
     async def wait_until(self, condition: Callable[[], bool]) -> None:
         while not condition():

@@ -18,7 +18,7 @@ SCHEMA = load_schema()
 SERVER = SCHEMA["$defs"]["server"]["properties"]
 MAPS = {
     "Top level": SCHEMA["properties"],
-    **{key: SCHEMA["properties"][key]["properties"] for key in ("listen", "naming", "limits", "streams")},
+    **{key: SCHEMA["properties"][key]["properties"] for key in ("listen", "naming", "limits", "streams", "caching")},
     "mcpServers": SERVER,
     **{key: SERVER[key]["properties"] for key in ("timeouts", "restart", "stop", "tls")},
 }

@@ -10,6 +10,7 @@ import pytest
 
 from mcpd.config.load import load
 from mcpd.config.model import (
+    Caching,
     Config,
     Limits,
     Listen,
@@ -32,6 +33,7 @@ SECTIONS = {
     "naming": (Naming, SCHEMA["properties"]["naming"]),
     "limits": (Limits, SCHEMA["properties"]["limits"]),
     "streams": (Streams, SCHEMA["properties"]["streams"]),
+    "caching": (Caching, SCHEMA["properties"]["caching"]),
     "timeouts": (Timeouts, SERVER["properties"]["timeouts"]),
     "restart": (Restart, SERVER["properties"]["restart"]),
     "stop": (Stop, SERVER["properties"]["stop"]),

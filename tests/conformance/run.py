@@ -1,14 +1,18 @@
-"""Runs the official conformance suites against mcpd in front of one backend, and says whether all is as it
-must be.
+"""Runs the official conformance suites against mcpd in front of one backend, and says whether all is as it must be.
 
-    python -m tests.conformance.run               every run, backend over HTTP, then over stdio
-    python -m tests.conformance.run --quick       the one run that matters most, over HTTP
-    python -m tests.conformance.run --direct      the backend itself, without mcpd: shows that the fixture is
-    right python -m tests.conformance.run --backend-url http://127.0.0.1:3901/mcp
-    python -m tests.conformance.run --backend-command "python3 server.py --stdio"
+    python -m tests.conformance.run            every front run in front of every backend, and the client suite
+    python -m tests.conformance.run --quick    one legacy and one modern run, over HTTP
+    python -m tests.conformance.run --direct   the backend itself, without mcpd: shows that the fixture is right
+    python -m tests.conformance.run --run req-2026-07-28 --run client
+    python -m tests.conformance.run --backend-url http://127.0.0.1:3901/mcp --backend-era legacy
+    python -m tests.conformance.run --backend-command "python3 server.py --stdio --era {era}"
 
-The suites are installed by npm into .cache/conformance of the checkout, or found in $CONFORMANCE_HOME. Exit
-status: 0 when every run passes its number of checks and none fails, 1 otherwise, 2 when nothing could be run.
+A server that is given takes the fixture's place; `{era}` in its command is filled in with legacy, modern and both.
+The client suite is graded through mcpd, too: it plays the backend, a client of ours calls what it offers, once as a
+legacy and once as a modern client, and the suite looks at what mcpd sends.
+
+The suites are installed by npm into .cache/conformance of the checkout, or found in $CONFORMANCE_HOME. Exit status: 0
+when every run gives what it must (`expectations`), 1 otherwise, 2 when nothing could be run.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import shlex
 import shutil
 import sys
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,93 +32,138 @@ if not __package__:  # Started by its path, from whatever directory: make `tests
 
 import trio
 
-from tests.conformance.suites import RUNS, Outcome, SetupError, execute, install
-from tests.fixtures.peer import JSON, ROOT, WAIT, HttpPeer, fixture_command, start_daemon, start_fixture
+from tests.conformance.backends import ERAS, Case, cases, configuration
+from tests.conformance.expectations import CLIENT, Expectation, complaints, expectation, scenario_of
+from tests.conformance.suites import RUNS, Outcome, Suites
+from tests.fixtures.peer import ROOT, WAIT, HttpPeer, start_daemon
+from tests.packages import SetupError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-QUICK = ("req-2025-11-25",)
-POLL_AFTER = 0.1
-"""Seconds after which mcpd ends the stream of a running call, so that the client polls. A backend on HTTP
-ends its own; a pipe cannot, so without this the suite's polling scenario has nothing to see."""
+QUICK = ("req-2025-11-25", "req-2026-07-28")
+CLIENT_SUITE = "client"
+FRONTS = ("legacy", "modern")
+DRIVE = Path(__file__).resolve().parent / "drive.py"
 RETRY = 0.05
 """Seconds between two looks whether the backend's tools have arrived."""
 
 
-def backends(options: argparse.Namespace) -> dict[str, JSON]:
-    """Label → mcpd's entry for the backend. An empty entry is our own fixture over HTTP, started first."""
-    if options.backend_url:
-        return {"url": {"url": options.backend_url}}
-    if options.backend_command:
-        command, *arguments = shlex.split(options.backend_command)
-        return {"command": {"command": command, "args": arguments}}
-    if options.quick or options.direct:
-        return {"http": {}}
-    command, *arguments = fixture_command("everything")
-    return {"http": {}, "stdio": {"command": command, "args": arguments}}
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One run and what it gave."""
+
+    run: str
+    other: str
+    """Who was at the other end."""
+    outcome: Outcome
+    expected: Expectation
+
+    def line(self) -> str:
+        counts = self.outcome.counts
+        numbers = f"{counts['SUCCESS']:6} {counts['FAILURE']:6} {counts['WARNING']:8}"
+        return f"{self.run:39} {self.other:16} {numbers}  {'; '.join(self.wrong) or 'ok'}"
+
+    @property
+    def wrong(self) -> list[str]:
+        return complaints(self.expected, self.outcome)
+
+    def remarks(self) -> list[str]:
+        """A line for every check that failed or warned; of the known ones, why."""
+        lines = []
+        for key, said in self.outcome.remarks.items():
+            reason = self.expected.exceptions.get(key) or self.expected.exceptions.get(scenario_of(key))
+            lines.append(f"  {self.run} {self.other}: {key}: {f'known: {reason}' if reason else said}")
+        return lines
 
 
-async def wait_warm(url: str) -> None:
+async def wait_warm(url: str, front: str) -> None:
     """Waits until the endpoint lists tools: the suites allow for no cold start."""
     with trio.fail_after(WAIT):
         async with HttpPeer(url) as peer:
-            await peer.initialize()
+            if front == "legacy":
+                await peer.initialize()
             while True:
-                if (await peer.request("tools/list", {}))["tools"]:
+                if await has_tools(peer, front):
                     break
                 await trio.sleep(RETRY)
-            await peer.delete()
+            if front == "legacy":
+                await peer.delete()
 
 
-async def run_backend(label: str, entry: JSON, runs: Sequence[str], options: argparse.Namespace) -> list[Outcome]:
-    """All runs against one backend; what was started for them is stopped."""
-    async with AsyncExitStack() as stack:
-        if not entry:
-            entry = {"url": (await stack.enter_async_context(start_fixture("everything"))).url}
-        if options.direct:
-            url = str(entry["url"])
-        else:
-            streams = {"poll_after": POLL_AFTER} if "command" in entry else {}
-            servers = {"everything": {**entry, "prefix": ""}}
-            config = {"listen": {"port": 0}, "streams": streams, "mcpServers": servers}
-            daemon = await stack.enter_async_context(start_daemon(config))
-            url = daemon.url
-        await wait_warm(url)
-        outcomes = []
-        for name in runs:
-            output = options.output / label / name
-            outcomes.append(await execute(name, label, url, options.home, output))
-            print(row(outcomes[-1]), flush=True)
-    return outcomes
+async def has_tools(peer: HttpPeer, front: str) -> bool:
+    if front == "legacy":
+        return bool((await peer.request("tools/list", {}))["tools"])
+    answer = await peer.modern("tools/list")
+    return bool(answer.get("result", {}).get("tools"))
 
 
-def row(outcome: Outcome) -> str:
-    """One line of the table."""
-    counts = outcome.counts
-    verdict = "ok" if outcome.good else f"WRONG: {' or '.join(map(str, outcome.expected))} must pass and 0 fail"
-    if outcome.status is None:
-        verdict = "WRONG: took too long"
-    numbers = f"{counts['SUCCESS']:6} {counts['FAILURE']:6} {counts['WARNING']:8}"
-    return f"{outcome.run:16} {outcome.backend:8} {numbers}  {verdict}"
+class Runner:
+    """Runs what the options ask for; `rows` is the table so far, and each row is printed when it is there."""
+
+    def __init__(self, options: argparse.Namespace, suites: Suites) -> None:
+        self._options = options
+        self._suites = suites
+        self.rows: list[Row] = []
+
+    async def run(self) -> None:
+        options = self._options
+        wanted = options.run or (QUICK if options.quick else (*RUNS, CLIENT_SUITE))
+        for case in cases(options):
+            for front in FRONTS:
+                runs = [name for name in wanted if name in RUNS and RUNS[name].era == front]
+                # Without mcpd nobody translates.
+                if runs and (not options.direct or case.era in (front, "both")):
+                    await self._run_servers(case, front, runs)
+        given = options.direct or options.backend_url or options.backend_command
+        if CLIENT_SUITE in wanted and (options.run or not given):
+            await self._run_clients()
+
+    async def _run_servers(self, case: Case, front: str, runs: Sequence[str]) -> None:
+        """The runs of one era against one backend."""
+        options = self._options
+        async with AsyncExitStack() as stack:
+            entry = await stack.enter_async_context(case.entry())
+            url = entry.get("url", "")
+            if not options.direct:
+                config = configuration(entry, front, case.era)
+                url = (await stack.enter_async_context(start_daemon(config))).url
+            await wait_warm(url, front)
+            for name in runs:
+                output = options.output / f"{name}-{case.era}-{case.transport}"
+                outcome = await self._suites.run_server(RUNS[name], url, output)
+                self._add(name, f"{case.era} {case.transport}", outcome, expectation(name, case.era, options.direct))
+
+    async def _run_clients(self) -> None:
+        """Every scenario of the client suite, through a client of each era."""
+        for (scenario, version), passed in CLIENT.items():
+            for front in FRONTS:
+                name = f"{scenario} {version}"
+                command = shlex.join([sys.executable, str(DRIVE), "--front", front])
+                output = self._options.output / CLIENT_SUITE / name.replace(" ", "-") / front
+                outcome = await self._suites.run_client(scenario, version, command, output)
+                self._add(name, f"{front} client", outcome, Expectation(passed))
+
+    def _add(self, run: str, other: str, outcome: Outcome, expected: Expectation) -> None:
+        self.rows.append(Row(run, other, outcome, expected))
+        print(self.rows[-1].line(), flush=True)
 
 
 async def main(options: argparse.Namespace) -> int:
+    suites = Suites(options.home)
     try:
-        await install(options.home)
+        await suites.install()
     except SetupError as error:
         print(f"conformance: {error}", file=sys.stderr)
         return 2
     shutil.rmtree(options.output, ignore_errors=True)
-    runs = options.run or (QUICK if options.quick else tuple(RUNS))
-    print(f"{'run':16} {'backend':8} {'passed':>6} {'failed':>6} {'warnings':>8}")
-    outcomes: list[Outcome] = []
-    for label, entry in backends(options).items():
-        outcomes += await run_backend(label, entry, runs, options)
-    for outcome in outcomes:
-        for remark in outcome.remarks:
-            print(f"  {outcome.run} {outcome.backend}: {remark}")
-    good = all(outcome.good for outcome in outcomes)
+    print(f"{'run':39} {'other end':16} {'passed':>6} {'failed':>6} {'warnings':>8}")
+    runner = Runner(options, suites)
+    await runner.run()
+    for row in runner.rows:
+        for remark in row.remarks():
+            print(remark)
+    good = bool(runner.rows) and not any(row.wrong for row in runner.rows)
     print("all as it must be" if good else f"not as it must be; details are in {options.output}")
     return 0 if good else 1
 
@@ -121,11 +171,12 @@ async def main(options: argparse.Namespace) -> int:
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     cache = ROOT / ".cache" / "conformance"
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="req-2025-11-25 over HTTP only")
+    parser.add_argument("--quick", action="store_true", help="one legacy and one modern run over HTTP only")
     parser.add_argument("--direct", action="store_true", help="test the backend (given by URL, or the fixture) itself")
     parser.add_argument("--backend-url", default="", help="another backend, by its Streamable HTTP endpoint")
     parser.add_argument("--backend-command", default="", help="another backend, as a command line for stdio")
-    parser.add_argument("--run", action="append", choices=RUNS, help="this run only; may be repeated")
+    parser.add_argument("--backend-era", choices=ERAS, default="both", help="what the given backend speaks")
+    parser.add_argument("--run", action="append", choices=[*RUNS, CLIENT_SUITE], help="this only; may be repeated")
     parser.add_argument("--home", type=Path, default=os.environ.get("CONFORMANCE_HOME") or cache)
     parser.add_argument("--output", type=Path, default=cache / "results", help="emptied first")
     options = parser.parse_args(arguments)

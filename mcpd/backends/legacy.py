@@ -1,0 +1,304 @@
+"""A session with a backend of the handshake versions: `initialize`, requests, and what the backend says of its own accord.
+
+Rules.
+1. A request that was refused for its session was not executed: the session is opened anew, level and
+   subscriptions are set again, and the request is sent once more. Nothing else is ever sent twice.
+2. A session is opened anew once for all who were refused, in a task of the link: a client that leaves
+   meanwhile harms nobody. If it cannot be opened, the link is lost.
+3. A modern client's call is answered in its own form, and fails for a capability only if the backend was refused one and
+   then gave up: only then was it indispensable.
+
+Source: "Lifecycle", "Cancellation", "Logging" of 2024-11-05 to 2025-11-25.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import trio
+
+from mcpd.backends import tasks
+from mcpd.backends.carrier import SessionLost
+from mcpd.backends.notifications import LIST_CHANGES, Notifications
+from mcpd.backends.questions import Questions, elicitations_of
+from mcpd.errors import (
+    URL_ELICITATION_REQUIRED,
+    BackendError,
+    BackendMisbehaved,
+    BackendTimedOut,
+    BackendUnavailable,
+    MissingCapability,
+    ProtocolError,
+    RpcError,
+)
+from mcpd.protocol import handshake, jsonrpc
+from mcpd.protocol.calls import LOG_LEVELS
+from mcpd.protocol.capabilities import NOTHING, encode_client_capabilities
+from mcpd.protocol.meta import with_progress_token
+from mcpd.protocol.modern import complete
+from mcpd.protocol.versions import COMPLETION_CONTEXT, MODERN, has
+
+from mcpd.types import IMPLEMENTATION
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from mcpd.backends.link import Link
+    from mcpd.backends.waiter import Waiter
+    from mcpd.protocol.calls import Call
+    from mcpd.protocol.jsonrpc import Buffer, Members, Message
+
+log = logging.getLogger("mcpd.backends")
+
+
+FIRST: Final = frozenset({"initialize", "server/discover"})
+
+
+class Legacy:
+    """The dialect of the versions that begin with a handshake. Implements `link.Dialect`."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._state = handshake.ClientState.NEW
+        self._renewal: trio.Event | None = None
+        self.questions = Questions(
+            link.name,
+            peer=link.peer,
+            owner=link.owner,
+            asker=link.listener,
+            timeout=link.timeouts.ask,
+            label=link.label,
+        )
+        self._notifications = Notifications(
+            link.peer, owner=link.owner, listener=link.listener, questions=self.questions
+        )
+
+    async def open(self) -> handshake.ServerHello:
+        """Do the handshake. Raises: BackendError when the backend refuses or does not answer it."""
+        link = self._link
+        self._state = handshake.offer(handshake.ClientState.NEW, handshake.Event.INITIALIZE)
+        params = handshake.initialize_params(link.capabilities, IMPLEMENTATION)
+        waiter = link.waiter("initialize", None, link.timeouts.init, link.timeouts.init)
+        try:
+            answer = await link.once(waiter, jsonrpc.members_of(params))
+            hello = handshake.read_initialize_result(answer.members["result"])
+        except BackendError:
+            raise
+        except (ProtocolError, UnicodeDecodeError) as error:
+            raise BackendMisbehaved(link.name, str(error), remedy="check that this is an MCP server") from None
+        except RpcError as error:
+            self._state = handshake.offer(self._state, handshake.Event.ERROR)
+            raise RefusedInitialize(link.name, error) from None
+        self._state = handshake.offer(self._state, handshake.Event.RESULT)
+        link.hello = hello
+        link.carrier.opened(hello)
+        await link.carrier.post(jsonrpc.notification(b"notifications/initialized"))
+        self._state = handshake.offer(self._state, handshake.Event.INITIALIZED)
+        return hello
+
+    # ---- what mcpd sends -----------------------------------------------------------------------------------
+
+    def call(self, call: Call, method: str, members: Members) -> Awaitable[Message]:
+        link = self._link
+        if (
+            method == "completion/complete"
+            and link.hello is not None
+            and not has(link.hello.version, COMPLETION_CONTEXT)
+        ):
+            members.pop("context", None)
+        if link.tools.as_tasks and method == "tools/call" and bytes(members["name"]) in link.tools.as_tasks:
+            return self._for_caller(call, method, members, as_task=True)
+        if call.caller.stateless:
+            return self._for_caller(call, method, members, as_task=False)
+        timeouts = link.timeouts
+        return self._request(link.waiter(method, call, timeouts.call_idle, timeouts.call_max), members)
+
+    async def _for_caller(self, call: Call, method: str, members: Members, *, as_task: bool) -> Message:
+        """A call that takes more than one request, or whose result must be put into the caller's form."""
+        link = self._link
+        caller = call.caller
+        level = caller.log_level
+        if caller.stateless and level is not None and (link.level is None or LOG_LEVELS.index(link.level) > level):
+            await link.set_level(LOG_LEVELS[level])
+        waiter = link.waiter(method, call, link.timeouts.call_idle, link.timeouts.call_max)
+        try:
+            if as_task:
+                answer = await tasks.carry_out(link, self._request, waiter, members)
+            else:
+                answer = await self._request(waiter, members)
+        except BackendError:
+            raise
+        except RpcError as error:
+            if caller.stateless and waiter.refused is not NOTHING:
+                needed = encode_client_capabilities(waiter.refused, MODERN)
+                raise MissingCapability(needed, f"the backend gave up without it: {error.message}") from None
+            raise
+        if caller.stateless:
+            answer.members["result"] = msgspec.Raw(complete(answer.members["result"], IMPLEMENTATION, method=method))
+        return answer
+
+    def request(self, method: str, members: Members, timeout: float) -> Awaitable[Message]:
+        return self._request(self._link.waiter(method, None, timeout, timeout), members)
+
+    async def _request(self, waiter: Waiter, members: Members) -> Message:
+        link = self._link
+        link.last_used = waiter.begun
+        if self._renewal is not None:
+            await self._renewal.wait()
+        generation = link.generation
+        try:
+            return await link.once(waiter, members)
+        except SessionLost:
+            await self.renewed(generation)
+        again = link.waiter(waiter.method, waiter.call, waiter.idle, waiter.final - trio.current_time())
+        try:
+            return await link.once(again, members)
+        except SessionLost:
+            raise BackendUnavailable(
+                link.name, "it loses every session at once", remedy="look at the server's own session handling"
+            ) from None
+
+    def params(self, waiter: Waiter, members: Members) -> Buffer | None:
+        call = waiter.call
+        if call is not None and call.token is not None:
+            members = with_progress_token(members, waiter.id)
+        return jsonrpc.encode_members(members) if members else None
+
+    def refused(self, waiter: Waiter, error: RpcError) -> None:
+        if error.code == URL_ELICITATION_REQUIRED and error.raw is not None and waiter.call is not None:
+            for elicitation in elicitations_of(error.raw):
+                self.questions.remember(waiter.call, elicitation)
+
+    def cancel(self, waiter: Waiter, reason: str) -> None:
+        if waiter.method in FIRST:
+            return  # the specification forbids to cancel what opens a connection
+        if waiter.questions:
+            self.questions.withdraw(waiter)
+        link = self._link
+        link.carrier.forgo(waiter)
+        params = msgspec.json.encode({"requestId": waiter.id, "reason": reason})
+        link.notify("notifications/cancelled", params)
+
+    async def set_level(self, level: str) -> None:
+        await self._set_level(level, self._request)
+
+    async def subscribe(self, call: Call, uri: str, members: Members) -> None:
+        link = self._link
+        timeouts = link.timeouts
+        waiter = link.waiter("resources/subscribe", call, timeouts.call_idle, timeouts.call_max)
+        await self._request(waiter, members)
+        link.subscriptions[uri] = members
+
+    async def unsubscribe(self, uri: str, members: Members) -> None:
+        await self._request(self._link.own("resources/unsubscribe"), members)
+
+    def roots_changed(self) -> None:
+        self._link.notify("notifications/roots/list_changed")
+
+    def check(self) -> None:
+        self._link.request_quietly("ping", {})
+
+    # ---- a session that was lost ---------------------------------------------------------------------------
+
+    async def renewed(self, generation: int) -> None:
+        """Open a new session in place of the lost one of that generation, unless somebody does or did (rule 2).
+
+        Raises: BackendError: it cannot be opened, and the link is lost.
+        """
+        link = self._link
+        if link.reason is None and generation == link.generation:
+            if self._renewal is None:
+                self._renewal = trio.Event()
+                link.nursery.start_soon(self._renew, self._renewal)
+            await self._renewal.wait()
+        if link.reason is not None:
+            raise link.reason.with_traceback(None)
+
+    async def wait_settled(self) -> None:
+        """Return when no session is just being opened anew."""
+        if self._renewal is not None:
+            await self._renewal.wait()
+
+    async def _renew(self, done: trio.Event) -> None:
+        link = self._link
+        log.info("backend=%s event=session_lost action=initialize", link.name)
+        failure: BackendError | None = None
+        try:
+            link.carrier.reset()
+            with trio.fail_after(link.timeouts.init):
+                await self.open()
+                await self._replay(link.once)
+            link.generation += 1
+        except trio.TooSlowError:
+            failure = BackendTimedOut(
+                link.name,
+                f"no new session in {link.timeouts.init:g} s",
+                remedy=f"servers.{link.name}.timeouts.init",
+            )
+        except SessionLost:
+            failure = BackendUnavailable(
+                link.name,
+                "it loses every session at once",
+                remedy="look at the server's own session handling",
+            )
+        except BackendError as error:
+            failure = error
+        finally:
+            self._renewal = None
+            if failure is not None:
+                link.fail(failure)
+            done.set()
+        if failure is None and link.owner is None:
+            # Most often it was restarted, perhaps as a newer version: whatever it lists now counts.
+            for method in LIST_CHANGES:
+                link.listener.list_changed(method)
+
+    async def replay(self) -> None:
+        await self._replay(self._request)
+
+    async def _replay(self, send: Callable[[Waiter, Members], Awaitable[Message]]) -> None:
+        link = self._link
+        if link.level is not None:
+            await self._set_level(link.level, send)
+        for uri, members in list(link.subscriptions.items()):
+            try:
+                await send(link.own("resources/subscribe"), members)
+            except RpcError as error:
+                log.warning("backend=%s event=resubscribe_failed uri=%s reason=%s", link.name, uri, error)
+
+    async def _set_level(self, level: str, send: Callable[[Waiter, Members], Awaitable[Message]]) -> None:
+        link = self._link
+        if link.hello is None or not link.hello.capabilities.logging:
+            return
+        try:
+            await send(link.own("logging/setLevel"), {"level": msgspec.Raw(msgspec.json.encode(level))})
+        except RpcError as error:
+            log.warning("backend=%s event=set_level_failed reason=%s", link.name, error)
+
+    # ---- what the backend sends ----------------------------------------------------------------------------
+
+    def notification(self, message: Message, related: Waiter | None) -> None:
+        self._notifications.take(message, related)
+
+    def question(self, message: Message, related: Waiter | None) -> None:
+        assert message.id is not None
+        link = self._link
+        if message.method == "ping":
+            link.errands.start(link.post, jsonrpc.result(message.id, b"{}"))
+        else:
+            link.errands.start(self._answer, message, related)
+
+    async def _answer(self, message: Message, related: Waiter | None) -> None:
+        reply = await self.questions.answer(message, related)
+        if reply is not None:
+            await self._link.post(reply)
+
+
+class RefusedInitialize(BackendUnavailable):
+    """The backend answered initialize with an error. `error` is that."""
+
+    def __init__(self, backend: str, error: RpcError) -> None:
+        super().__init__(backend, f"it refused initialize: {error.message}", remedy="see the server's own log")
+        self.error = error
