@@ -24,6 +24,7 @@ from mcpd.frontends.http import StreamableHttp
 from mcpd.frontends.management import Management
 from mcpd.frontends.sse import MESSAGES, HttpSse
 from mcpd.frontends.stdio import serve_stdio, standard_streams
+from mcpd.frontends.websocket import WebSocketFront
 from mcpd.gateway.gateway import Gateway
 from mcpd.gateway.sessions import Sessions, number_questions_from
 from mcpd.gateway.vault import Vault
@@ -160,6 +161,7 @@ class Daemon:
                 b"/mcp": streamable.handle,
                 b"/sse": sse.stream,
                 MESSAGES: sse.message,
+                b"/ws": WebSocketFront(self.gateway, self.config, self.patience).handle,
                 b"/health": management.health,
                 b"/healthz": management.healthz,
                 b"/readyz": management.readyz,
@@ -188,8 +190,8 @@ class Daemon:
 
 
 def tls_context(spec: ServerSpec) -> ssl.SSLContext | None:
-    """What an https server is trusted by; None for every other. Raises: ConfigError, naming the server."""
-    if spec.url is None or not spec.url.startswith("https:"):
+    """What an https or wss server is trusted by; None for every other. Raises: ConfigError, naming the server."""
+    if spec.url is None or not spec.url.startswith(("https:", "wss:")):
         return None
     tls = spec.tls
     try:

@@ -23,8 +23,8 @@ import trio
 from mcpd.backends.instances import Instances
 from mcpd.backends.leases import Leases, may_be_asked
 from mcpd.backends.lists import Lists
-from mcpd.backends.opening import Era
 from mcpd.backends.stdio import ChildEnded
+from mcpd.backends.subscribers import Subscribers
 from mcpd.errors import BackendError, BackendUnavailable, RpcError
 from mcpd.protocol.capabilities import EVERYTHING
 from mcpd.supervisor.exits import Exit
@@ -70,6 +70,8 @@ class ManagedBackend:
         self._shared = spec.instances == "shared"
         self._news = news
         self._link: Link | None = None
+        self._common: Link | None = None
+        """The same where it serves every call, so that a call goes straight to it."""
         self._lists = Lists(spec.name, spec.timeouts.list, changed=self._lists_changed, settled=self._lists_settled)
         self._instances = Instances(connector, self, at_failure=self._look)
         self._leases = Leases(connector, self, at_failure=self._look)
@@ -80,6 +82,8 @@ class ManagedBackend:
         self._level: str | None = None
         self._own_levels: dict[SessionKey, str] = {}
         self._subscriptions: dict[str, Members] = {}
+        self._subscribers = Subscribers()
+        """Of the shared link, where sessions have links of their own."""
         self._restart_count = 0
         self._ready_since: float | None = None
 
@@ -153,7 +157,7 @@ class ManagedBackend:
             log.exception("backend=%s event=internal_error", self.name)
             failure = BackendUnavailable(self.name, f"internal error in mcpd: {error!r}", remedy="see mcpd's log")
         finally:
-            self._link = None
+            self._link = self._common = None
         if failure is None:
             return BackendUnavailable(self.name, "its connection ended")
         return failure.with_traceback(None)  # it is kept for operators, the frames of this attempt are not
@@ -162,14 +166,16 @@ class ManagedBackend:
         """From the handshake to the loss of the link."""
         self.hello = link.hello
         link.level, link.subscriptions = self._level, self._subscriptions
-        changed = await self._lists.load(link)
+        # First what makes it tell of changes: one that comes while the lists are fetched must not be missed.
         await link.replay()
+        changed = await self._lists.load(link)
         self._link = link
+        self._common = link if self._shared or self._connector.stateless else None
         self._ready(changed)
         nursery.start_soon(self._lists.refresh, link)
         await link.lost.wait()
         # From now on calls wait for the next attempt, also while this one is still being cleared away.
-        self._link = None
+        self._link = self._common = None
 
     def _ready(self, changed: tuple[str, ...]) -> None:
         listed = self.catalogue
@@ -235,12 +241,14 @@ class ManagedBackend:
     def call(self, call: Call, method: str, members: Members) -> Awaitable[Message]:
         # Where the link is there already, the call is the link's alone, without a frame in between: every
         # frame that awaits costs again each time the call is parked and woken.
-        link = self._link if self._shared else self._instances.find(call.caller.key) if self._per_session else None
+        link = self._common
+        if link is None and self._per_session:
+            link = self._instances.find(call.caller.key)
         return self._call(call, method, members) if link is None else link.call(call, method, members)
 
     async def _call(self, call: Call, method: str, members: Members) -> Message:
         link = self._link or await self._usable()
-        if not self._shared and link.era is Era.LEGACY and not self._connector.stateless:
+        if not self._shared and not self._connector.stateless:
             if self._per_session and not call.caller.stateless:
                 link = await self._own_link(call.caller)
             elif may_be_asked(call, method):
@@ -304,13 +312,28 @@ class ManagedBackend:
             log.warning("backend=%s event=set_level_failed reason=%s", self.name, error)
 
     async def subscribe(self, call: Call, uri: str, members: Members) -> None:
-        link = await self._own_link(call.caller) if self._per_session else self._link or await self._usable()
-        await link.subscribe(call, uri, members)
+        caller = call.caller
+        if self._per_session and not caller.stateless:
+            link = await self._own_link(caller)
+        else:
+            link = self._link or await self._usable()
+        if self._per_session and link.owner is None:
+            first = self._subscribers.add(uri, caller.key)
+            if not first and uri in link.subscriptions:
+                return
+        try:
+            await link.subscribe(call, uri, members)
+        except BaseException:
+            self._subscribers.remove(uri, caller.key)
+            raise
 
     async def unsubscribe(self, key: SessionKey, uri: str) -> None:
-        link = self._instances.find(key) or self._link
-        subscriptions = self._instances.subscriptions(key)
-        members = (self._subscriptions if subscriptions is None else subscriptions).pop(uri, None)
+        link, kept = self._instances.find(key), self._instances.subscriptions(key)
+        if kept is None or uri not in kept:
+            if not self._subscribers.remove(uri, key):
+                return
+            link, kept = self._link, self._subscriptions
+        members = kept.pop(uri, None)
         if members is None or link is None:
             return
         try:
@@ -320,6 +343,7 @@ class ManagedBackend:
 
     def drop_subscription(self, uri: str) -> None:
         """The last subscriber of a shared link is gone."""
+        self._subscribers.clear(uri)
         members = self._subscriptions.pop(uri, None)
         if members is not None and self._link is not None:
             self._link.errands.start(self._link.dialect.unsubscribe, uri, members)
@@ -332,6 +356,8 @@ class ManagedBackend:
     def forget(self, key: SessionKey) -> None:
         self._own_levels.pop(key, None)
         self._instances.forget(key)
+        for uri in self._subscribers.left(key):
+            self.drop_subscription(uri)
 
     # ---- what links say (link.Listener) --------------------------------------------------------------------
 

@@ -15,12 +15,14 @@ from mcpd.backends.base import KINDS, Catalogue, Entry, Hint
 from mcpd.backends.tools import valid
 from mcpd.errors import METHOD_NOT_FOUND, BackendMisbehaved, ProtocolError, RpcError
 from mcpd.protocol import jsonrpc
+from mcpd.protocol.inputs import COMPLETE, result_type
 from mcpd.protocol.sequence import split_array
+from mcpd.protocol.versions import CACHE_HINTS, has
 
 if TYPE_CHECKING:
     from mcpd.backends.link import Link
     from mcpd.protocol.capabilities import ServerCapabilities
-    from mcpd.protocol.jsonrpc import Members
+    from mcpd.protocol.jsonrpc import Members, Message
 
 log = logging.getLogger("mcpd.backends")
 
@@ -87,6 +89,7 @@ async def fetch_kind(link: Link, kind: str, timeout: float) -> tuple[tuple[Entry
     Raises: RpcError, BackendError: the list could not be had; what was known before stays valid.
     """
     method, key, _ = SOURCES[kind]
+    modern = link.hello is not None and has(link.hello.version, CACHE_HINTS)
     entries: dict[str, Entry] = {}
     seen: set[bytes] = set()
     members: Members = {}
@@ -98,12 +101,9 @@ async def fetch_kind(link: Link, kind: str, timeout: float) -> tuple[tuple[Entry
             if error.code == METHOD_NOT_FOUND:
                 break  # resources without templates, commonly
             raise
-        try:
-            result = jsonrpc.members_of(answer.members["result"])
-            raws = split_array(result[kind]) if kind in result else []
-            hint = _hint(result) if hint is None else hint
-        except (ProtocolError, ValueError):
-            raise BackendMisbehaved(link.name, f"its answer to {method} is not a list") from None
+        result, raws = _page_of(answer, kind, link.name, method)
+        if modern and hint is None:
+            hint = _hint(result)
         for raw in raws:
             entry = _entry(raw, key)
             if entry is None:
@@ -123,17 +123,26 @@ async def fetch_kind(link: Link, kind: str, timeout: float) -> tuple[tuple[Entry
     else:
         log.warning("backend=%s event=list_cut list=%s pages=%d", link.name, method, PAGES_MAX)
     found = tuple(entries.values())
-    if kind == "tools" and not link.carrier.shared and b"x-mcp-header" in b"".join(entry.raw for entry in found):
+    if kind == "tools" and modern and not link.carrier.shared:
         found = valid(found, link.name)
     return found, hint
 
 
-def _hint(result: Members) -> Hint | None:
-    """What a list result says about keeping it; None in versions that say nothing."""
+def _page_of(answer: Message, kind: str, backend: str, method: str) -> tuple[Members, list[msgspec.Raw]]:
+    """The members of one page, and what it lists. Raises: BackendMisbehaved."""
+    result = answer.members["result"]
+    try:
+        members = jsonrpc.members_of(result)
+        if result_type(result) == COMPLETE:
+            return members, split_array(members[kind]) if kind in members else []
+    except (ProtocolError, ValueError):
+        pass
+    raise BackendMisbehaved(backend, f"its answer to {method} is not a list", remedy="see the server's own log")
+
+
+def _hint(result: Members) -> Hint:
+    """What a list result of 2026-07-28 says about keeping it: what says nothing is not kept, and not for others."""
     ttl = bytes(result.get("ttlMs", b""))
-    if not ttl:
-        return None
-    # What is no plain number of milliseconds may be kept for no time at all.
     milliseconds = int(ttl) if ttl.isdigit() and len(ttl) < 16 else 0
     return Hint(milliseconds, bytes(result.get("cacheScope", b"")) == b'"public"')
 

@@ -1,7 +1,9 @@
 """Opening one link to a server, by whichever transport it speaks.
 
 `transport: auto` is found out once: Streamable HTTP is tried first, and where nothing speaks it, HTTP+SSE.
-What was found is remembered while the daemon runs, and forgotten when it stops working: servers are upgraded.
+What was found is remembered while the daemon runs, and forgotten when it stops working: servers are upgraded. The same
+goes for the era of the server; a child that ends because it was asked for it is started once more, and not asked, and a
+WebSocket that ends is opened once more.
 
 Source: "Backwards Compatibility" of the Streamable HTTP transport.
 """
@@ -15,13 +17,13 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from mcpd.backends import http, sse, stdio
+from mcpd.backends import http, sse, stdio, websocket
 from mcpd.backends.legacy import RefusedInitialize
 from mcpd.backends.link import Link
-from mcpd.backends.opening import Era, EraMemory
+from mcpd.backends.opening import FATAL_FOR, Era, EraMemory
 from mcpd.backends.replies import NotHere
 from mcpd.config.model import Secrets
-from mcpd.errors import BackendUnavailable
+from mcpd.errors import BackendMisbehaved, BackendUnavailable
 from mcpd.supervisor.tree import cpu_ticks
 
 if TYPE_CHECKING:
@@ -61,7 +63,8 @@ class Connector:
         self.transport = spec.transport
         """The transport in use; `auto` until it was found out."""
         self.stateless = False
-        """The remote keeps no session: one link serves every client."""
+        """The server keeps nothing for a client, because it is modern or a remote without sessions: one link serves
+        everybody."""
         self.pid: int | None = None
         self._eras = EraMemory(ERAS[spec.era])
         self._ticks = 0
@@ -94,21 +97,24 @@ class Connector:
         Raises: BackendError.
         """
         link = self._link(nursery, listener, capabilities, owner, self._eras.recall(trio.current_time()))
-        remembered, fatal = link.era is Era.LEGACY, False
         async with AsyncExitStack() as stack:
             try:
                 await stack.enter_async_context(self._carrier(nursery, link))
-            except RefusedInitialize:
+                lasts = link.remember
+            except (RefusedInitialize, NotHere, BackendMisbehaved):
                 self._eras.forget()
                 raise
-            except stdio.ChildEnded:
+            except (stdio.ChildEnded, websocket.SocketEnded):
                 if link.era is not Era.UNKNOWN:
                     raise
                 log.info("backend=%s event=ended_by_probe action=initialize", self.spec.name)
-                link, fatal = self._link(nursery, listener, capabilities, owner, Era.LEGACY), True
+                link = self._link(nursery, listener, capabilities, owner, Era.LEGACY)
                 await stack.enter_async_context(self._carrier(nursery, link))
-            if link.era is Era.LEGACY and not remembered:
-                self._eras.note(trio.current_time(), fatal=fatal)
+                lasts = FATAL_FOR
+            if lasts:
+                self._eras.note(trio.current_time(), lasts)
+            if link.carrier.shared:
+                self.stateless = link.era is Era.MODERN
             try:
                 yield link
             finally:
@@ -152,6 +158,18 @@ class Connector:
                 yield
             return
         assert self._client is not None, "remote servers have a client"
+        if self.transport == "websocket":
+            async with websocket.connect(
+                self.spec,
+                self._client,
+                link,
+                nursery,
+                message_max=self._message_max,
+                deadlines=self._deadlines,
+                secrets=self._secrets,
+            ):
+                yield
+            return
         if self.transport != "sse":
             connected = False
             try:
@@ -172,7 +190,6 @@ class Connector:
         link.era = Era.LEGACY  # this transport is older than the other era
         async with sse.connect(self.spec, self._client, link, nursery, message_max=self._message_max):
             self.transport = "sse"
-            self.stateless = False
             try:
                 yield
             finally:

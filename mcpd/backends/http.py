@@ -26,14 +26,14 @@ from mcpd.backends.listening import Listening
 from mcpd.backends.opening import Era
 from mcpd.backends.replies import (
     REDIRECTS_MAX,
-    NotHere,
+    answered_by_server,
     answers,
     dispose,
     error_in,
     messages_of,
     named,
     redirect_target,
-    retry_after,
+    refusal,
 )
 from mcpd.backends.resumption import Position
 from mcpd.errors import (
@@ -74,10 +74,6 @@ of reused."""
 PROBE: Final = b'{"jsonrpc":"2.0","id":"mcpd-probe","method":"ping"}'
 """Sent when a status leaves open whether the session is known. Our other ids are numbers, so this one is
 free."""
-
-NO_VERDICT: Final = frozenset(range(400, 500)) - {401, 403, 408, 410, 425, 429} | {500, 501}
-"""Statuses that a server which does not know `server/discover` may answer: it is asked the legacy way then. 500 and 501
-are among them, because servers answer so to whatever they did not expect; what really is broken fails again."""
 
 UNKNOWN_SESSION: Final = frozenset({400, 404})
 """What servers answer for a session that they do not know: 404 as the specification has it, 400 as official
@@ -197,11 +193,13 @@ class HttpCarrier:
     async def _read(self, waiter: Waiter, response: Response, at: Position) -> Message | None:
         """Read until the response, or return None when the stream ends or breaks before it."""
         decoder = EventDecoder(self._message_max)
+        resumable = self._link.era is not Era.MODERN  # whatever ids it gives its events
         try:
             while data := await response.receive_some():
                 decoder.receive_data(data)
                 while (event := decoder.next_event()) is not None:
-                    at.note(event)
+                    if resumable:
+                        at.note(event)
                     answer = self._event(event.data, waiter)
                     if answer is not None:
                         self._release(response)
@@ -277,51 +275,15 @@ class HttpCarrier:
 
         `sent`: the headers of the request, if they named a session.
         """
-        name = self._spec.name
         status = response.status
-        probed = waiter.method == "server/discover"
-        after = retry_after(response)
         body = await dispose(response)
         if reply is Reply.SESSION_LOST or (status == 400 and sent and not await self.session_lives(sent)):
             raise SessionLost
-        if waiter.method != "initialize" or reply is Reply.FAILED or status == 400:
-            # During the handshake the status alone tells what is to be done about it, but for what refuses
-            # the handshake.
+        if answered_by_server(waiter.method, reply, status):
             error = error_in(body, waiter)
-            if error is not None and (reply is not Reply.UNAUTHORIZED or not probed):
+            if error is not None:
                 return error
-        if probed and status in NO_VERDICT:
-            raise NotHere(name, f"HTTP {status} to server/discover")
-        where = f"HTTP {status}"
-        match reply:
-            case Reply.NOT_HERE if waiter.method == "initialize":
-                raise NotHere(name, where, remedy=f"check servers.{name}.url")
-            case Reply.UNAUTHORIZED:
-                raise BackendUnavailable(
-                    name,
-                    f"{where}: it wants credentials",
-                    remedy=f"set servers.{name}.headers",
-                    needs_operator=True,
-                )
-            case Reply.GONE:
-                raise BackendUnavailable(name, f"{where}: it is gone for good", remedy="remove it", needs_operator=True)
-            case Reply.BUSY:
-                raise BackendUnavailable(name, f"{where}: it is busy", remedy="try later", retry_after=after)
-            case Reply.REDIRECT:
-                raise BackendUnavailable(
-                    name,
-                    f"{where}: it redirects to another origin",
-                    remedy=f"set servers.{name}.url to the final URL",
-                )
-            case Reply.GARBAGE:
-                kind = response.headers.get(b"content-type", b"nothing").decode("latin-1")
-                raise BackendMisbehaved(
-                    name, f"{where} with {kind} is not an answer", remedy=f"check servers.{name}.url"
-                )
-            case _:
-                raise BackendUnavailable(
-                    name, f"{where} to {waiter.method}", remedy="see the server's own log", retry_after=after
-                )
+        raise refusal(self._spec.name, waiter.method, reply, response)
 
     # ---- beside requests -----------------------------------------------------------------------------------
 

@@ -1,12 +1,12 @@
-"""A session with a backend of the handshake versions: `initialize`, requests, and what the backend says of its own accord.
+"""A session with a backend of the handshake versions: `initialize`, requests, and what the backend says unasked.
 
 Rules.
 1. A request that was refused for its session was not executed: the session is opened anew, level and
    subscriptions are set again, and the request is sent once more. Nothing else is ever sent twice.
 2. A session is opened anew once for all who were refused, in a task of the link: a client that leaves
    meanwhile harms nobody. If it cannot be opened, the link is lost.
-3. A modern client's call is answered in its own form, and fails for a capability only if the backend was refused one and
-   then gave up: only then was it indispensable.
+3. A modern client's call is answered in its own form, and fails for a capability only if the backend was refused one
+   and then gave up: only then was it indispensable.
 
 Source: "Lifecycle", "Cancellation", "Logging" of 2024-11-05 to 2025-11-25.
 """
@@ -21,6 +21,7 @@ import trio
 
 from mcpd.backends import tasks
 from mcpd.backends.carrier import SessionLost
+from mcpd.backends.catalogue import announced
 from mcpd.backends.notifications import LIST_CHANGES, Notifications
 from mcpd.backends.questions import Questions, elicitations_of
 from mcpd.errors import (
@@ -35,11 +36,10 @@ from mcpd.errors import (
 )
 from mcpd.protocol import handshake, jsonrpc
 from mcpd.protocol.calls import LOG_LEVELS
-from mcpd.protocol.capabilities import NOTHING, encode_client_capabilities
+from mcpd.protocol.capabilities import encode_client_capabilities
 from mcpd.protocol.meta import with_progress_token
 from mcpd.protocol.modern import complete
-from mcpd.protocol.versions import COMPLETION_CONTEXT, MODERN, has
-
+from mcpd.protocol.versions import COMPLETION_CONTEXT, MODERN, TASKS, has
 from mcpd.types import IMPLEMENTATION
 
 if TYPE_CHECKING:
@@ -49,11 +49,13 @@ if TYPE_CHECKING:
     from mcpd.backends.waiter import Waiter
     from mcpd.protocol.calls import Call
     from mcpd.protocol.jsonrpc import Buffer, Members, Message
+    from mcpd.protocol.versions import Feature
 
 log = logging.getLogger("mcpd.backends")
 
-
 FIRST: Final = frozenset({"initialize", "server/discover"})
+"""What opens a connection. It has its own time, and is never cancelled: the specification forbids it for the one, and a
+server that does not know the other would not know what is cancelled either."""
 
 
 class Legacy:
@@ -76,7 +78,13 @@ class Legacy:
         )
 
     async def open(self) -> handshake.ServerHello:
-        """Do the handshake. Raises: BackendError when the backend refuses or does not answer it."""
+        """Do the whole handshake. Raises: BackendError when the backend refuses or does not answer it."""
+        hello = await self.offer()
+        await self.agree(hello)
+        return hello
+
+    async def offer(self) -> handshake.ServerHello:
+        """The first half: ask what the backend agrees to. Nothing is agreed yet. Raises: BackendError."""
         link = self._link
         self._state = handshake.offer(handshake.ClientState.NEW, handshake.Event.INITIALIZE)
         params = handshake.initialize_params(link.capabilities, IMPLEMENTATION)
@@ -92,28 +100,34 @@ class Legacy:
             self._state = handshake.offer(self._state, handshake.Event.ERROR)
             raise RefusedInitialize(link.name, error) from None
         self._state = handshake.offer(self._state, handshake.Event.RESULT)
+        return hello
+
+    async def agree(self, hello: handshake.ServerHello) -> None:
+        """The second half: the session begins. Raises: BackendError."""
+        link = self._link
         link.hello = hello
         link.carrier.opened(hello)
         await link.carrier.post(jsonrpc.notification(b"notifications/initialized"))
         self._state = handshake.offer(self._state, handshake.Event.INITIALIZED)
-        return hello
 
     # ---- what mcpd sends -----------------------------------------------------------------------------------
 
     def call(self, call: Call, method: str, members: Members) -> Awaitable[Message]:
         link = self._link
-        if (
-            method == "completion/complete"
-            and link.hello is not None
-            and not has(link.hello.version, COMPLETION_CONTEXT)
-        ):
+        as_task = False
+        if method == "tools/call":
+            as_tasks = link.listener.tools.as_tasks
+            as_task = bool(as_tasks) and bytes(members["name"]) in as_tasks and self._has(TASKS)
+        elif method == "completion/complete" and not self._has(COMPLETION_CONTEXT):
             members.pop("context", None)
-        if link.tools.as_tasks and method == "tools/call" and bytes(members["name"]) in link.tools.as_tasks:
-            return self._for_caller(call, method, members, as_task=True)
-        if call.caller.stateless:
-            return self._for_caller(call, method, members, as_task=False)
+        if as_task or call.caller.stateless:
+            return self._for_caller(call, method, members, as_task=as_task)
         timeouts = link.timeouts
         return self._request(link.waiter(method, call, timeouts.call_idle, timeouts.call_max), members)
+
+    def _has(self, feature: Feature) -> bool:
+        hello = self._link.hello
+        return hello is not None and has(hello.version, feature)
 
     async def _for_caller(self, call: Call, method: str, members: Members, *, as_task: bool) -> Message:
         """A call that takes more than one request, or whose result must be put into the caller's form."""
@@ -131,12 +145,16 @@ class Legacy:
         except BackendError:
             raise
         except RpcError as error:
-            if caller.stateless and waiter.refused is not NOTHING:
+            if caller.stateless and waiter.refused:
                 needed = encode_client_capabilities(waiter.refused, MODERN)
                 raise MissingCapability(needed, f"the backend gave up without it: {error.message}") from None
             raise
         if caller.stateless:
-            answer.members["result"] = msgspec.Raw(complete(answer.members["result"], IMPLEMENTATION, method=method))
+            try:
+                result = complete(answer.members["result"], IMPLEMENTATION, method=method)
+            except ProtocolError:
+                raise BackendMisbehaved(link.name, f"its result of {method} is not a JSON object") from None
+            answer.members["result"] = msgspec.Raw(result)
         return answer
 
     def request(self, method: str, members: Members, timeout: float) -> Awaitable[Message]:
@@ -152,9 +170,9 @@ class Legacy:
             return await link.once(waiter, members)
         except SessionLost:
             await self.renewed(generation)
-        again = link.waiter(waiter.method, waiter.call, waiter.idle, waiter.final - trio.current_time())
+        waiter.again()
         try:
-            return await link.once(again, members)
+            return await link.once(waiter, members)
         except SessionLost:
             raise BackendUnavailable(
                 link.name, "it loses every session at once", remedy="look at the server's own session handling"
@@ -162,7 +180,7 @@ class Legacy:
 
     def params(self, waiter: Waiter, members: Members) -> Buffer | None:
         call = waiter.call
-        if call is not None and call.token is not None:
+        if call is not None and call.token is not None and call.method == waiter.method:
             members = with_progress_token(members, waiter.id)
         return jsonrpc.encode_members(members) if members else None
 
@@ -173,7 +191,7 @@ class Legacy:
 
     def cancel(self, waiter: Waiter, reason: str) -> None:
         if waiter.method in FIRST:
-            return  # the specification forbids to cancel what opens a connection
+            return
         if waiter.questions:
             self.questions.withdraw(waiter)
         link = self._link
@@ -193,6 +211,10 @@ class Legacy:
 
     async def unsubscribe(self, uri: str, members: Members) -> None:
         await self._request(self._link.own("resources/unsubscribe"), members)
+
+    def announces(self, kind: str) -> bool:
+        hello = self._link.hello
+        return hello is not None and announced(kind, hello.capabilities)
 
     def roots_changed(self) -> None:
         self._link.notify("notifications/roots/list_changed")

@@ -1,8 +1,9 @@
 """One connection to a backend: the requests in flight on it, their ids and deadlines, and how it ends.
 
 Theory of operation. A carrier moves messages; the link knows which answer belongs to which request, and parks the task
-of a request until the answer is there. What the messages mean depends on the era: `opening.open_link` finds that out and
-gives the link its `dialect` (`legacy.Legacy` or `modern.Modern`), which builds what is sent and understands what arrives.
+of a request until the answer is there. What the messages mean depends on the era: `opening.open_link` finds that out
+and gives the link its `dialect` (`legacy.Legacy` or `modern.Modern`), which builds what is sent and understands what
+arrives.
 
 Rules.
 1. A carrier that knows which request a message belongs to (a stream of its own) says so; then nothing is guessed.
@@ -19,7 +20,7 @@ import trio
 
 from mcpd.backends.carrier import SessionLost
 from mcpd.backends.errands import Errands
-from mcpd.backends.legacy import Legacy
+from mcpd.backends.legacy import FIRST, Legacy
 from mcpd.backends.opening import Era, open_link
 from mcpd.backends.waiter import Waiter
 from mcpd.errors import BackendTimedOut, BackendUnavailable, ProtocolError, RpcError
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from mcpd.backends.carrier import Carrier, Listener
-    from mcpd.backends.tools import ToolFacts
     from mcpd.config.model import Timeouts
     from mcpd.protocol import handshake
     from mcpd.protocol.calls import Call
@@ -79,6 +79,9 @@ class Dialect(Protocol):
     async def unsubscribe(self, uri: str, members: Members) -> None:
         """Hear no more of them. Raises: RpcError."""
 
+    def announces(self, kind: str) -> bool:
+        """Whether the backend will say when this list (one of base.KINDS) changes."""
+
     def roots_changed(self) -> None:
         """The roots of the client changed."""
 
@@ -116,6 +119,8 @@ class Link:
         self.label = label
         self.era = era
         """What is expected of the backend, until it was opened; then what it is."""
+        self.remember = 0.0
+        """Seconds for which other links to the same server may expect what this one found out."""
         self.hello: handshake.ServerHello | None = None
         self.level: str | None = None
         self.subscriptions: dict[str, Members] = {}
@@ -130,7 +135,9 @@ class Link:
         # the link's own, opened by the function that keeps it connected.
         self.nursery = nursery
         self.errands = Errands(name, nursery, self.lost)
-        self.dialect: Dialect = Legacy(self)
+        self.legacy = Legacy(self)
+        self.dialect: Dialect = self.legacy
+        """What is spoken; until the era is known, what a server says unasked is understood the older way."""
         self._carrier: Carrier | None = None
         self._deadlines = deadlines
 
@@ -144,18 +151,14 @@ class Link:
         return self._carrier
 
     @property
-    def tools(self) -> ToolFacts:
-        """What must be known of the backend's tools to call them."""
-        return self.listener.tools
-
-    @property
     def in_flight(self) -> int:
+        """Requests that somebody waits for; what listens for news is none."""
         return len(self.peer)
 
     async def open(self) -> handshake.ServerHello:
-        """Find out which era the backend is of, and get to know it. Raises: BackendError when it refuses or does not answer.
+        """Find out which era the backend is of, and get to know it. The caller bounds it by `timeouts.init`.
 
-        The caller bounds it by `timeouts.init`.
+        Raises: BackendError when it refuses or does not answer.
         """
         return await open_link(self)
 
@@ -183,18 +186,23 @@ class Link:
         """Send a request of mcpd's own (a list, a level). Raises: RpcError, BackendError, when awaited."""
         return self.dialect.request(method, members, timeout)
 
-    async def once(self, waiter: Waiter, members: Members) -> Message:
-        """One request and its response. Raises: SessionLost, RpcError: the backend's own error too."""
+    async def once(self, waiter: Waiter, members: Members, dialect: Dialect | None = None) -> Message:
+        """One request and its response, in another dialect than the link's if one is given.
+
+        Raises: SessionLost, RpcError: the backend's own error too.
+        """
         if self.reason is not None:
             raise self.reason.with_traceback(None)
+        if dialect is None:
+            dialect = self.dialect
         id = self.peer.open(waiter)
         self._deadlines.add(waiter)
         try:
-            params = self.dialect.params(waiter, members)
+            params = dialect.params(waiter, members)
             answer = await self.carrier.carry(waiter, jsonrpc.request(id, waiter.method.encode(), params))
         except trio.Cancelled:
             if not self.lost.is_set():
-                self.dialect.cancel(waiter, "the client cancelled the request")
+                dialect.cancel(waiter, "the client cancelled the request")
             raise
         finally:
             self.peer.close(waiter)
@@ -203,7 +211,7 @@ class Link:
             try:
                 result_of(answer)
             except RpcError as error:
-                self.dialect.refused(waiter, error)
+                dialect.refused(waiter, error)
                 raise
         return answer
 
@@ -253,7 +261,7 @@ class Link:
             waiter.alive()
             self._deadlines.add(waiter)
             return
-        setting = {"initialize": "init", "server/discover": "init"}.get(waiter.method, "list")
+        setting = "init" if waiter.method in FIRST else "list"
         after = waiter.idle
         if waiter.call is not None:
             setting = "call_max" if now >= waiter.final else "call_idle"

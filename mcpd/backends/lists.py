@@ -2,8 +2,8 @@
 
 Rules.
 1. The last list that could be fetched stays valid until a newer one could be.
-2. Changes that come together are one fetch, and reported only if the list differs.
-3. A modern backend that cannot announce changes is asked again when its list has become stale, but not all the time.
+2. Changes that come together are one fetch, and reported only if the list differs. One list is fetched once at a time.
+3. A modern backend that does not announce changes is asked again when its list has become stale, but not all the time.
 
 Source: "List Changed Notification" of each version; 2026-07-28 "Caching".
 """
@@ -21,7 +21,6 @@ from mcpd.backends import catalogue as catalogue_of
 from mcpd.backends.base import KINDS, Catalogue
 from mcpd.backends.tools import NO_FACTS, facts_of
 from mcpd.errors import RpcError
-from mcpd.protocol.versions import CACHE_HINTS, has
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +37,10 @@ RELIST_FAILED: Final = 30.0
 """Seconds until a list that could not be fetched is asked for again."""
 
 POLL_MIN: Final = 30.0
-"""Seconds between two fetches of a list that is stale and whose backend cannot announce changes (rule 3)."""
+"""Seconds between two fetches of a list that is stale and whose backend does not announce changes (rule 3)."""
+
+POLL_SPREAD: Final = 1.1
+"""Up to so many times later, by chance: many servers that were started together are not asked together for ever."""
 
 
 class Lists:
@@ -62,12 +64,19 @@ class Lists:
         self._settled = settled
         self._stale: set[str] = set()
         self._noted = trio.Event()
+        self._turn = trio.Lock()
+        self._fetches = dict.fromkeys(KINDS, 0)
+        """How often each list was asked for."""
+        self._due: dict[str, float] = {}
+        """When a list is to be fetched although nobody says that it changed, by trio's clock."""
 
     async def load(self, link: Link) -> tuple[str, ...]:
         """Fetch everything; returns what differs from before. Raises: RpcError when nothing can be had."""
         fetched, self.failed = await catalogue_of.fetch(link, self._timeout, self.catalogue)
         before, self.catalogue = self.catalogue, fetched
         self.tools = facts_of(fetched.tools)
+        for kind in KINDS:
+            self._plan(link, kind)
         return tuple(kind for kind in KINDS if fetched.of(kind) != before.of(kind))
 
     def note(self, kind_of_notification: str) -> None:
@@ -76,38 +85,42 @@ class Lists:
         self._noted.set()
 
     async def relist(self, link: Link, kind: str) -> None:
-        """Fetch one list now; a failure is noted, not raised."""
-        await self._fetch(link, {kind})
+        """Have one list fetched now, once for all who ask meanwhile; a failure is noted, not raised."""
+        before = self._fetches[kind]
+        async with self._turn:
+            if self._fetches[kind] == before:
+                await self._fetch(link, {kind})
 
     async def refresh(self, link: Link) -> None:
         """Fetch what changed, for as long as the link lasts."""
         while not link.lost.is_set():
-            polled = self._polled(link)
-            wait = RELIST_FAILED if self.failed else min(polled.values(), default=math.inf)
-            with trio.move_on_after(wait * random.uniform(1.0, 1.1)) as patience:
+            with trio.move_on_at(min(self._due.values(), default=math.inf)):
                 await self._noted.wait()
             await trio.sleep(RELIST_DELAY)
-            kinds = self._stale | self.failed
-            if patience.cancelled_caught and not self.failed:
-                kinds |= polled.keys()
-            self._stale, self._noted = set(), trio.Event()
-            await self._fetch(link, kinds)
+            async with self._turn:
+                now = trio.current_time()
+                kinds = self._stale | {kind for kind, due in self._due.items() if due <= now}
+                self._stale, self._noted = set(), trio.Event()
+                await self._fetch(link, kinds)
 
     async def _fetch(self, link: Link, kinds: set[str]) -> None:
         changed = []
         for kind in KINDS:
             if kind not in kinds or link.hello is None or not catalogue_of.offered(kind, link.hello.capabilities):
                 continue
+            self._fetches[kind] += 1
             try:
                 entries, hint = await catalogue_of.fetch_kind(link, kind, self._timeout)
             except RpcError as error:
                 log.warning("backend=%s event=list_failed list=%s reason=%s", self._name, kind, error)
                 self.failed.add(kind)
+                self._plan(link, kind)
                 continue
             self.failed.discard(kind)
             if entries != self.catalogue.of(kind):
                 changed.append(kind)
             self.catalogue = self.catalogue.with_kind(kind, entries, hint)
+            self._plan(link, kind)
             if kind == "tools":
                 self.tools = facts_of(entries)
         if changed:
@@ -115,15 +128,12 @@ class Lists:
         if not link.lost.is_set():
             self._settled()
 
-    def _polled(self, link: Link) -> dict[str, float]:
-        """Seconds after which each list is to be fetched again although nobody said that it changed (rule 3)."""
-        hello = link.hello
-        if hello is None or not has(hello.version, CACHE_HINTS):
-            return {}
-        return {
-            kind: max(POLL_MIN, hint.ttl_ms / 1000)
-            for kind in KINDS
-            if (hint := self.catalogue.hint(kind)) is not None
-            and catalogue_of.offered(kind, hello.capabilities)
-            and not catalogue_of.announced(kind, hello.capabilities)
-        }
+    def _plan(self, link: Link, kind: str) -> None:
+        """Say when a list that was just fetched, or could not be, is fetched again unasked (rule 3)."""
+        hint = self.catalogue.hint(kind)
+        self._due.pop(kind, None)
+        now = trio.current_time()
+        if kind in self.failed:
+            self._due[kind] = now + RELIST_FAILED
+        elif hint is not None and not link.dialect.announces(kind):
+            self._due[kind] = now + max(POLL_MIN, hint.ttl_ms / 1000) * random.uniform(1.0, POLL_SPREAD)

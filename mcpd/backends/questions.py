@@ -174,17 +174,24 @@ class Questions:
 
 
 def needed_for(method: str, params: Buffer) -> ClientCapability:
-    """The capability that a question needs, elicitation by its mode. Raises: RpcError for what is no question."""
+    """The capabilities that a question needs, elicitation by its mode, sampling by whether it brings tools.
+
+    Raises: RpcError for what is no question.
+    """
     if method not in ASKED_FOR:
         raise RpcError(METHOD_NOT_FOUND, f"mcpd does not know the request {method}")
-    if method != "elicitation/create":
-        return ASKED_FOR[method]
+    if method == "roots/list":
+        return ClientCapability.ROOTS
     try:
-        mode = jsonrpc.members_of(params).get("mode")
+        members = jsonrpc.members_of(params)
     except ProtocolError:
         raise RpcError(INVALID_PARAMS, "params is a JSON object") from None
-    url = mode is not None and bytes(mode) == b'"url"'
-    return ClientCapability.ELICITATION_URL if url else ClientCapability.ELICITATION_FORM
+    if method == "elicitation/create":
+        url = bytes(members.get("mode", b"")) == b'"url"'
+        return ClientCapability.ELICITATION_URL if url else ClientCapability.ELICITATION_FORM
+    if "tools" in members or "toolChoice" in members:
+        return ClientCapability.SAMPLING | ClientCapability.SAMPLING_TOOLS
+    return ClientCapability.SAMPLING
 
 
 def labelled(params: Buffer, label: str) -> Buffer:
@@ -200,12 +207,19 @@ def labelled(params: Buffer, label: str) -> Buffer:
 
 def allowed(method: str, params: Buffer, capabilities: ClientCapability) -> None:
     """Refuse a question that the client did not declare. Raises: RpcError as a client itself would answer."""
+    needed = needed_for(method, params)
     if not capabilities & ASKED_FOR[method]:
         raise RpcError(METHOD_NOT_FOUND, f"the client did not declare the capability for {method}")
-    needed = needed_for(method, params)
-    if not capabilities & needed:
-        mode = "url" if needed is ClientCapability.ELICITATION_URL else "form"
-        raise RpcError(INVALID_PARAMS, f"the client did not declare elicitation in {mode} mode")
+    missing = needed & ~capabilities
+    if missing:
+        raise RpcError(INVALID_PARAMS, f"the client did not declare {_WORDS[missing]}")
+
+
+_WORDS: Final = {
+    ClientCapability.ELICITATION_FORM: "elicitation in form mode",
+    ClientCapability.ELICITATION_URL: "elicitation in url mode",
+    ClientCapability.SAMPLING_TOOLS: "sampling with tools",
+}
 
 
 def elicitations_of(error: Buffer) -> list[msgspec.Raw]:

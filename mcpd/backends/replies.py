@@ -18,13 +18,15 @@ from mcpd.errors import (
     ProtocolError,
 )
 from mcpd.protocol import jsonrpc
+from mcpd.protocol.exchange_client import Reply
 from mcpd.wire.http_url import parse_url
 
 if TYPE_CHECKING:
     from mcpd.backends.waiter import Waiter
-    from mcpd.errors import TransportError
+    from mcpd.errors import BackendError, TransportError
     from mcpd.protocol.jsonrpc import Message
     from mcpd.wire.http_client import Response, Url
+    from mcpd.wire.websocket_handshake import HandshakeRefused
 
 ERROR_BODY_MAX: Final = 64 * 1024
 """Bytes of an error's body that are read to find a JSON-RPC error in it."""
@@ -37,8 +39,22 @@ REDIRECTS: Final = frozenset({301, 302, 307, 308})
 becomes."""
 
 
+PUZZLED: Final = frozenset(range(400, 500)) - {401, 403, 408, 410, 425, 429} | {500, 501}
+"""Statuses that a server which does not know `server/discover` may answer: it is asked the legacy way then. 500 and 501
+are among them, because servers answer so to whatever they did not expect; what really is broken fails again. Any other
+refusal is by something in front of the server, or says that it cannot answer now."""
+
+
 class NotHere(BackendUnavailable):
     """Nothing speaks the transport that was tried at this URL; another transport might."""
+
+
+class NotUnderstood(BackendUnavailable):
+    """The server refused to be asked which versions it speaks. `sure`: not for a reason that may pass."""
+
+    def __init__(self, backend: str, reason: str, *, sure: bool) -> None:
+        super().__init__(backend, reason)
+        self.sure = sure
 
 
 def messages_of(data: bytes) -> list[Message]:
@@ -71,6 +87,43 @@ def error_in(body: bytes, waiter: Waiter) -> Message | None:
     except ProtocolError:
         return None
     return message if message.method is None and "error" in message.members and answers(message, waiter) else None
+
+
+def answered_by_server(method: str, reply: Reply, status: int) -> bool:
+    """Whether a JSON-RPC error in the body of a refusal is what the server says to the request.
+
+    While a link is opened, the status tells what is to be done about it, but for what refuses the opening itself."""
+    if method == "server/discover":
+        return status in PUZZLED
+    return method != "initialize" or reply is Reply.FAILED or status == 400
+
+
+def refusal(name: str, method: str, reply: Reply, response: Response) -> BackendError:
+    """What a reply that is no answer means, with a remedy."""
+    status = response.status
+    where = f"HTTP {status}"
+    if method == "server/discover" and status in PUZZLED:
+        return NotUnderstood(name, f"{where} to {method}", sure=status < 500)
+    match reply:
+        case Reply.NOT_HERE if method == "initialize":
+            return NotHere(name, where, remedy=f"check servers.{name}.url")
+        case Reply.UNAUTHORIZED:
+            return BackendUnavailable(
+                name, f"{where}: it wants credentials", remedy=f"set servers.{name}.headers", needs_operator=True
+            )
+        case Reply.GONE:
+            return BackendUnavailable(name, f"{where}: it is gone for good", remedy="remove it", needs_operator=True)
+        case Reply.BUSY:
+            after = retry_after(response)
+            return BackendUnavailable(name, f"{where}: it is busy", remedy="try later", retry_after=after)
+        case Reply.REDIRECT:
+            remedy = f"set servers.{name}.url to the final URL"
+            return BackendUnavailable(name, f"{where}: it redirects to another origin", remedy=remedy)
+        case Reply.GARBAGE:
+            kind = response.headers.get(b"content-type", b"nothing").decode("latin-1")
+            return BackendMisbehaved(name, f"{where} with {kind} is not an answer", remedy=f"check servers.{name}.url")
+    after = retry_after(response)
+    return BackendUnavailable(name, f"{where} to {method}", remedy="see the server's own log", retry_after=after)
 
 
 async def dispose(response: Response) -> bytes:
@@ -107,7 +160,7 @@ def redirect_target(url: Url, response: Response) -> Url | None:
     return target if target.origin == url.origin else None
 
 
-def retry_after(response: Response) -> float | None:
+def retry_after(response: Response | HandshakeRefused) -> float | None:
     """Retry-After in seconds from now, given as such or as a date (RFC 9110 10.2.3)."""
     value = response.headers.get(b"retry-after", b"").strip()
     if not value or len(value) > 64:

@@ -1,24 +1,25 @@
 """A tool that runs as a task only, called as if it did not: the task is made, waited for, and its result is the call's.
 
 mcpd offers no tasks of 2025-11-25 itself, because a client of another version could not use them; so a tool that
-requires them is called by mcpd as one who can. The caller's progress token stays valid until the task ends, and what the
-backend asks meanwhile belongs to the call.
+requires them is called by mcpd as one who can. The caller's progress token stays valid until the task ends, and what
+the backend asks meanwhile belongs to the call.
 
 Source: 2025-11-25 "Tasks".
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 import trio
 
-from mcpd.errors import BackendMisbehaved, ProtocolError
+from mcpd.errors import BackendMisbehaved, BackendTimedOut, ProtocolError
 from mcpd.protocol import jsonrpc
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from mcpd.backends.link import Link
     from mcpd.backends.waiter import Waiter
     from mcpd.protocol.jsonrpc import Members, Message
@@ -34,24 +35,26 @@ KEEP: Final = 60.0
 async def carry_out(link: Link, send: Send, waiter: Waiter, members: Members) -> Message:
     """Call a tool as a task and return what it came to. Raises: RpcError, BackendError.
 
-    Cancellation: the task is cancelled at the backend.
+    Cancellation: the task is cancelled at the backend; so it is when its time is over.
     """
     lasts = int((link.timeouts.call_max + KEEP) * 1000)
     created = await send(waiter, {**members, "task": msgspec.Raw(b'{"ttl":%d}' % lasts)})
     id = _task_id(link.name, created)
     if id is None:
         return created  # it ran the tool at once
-    # Progress and questions of the task still refer to the request that made it.
-    link.peer.reopen(waiter)
+    # The same waiter goes on for the task: who asks the client now, asks for this call. Nothing need be heard of a task
+    # for it to be alive.
+    first = waiter.id
+    link.peer.bequeath(first, waiter)
+    waiter.again("tasks/result", idle=link.timeouts.call_max)
     try:
-        fetch = link.waiter("tasks/result", waiter.call, link.timeouts.call_max, link.timeouts.call_max)
-        answer = await send(fetch, {"taskId": id})
-    except trio.Cancelled:
+        answer = await send(waiter, {"taskId": id})
+    except (trio.Cancelled, BackendTimedOut):
         if not link.lost.is_set():
             link.request_quietly("tasks/cancel", {"taskId": id})
         raise
     finally:
-        link.peer.close(waiter)
+        link.peer.forget(first)
     answer.members["result"] = msgspec.Raw(_without_relation(answer.members["result"]))
     return answer
 

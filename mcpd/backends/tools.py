@@ -31,13 +31,16 @@ class ToolFacts(msgspec.Struct, frozen=True):
 
 NO_FACTS: Final = ToolFacts()
 
+_MARKS: Final = (b"x-mcp-header", b"taskSupport", b"\\u00")
+"""One of these is in the text of every tool that is worth a closer look; the last one is how a name can be hidden."""
+
 
 def facts_of(tools: tuple[Entry, ...]) -> ToolFacts:
     """The facts of a list of tools, whose annotations are valid (see `valid`)."""
     as_tasks: list[bytes] = []
     parameters: dict[bytes, Parameters] = {}
     for entry in tools:
-        if b'"taskSupport"' not in entry.raw and b"x-mcp-header" not in entry.raw:
+        if not _marked(entry):
             continue
         name = msgspec.json.encode(entry.key)
         if _requires_task(entry):
@@ -58,7 +61,7 @@ def valid(tools: tuple[Entry, ...], backend: str) -> tuple[Entry, ...]:
     """
     kept: list[Entry] = []
     for entry in tools:
-        if b"x-mcp-header" in entry.raw:
+        if _marked(entry):
             try:
                 Parameters.read(jsonrpc.members_of(entry.raw).get("inputSchema"))
             except ValueError as error:
@@ -66,6 +69,10 @@ def valid(tools: tuple[Entry, ...], backend: str) -> tuple[Entry, ...]:
                 continue
         kept.append(entry)
     return tuple(kept)
+
+
+def _marked(entry: Entry) -> bool:
+    return any(mark in entry.raw for mark in _MARKS)
 
 
 def _requires_task(entry: Entry) -> bool:

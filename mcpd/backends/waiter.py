@@ -39,6 +39,7 @@ class Waiter(Pending):
         self.call = call
         self.id = 0
         self.questions = 0
+        self.standing = False
         self.begun = now = trio.current_time()
         self.idle = idle
         self.final = now + final
@@ -60,6 +61,14 @@ class Waiter(Pending):
     def alive(self) -> None:
         """Progress: the idle time starts again, up to the final deadline."""
         self.deadline = min(trio.current_time() + self.idle, self.final)
+
+    def again(self, method: str | None = None, *, idle: float | None = None) -> None:
+        """Make it ready to be sent once more, perhaps as another method, within the same final deadline."""
+        self.method = method or self.method
+        self.idle = self.idle if idle is None else idle
+        self.headers = b""
+        self.outcome = None
+        self.alive()
 
     def settle(self, outcome: Message | BaseException) -> None:
         """Make the outcome known; only the first one counts."""

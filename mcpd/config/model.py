@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 Transport = Literal["stdio", "streamable-http", "sse", "auto"]
-Instances = Literal["shared", "per-session"]
+Instances = Literal["shared", "leased", "per-session"]
 EraSetting = Literal["auto", "legacy", "modern"]
 Validate = Literal["off", "arguments", "results", "both"]
 Policy = Literal["always", "on-failure", "never"]
@@ -214,7 +214,7 @@ class ServerSpec(msgspec.Struct, frozen=True, kw_only=True):
     stop: Stop = Stop()
     tls: Tls = Tls()
     max_instances: int = 64
-    """Processes or backend sessions of a server that is `per-session`."""
+    """Processes or backend sessions of a server that is `per-session` or `leased`."""
     instance_idle: float = 600.0
     """An instance that served nobody for this long is ended."""
 

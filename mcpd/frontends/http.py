@@ -123,7 +123,7 @@ class StreamableHttp:
         return ANSWERED
 
     def _modern_message(self, request: Request, notes: Notes) -> Message | None:
-        """The message of a POST that modern rules are for; None: legacy rules are, or will say what is wrong with it."""
+        """The message of a POST that modern rules are for; None: legacy rules, also to say what is wrong with it."""
         try:
             [message], _ = read_body(request.body, batches=False)
             if not isinstance(message, jsonrpc.Message) or message.method is None:

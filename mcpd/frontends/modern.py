@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import trio
 
-from mcpd.errors import HEADER_MISMATCH, INTERNAL_ERROR, ProtocolError, RpcError
+from mcpd.errors import INTERNAL_ERROR, ProtocolError, RpcError
 from mcpd.frontends.era import LISTEN, caller_of, open_envelope
 from mcpd.frontends.replies import ANSWERED, EVENTS, send_error
 from mcpd.frontends.streams import EventOutlet
@@ -53,9 +53,7 @@ class ModernHttp:
         self._gateway = gateway
         self._terms = terms
 
-    def take(
-        self, request: Request, message: Message, principal: str, *, prefers_stream: bool
-    ) -> Awaitable[None]:
+    def take(self, request: Request, message: Message, principal: str, *, prefers_stream: bool) -> Awaitable[None]:
         """Answer one modern message, a request or a notification: what this returns does, when it is awaited."""
         id = message.id
         if id is None:
@@ -66,7 +64,7 @@ class ModernHttp:
         try:
             repeated = repeated_routing(head.repeated)
             if repeated is not None:
-                raise ProtocolError(HEADER_MISMATCH, f"{repeated} comes more than once")
+                raise mirror.HeaderMismatch(f"{repeated} header comes more than once")
             members, envelope = open_envelope(message)
             mirror.check(
                 head.headers, head.repeated, method=message.method, members=members, version=envelope.version_text
@@ -137,7 +135,7 @@ class ModernHttp:
 
 class ListenStream:
     """The answer to `subscriptions/listen`: begun by the first message, so that a refusal before it is plain JSON.
-    Implements `Outlet`.
+    Implements `Feed`.
     """
 
     __slots__ = ("_id", "_outlet", "_request", "_terms")

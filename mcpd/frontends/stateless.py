@@ -47,6 +47,8 @@ class Floor:
         self.outlet = outlet
         self.nursery = nursery
         self.tasks: set[StatelessTask] = set()
+        self.left = False
+        """The client has nothing more to say."""
         self._calls_max = calls_max
 
     async def take(self, message: Message) -> None:
@@ -67,14 +69,15 @@ class Floor:
         self.nursery.start_soon(task.run, caller, message, members)
 
     def leave(self) -> None:
-        """The client has nothing more to say (rule 3)."""
+        """The client has nothing more to say: end what rule 3 means."""
+        self.left = True
         for task in list(self.tasks):
             if task.lingers:
                 task.cancel()
 
 
 class StatelessTask:
-    """One modern request. Implements `Turn`, `Running`, and for subscriptions/listen `Outlet`."""
+    """One modern request. Implements `Turn`, `Running`, and for subscriptions/listen `Feed`."""
 
     __slots__ = ("_floor", "_id", "_mute", "_scope", "lingers")
 
@@ -122,6 +125,8 @@ class StatelessTask:
         floor = self._floor
         if not floor.outlet.send(parts):
             floor.nursery.start_soon(floor.outlet.answer, parts)  # there is no room for it now
+        if floor.left:
+            self._scope.cancel()
 
     def cancel(self) -> None:
         """Cancel the task: nothing more is said."""

@@ -1,6 +1,7 @@
-"""The walk: one request of a client, from its session to a result.
+"""The walk: one request of a client, from its facts to a result.
 
-`serve` looks the method up in one table. What mcpd answers itself never waits for a backend (but for the
+`dispatch` looks the method up in one table, for clients of either era; `serve` puts on top what only a session has, and
+`modern.Modern` what only clients without one have. What mcpd answers itself never waits for a backend (but for the
 first moments after the start, and then not for stragglers); what a backend answers is one nested await:
 route, validate, call, convert for the client's version. Every failure is an RpcError, which the frontend
 turns into bytes.
@@ -24,8 +25,11 @@ from mcpd.errors import (
     RpcError,
 )
 from mcpd.gateway import local, validation
-from mcpd.gateway.catalog import Catalog, build
+from mcpd.gateway.catalog import Catalog, build, hint_of
+from mcpd.gateway.inputs import Inputs
 from mcpd.gateway.levels import Levels
+from mcpd.gateway.listens import Listens
+from mcpd.gateway.modern import Modern
 from mcpd.gateway.notices import Notices
 from mcpd.gateway.patience import FIRST_WAIT, Patience
 from mcpd.gateway.routing import Router
@@ -35,16 +39,19 @@ from mcpd.protocol.calls import Ask, Call, Caller, Emit, Part
 from mcpd.protocol.capabilities import ClientCapability
 from mcpd.protocol.convert import down_result
 from mcpd.protocol.meta import progress_token
+from mcpd.protocol.outcome import error_result
 from mcpd.protocol.versions import Version
+from mcpd.types import IMPLEMENTATION
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from mcpd.backends.base import Backend, Entry
+    from mcpd.backends.base import Backend
     from mcpd.config.model import Config
     from mcpd.gateway.catalog import Route
     from mcpd.gateway.sessions import Session, Sessions
     from mcpd.protocol.jsonrpc import Buffer, Members, Message
+    from mcpd.types import SessionKey
 
 log = logging.getLogger("mcpd.gateway")
 
@@ -67,12 +74,18 @@ class Gateway:
         self.sessions = sessions
         self.catalog: Catalog = build((), config.naming)
         self.subscriptions = Subscriptions(config.limits.subscriptions)
+        self.listens = Listens(config.limits, self.subscriptions, owner=self._resource, forget=self._forget_key)
         self.notices = Notices(
-            sessions, self.subscriptions, rebuild=self._rebuild, delay=config.streams.list_changed_delay
+            sessions, self.subscriptions, self.listens, rebuild=self._rebuild, delay=config.streams.list_changed_delay
         )
         self.levels = Levels(sessions)
         self.router = Router(())
+        self.inputs = Inputs(config.limits, sessions.states, clock=sessions.clock, ask_time=self._ask_time)
+        self.modern = Modern(self, self.inputs)
+        self.list_ttl = int(config.caching.list_ttl * 1000)
+        """Milliseconds for which clients may keep a list at most."""
         self.in_flight = 0
+        """Calls that were begun and have not ended, parked ones too."""
         self.patience = Patience(config.naming.separator, self.notices.wait_news)
 
     def use(self, backends: Sequence[Backend]) -> None:
@@ -88,9 +101,17 @@ class Gateway:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.notices.run)
             nursery.start_soon(self.levels.run)
+            nursery.start_soon(self.inputs.run)
             for backend in self.backends:
                 nursery.start_soon(self._note_verdict, backend)
             task_status.started()
+
+    def close(self) -> None:
+        """mcpd is about to stop: who listens is told so, and calls that wait for input are given up.
+
+        The tasks that this wakes need a moment before they are cancelled."""
+        self.inputs.close()
+        self.listens.close()
 
     async def _note_verdict(self, backend: Backend) -> None:
         await backend.wait_verdict()
@@ -143,6 +164,23 @@ class Gateway:
             await self.patience.for_resource(known)
         return self.router.resource(uri)
 
+    async def backend_for(self, method: str, members: Members) -> Backend:
+        """Which backend answers a tools/call, prompts/get or resources/read. Raises: RpcError INVALID_PARAMS."""
+        if method == "resources/read":
+            return await self._resource(local.string(members, "uri"))
+        kind = "tools" if method == "tools/call" else "prompts"
+        return (await self._named(kind, local.string(members, "name"))).backend
+
+    def _ask_time(self, method: str, members: Members) -> float:
+        """Seconds that a question during such a call may take."""
+        try:
+            if method == "resources/read":
+                return self.router.resource(local.string(members, "uri")).spec.timeouts.ask
+            kind = "tools" if method == "tools/call" else "prompts"
+            return self.router.named(kind, local.string(members, "name")).backend.spec.timeouts.ask
+        except RpcError:
+            return self.config.limits.park_time  # it is not listed any more
+
     # ---- the walk ------------------------------------------------------------------------------------------
 
     async def initialize(self, version: Version) -> bytes:
@@ -150,17 +188,17 @@ class Gateway:
         second."""
         await self.settled(INSTRUCTIONS_WAIT)
         text = local.instructions(self.config.instructions, self.backends)
-        return handshake.initialize_result(version, local.SERVER_INFO, text)
+        return handshake.initialize_result(version, IMPLEMENTATION, text)
 
     def serve(self, session: Session, message: Message, emit: Emit, ask: Ask, part: Part) -> Awaitable[Answer]:
-        """Answer one request: what this returns does, when it is awaited. Raises: RpcError, here and there.
+        """Answer one request of a session: what this returns does, when it is awaited.
 
-        Cancellation: the backend that works on it is told.
-        """
-        assert message.method is not None
-        handler = _HANDLERS.get(message.method)
-        if handler is None:
-            raise RpcError(METHOD_NOT_FOUND, f"Method not found: {message.method}")
+        Raises: RpcError, here and there. Cancellation: the backend that works on it is told."""
+        method = message.method
+        assert method is not None
+        of_session = _OF_SESSION.get(method)
+        if of_session is None and method not in _HANDLERS:
+            raise RpcError(METHOD_NOT_FOUND, f"Method not found: {method}")
         params: Buffer = message.params if message.params is not None else b"{}"
         try:
             members = jsonrpc.members_of(params)
@@ -168,13 +206,28 @@ class Gateway:
             if bytes(params) != b"null":
                 raise RpcError(INVALID_PARAMS, "params is a JSON object") from None
             members = {}  # JSON-RPC has no null here, some clients do
-        if self.in_flight >= self.config.limits.calls:
-            reason = f"more than {self.config.limits.calls} calls in flight (limits.calls); try later"
-            raise RpcError(INTERNAL_ERROR, reason, http_status=503)
-        call = Call(session.caller, message.method, params, members, emit, ask, part, progress_token(members))
+        call = Call(session.caller, method, params, members, emit, ask, part, progress_token(members))
+        if of_session is None:
+            return self.dispatch(call)
+        self._admit()
+        return self._counted(of_session(self, session, call))
+
+    def dispatch(self, call: Call) -> Awaitable[Answer]:
+        """`serve` for clients of either era, without what only sessions have."""
+        handler = _HANDLERS.get(call.method)
+        if handler is None:
+            raise RpcError(METHOD_NOT_FOUND, f"Method not found: {call.method}")
+        self._admit()
         if handler is Gateway._call_tool:
-            return self._call_tool(session, call)  # counts itself: nearly every request is one frame shorter
-        return self._counted(handler(self, session, call))
+            return self._call_tool(call)  # counts itself: nearly every request is one frame shorter
+        return self._counted(handler(self, call))
+
+    def _admit(self) -> None:
+        # Parked calls wait for people: they have a bound of their own.
+        if self.in_flight >= (limit := self.config.limits.calls) and self.in_flight - self.inputs.parked >= limit:
+            raise RpcError(
+                INTERNAL_ERROR, f"more than {limit} calls in flight (limits.calls); try later", http_status=503
+            )
 
     async def _counted(self, work: Awaitable[Answer]) -> Answer:
         self.in_flight += 1
@@ -186,23 +239,24 @@ class Gateway:
     async def _ping(self, session: Session, call: Call) -> Answer:
         return b"{}", None
 
-    async def _list_tools(self, session: Session, call: Call) -> Answer:
-        await self.settled()
-        return local.list_page(self.catalog.tools, call.members, call.caller.version), None
+    async def _list_tools(self, call: Call) -> Answer:
+        return await self._list("tools", call)
 
-    async def _list_prompts(self, session: Session, call: Call) -> Answer:
-        await self.settled()
-        return local.list_page(self.catalog.prompts, call.members, call.caller.version), None
+    async def _list_prompts(self, call: Call) -> Answer:
+        return await self._list("prompts", call)
 
-    async def _list_resources(self, session: Session, call: Call) -> Answer:
-        await self.settled()
-        return local.list_page(self.catalog.resources, call.members, call.caller.version), None
+    async def _list_resources(self, call: Call) -> Answer:
+        return await self._list("resources", call)
 
-    async def _list_templates(self, session: Session, call: Call) -> Answer:
-        await self.settled()
-        return local.list_page(self.catalog.resource_templates, call.members, call.caller.version), None
+    async def _list_templates(self, call: Call) -> Answer:
+        return await self._list("resourceTemplates", call)
 
-    async def _call_tool(self, session: Session, call: Call) -> Answer:
+    async def _list(self, kind: str, call: Call) -> Answer:
+        await self.settled()
+        hint = hint_of(kind, self.backends, self.list_ttl)
+        return local.list_page(self.catalog.of(kind), call.members, call.caller.version, hint), None
+
+    async def _call_tool(self, call: Call) -> Answer:
         members = call.members
         jsonrpc.refuse_repeated(call.params, members, b'"name"')
         route = self.catalog.tools.by_text.get(bytes(members.get("name", b"")))
@@ -211,9 +265,9 @@ class Gateway:
         spec = route.backend.spec
         if spec.validate in ("arguments", "both"):
             name = local.string(members, "name")
-            problem = _wrong_arguments(name, route.entry, members.get("arguments"))
+            problem = validation.wrong_arguments(name, route.entry, members.get("arguments"))
             if problem is not None:
-                return local.error_result(problem), None
+                return local.complete(error_result(problem), call), None
         exposed = members["name"]
         members["name"] = route.name_raw
         members.pop("task", None)  # mcpd does not offer tasks, and who does not offer them ignores the wish
@@ -222,29 +276,29 @@ class Gateway:
             answer = await route.backend.call(call, "tools/call", members)
         except RpcError as error:
             if error.code == URL_ELICITATION_REQUIRED and call.caller.version < Version.V2025_11_25:
-                return local.error_result(f"{error.message} {_urls(error)}".strip()), None
+                return error_result(f"{error.message} {local.urls(error)}".strip()), None
             raise
         finally:
             self.in_flight -= 1
         result = _result(route.backend, call, answer)
         self.router.learn(result, route.backend)
         if spec.validate in ("results", "both"):
-            problem = _wrong_result(msgspec.json.decode(exposed, type=str), route.entry, result)
+            problem = validation.wrong_result(msgspec.json.decode(exposed, type=str), route.entry, result)
             if problem is not None:
                 raise BackendMisbehaved(spec.name, problem, remedy=f"servers.{spec.name}.validate")
         return down_result("tools/call", result, call.caller.version), answer.extra()
 
-    async def _get_prompt(self, session: Session, call: Call) -> Answer:
+    async def _get_prompt(self, call: Call) -> Answer:
         name = self._name(call)
         route = await self._named("prompts", name)
         call.members["name"] = route.name_raw
         return await self._relay(route.backend, call)
 
-    async def _read_resource(self, session: Session, call: Call) -> Answer:
+    async def _read_resource(self, call: Call) -> Answer:
         uri = local.string(call.members, "uri")
         return await self._relay(await self._resource(uri), call)
 
-    async def _complete(self, session: Session, call: Call) -> Answer:
+    async def _complete(self, call: Call) -> Answer:
         ref = call.members.get("ref")
         if ref is None:
             raise RpcError(INVALID_PARAMS, "params.ref is required")
@@ -265,7 +319,7 @@ class Gateway:
             raise RpcError(INVALID_PARAMS, f"params.ref.type is ref/prompt or ref/resource, not {kind!r}")
         hello = backend.hello
         if hello is not None and not hello.capabilities.completions:
-            return b'{"completion":{"values":[]}}', None
+            return local.complete(b'{"completion":{"values":[]}}', call), None
         if hello is not None and hello.version < Version.V2025_06_18:
             call.members.pop("context", None)
         return await self._relay(backend, call)
@@ -299,8 +353,11 @@ class Gateway:
         for backend, uri in self.subscriptions.last_of(session):
             backend.drop_subscription(uri)
         self.levels.left(session)
+        self._forget_key(session.caller.key)
+
+    def _forget_key(self, key: SessionKey) -> None:
         for backend in self.backends:
-            backend.forget(session.caller.key)
+            backend.forget(key)
 
     def roots_changed(self, caller: Caller) -> None:
         """A client's roots changed; backends that were told of roots hear of it."""
@@ -310,7 +367,8 @@ class Gateway:
             backend.roots_changed(caller.key)
 
 
-Handler: TypeAlias = "Callable[[Gateway, Session, Call], Awaitable[Answer]]"
+Handler: TypeAlias = "Callable[[Gateway, Call], Awaitable[Answer]]"
+OfSession: TypeAlias = "Callable[[Gateway, Session, Call], Awaitable[Answer]]"
 
 _HANDLERS: Final[dict[str, Handler]] = {
     "tools/call": Gateway._call_tool,
@@ -320,11 +378,15 @@ _HANDLERS: Final[dict[str, Handler]] = {
     "resources/list": Gateway._list_resources,
     "resources/templates/list": Gateway._list_templates,
     "resources/read": Gateway._read_resource,
+    "completion/complete": Gateway._complete,
+}
+"""The methods of both eras."""
+
+_OF_SESSION: Final[dict[str, OfSession]] = {
+    "ping": Gateway._ping,
     "resources/subscribe": Gateway._subscribe,
     "resources/unsubscribe": Gateway._unsubscribe,
-    "completion/complete": Gateway._complete,
     "logging/setLevel": Gateway._set_level,
-    "ping": Gateway._ping,
 }
 
 
@@ -334,35 +396,3 @@ def _result(backend: Backend, call: Call, answer: Message) -> Buffer:
     if bytes(memoryview(result)[:1]) != b"{":
         raise BackendMisbehaved(backend.name, f"its result of {call.method} is not a JSON object")
     return result
-
-
-def _wrong_arguments(name: str, tool: Entry, arguments: Buffer | None) -> str | None:
-    """What the tool's own schema finds wrong with a call's arguments."""
-    schema = jsonrpc.members_of(tool.raw).get("inputSchema")
-    return validation.check_arguments(name, schema, arguments) if schema is not None else None
-
-
-def _wrong_result(name: str, tool: Entry, result: Buffer) -> str | None:
-    """What the tool's own schema finds wrong with a result; one that says it is an error may look as it
-    likes."""
-    schema = jsonrpc.members_of(tool.raw).get("outputSchema")
-    if schema is None:
-        return None
-    try:
-        members = jsonrpc.members_of(result)
-    except (ProtocolError, ValueError):
-        return f"invalid result of tool '{name}': not a JSON object"
-    if bytes(members.get("isError", b"")) == b"true":
-        return None
-    return validation.check_result(name, schema, members.get("structuredContent"))
-
-
-def _urls(error: RpcError) -> str:
-    """The URLs of a -32042, for clients that do not know it."""
-    if error.raw is None:
-        return ""
-    try:
-        value = msgspec.json.decode(error.raw)
-        return " ".join(str(item["url"]) for item in value["data"]["elicitations"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return ""

@@ -1,4 +1,4 @@
-"""What mcpd answers itself: who it is, what it offers, and the merged instructions of its backends."""
+"""What mcpd answers itself: what it offers, and the merged instructions of its backends."""
 
 from __future__ import annotations
 
@@ -6,22 +6,21 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from mcpd import __version__
 from mcpd.errors import INVALID_PARAMS, RpcError
-from mcpd.protocol import jsonrpc
+from mcpd.protocol import modern
 from mcpd.protocol.calls import LOG_LEVELS
+from mcpd.protocol.versions import RESULT_TYPE, has
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mcpd.backends.base import Backend
+    from mcpd.backends.base import Backend, Hint
     from mcpd.gateway.catalog import Listing
-    from mcpd.protocol.jsonrpc import Members
+    from mcpd.protocol.calls import Call
+    from mcpd.protocol.jsonrpc import Buffer, Members
     from mcpd.protocol.versions import Version
 
 _string_or_none: Final[msgspec.json.Decoder[str | None]] = msgspec.json.Decoder(str | None)
-
-SERVER_INFO: Final = msgspec.json.encode({"name": "mcpd", "title": "mcpd gateway", "version": __version__})
 
 INSTRUCTIONS_MAX: Final = 64 * 1024
 """Characters of merged instructions: they go into a model's context with every conversation."""
@@ -37,9 +36,9 @@ def instructions(configured: str | None, backends: Sequence[Backend]) -> str:
     return "\n\n".join(parts)[:INSTRUCTIONS_MAX]
 
 
-def list_page(listing: Listing, params: Members, version: Version) -> bytes:
+def list_page(listing: Listing, params: Members, version: Version, hint: Hint) -> bytes:
     """The answer to a list request. Raises: RpcError INVALID_PARAMS for a bad cursor."""
-    return listing.page(optional_string(params, "cursor"), version)
+    return listing.page(optional_string(params, "cursor"), version, hint)
 
 
 def log_level(params: Members) -> int:
@@ -70,8 +69,17 @@ def optional_string(params: Members, name: str, inside: str = "params") -> str |
         raise RpcError(INVALID_PARAMS, f"{inside}.{name} is a string") from None
 
 
-def error_result(text: str) -> bytes:
-    """A tool result that says what went wrong in words a model can act on."""
-    return b'{"content":[%b],"isError":true}' % jsonrpc.encode_members(
-        {"type": b'"text"', "text": msgspec.json.encode(text)}
-    )
+def complete(result: Buffer, call: Call) -> Buffer:
+    """A result of mcpd's own in the form of the caller's era."""
+    return modern.complete(result, method=call.method) if has(call.caller.version, RESULT_TYPE) else result
+
+
+def urls(error: RpcError) -> str:
+    """The URLs of a -32042, for clients that do not know it."""
+    if error.raw is None:
+        return ""
+    try:
+        value = msgspec.json.decode(error.raw)
+        return " ".join(str(item["url"]) for item in value["data"]["elicitations"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""

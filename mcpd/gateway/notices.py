@@ -1,10 +1,10 @@
 """News on its way up: what changed at the backends, told to the clients it concerns and to nobody else.
 
 Changes of the catalogue are collected for a moment, the snapshot is built anew once, and a client hears
-`list_changed` only for a list that really differs. A resource's update goes to the sessions that subscribed
-to it; what one session's own backend link says outside any call goes to that session alone. A client that is
+`list_changed` only for a list that really differs. A resource's update goes to those who subscribed to it; what one
+session's own backend link says outside any call goes to that session alone. A client that is
 still shaking hands hears nothing: it knows no list yet that could have changed, and expects the answer to its
-initialize first.
+initialize first. A modern client hears what it listens for, and can be asked nothing outside a call.
 
 Source: "List Changed Notification", "Subscriptions" of each version.
 """
@@ -20,6 +20,7 @@ import trio
 from mcpd.backends.notifications import severity
 from mcpd.backends.questions import allowed
 from mcpd.errors import INTERNAL_ERROR, METHOD_NOT_FOUND, ProtocolError, RpcError
+from mcpd.gateway.listens import RESOURCE_UPDATED
 from mcpd.gateway.sessions import UPDATED
 from mcpd.protocol import jsonrpc
 from mcpd.protocol.capabilities import ASKED_FOR, NOTHING
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from mcpd.backends.base import Backend
     from mcpd.gateway.catalog import Catalog
+    from mcpd.gateway.listens import Listens
     from mcpd.gateway.sessions import Session, Sessions
     from mcpd.gateway.subscriptions import Subscriptions
     from mcpd.protocol.jsonrpc import Buffer
@@ -46,9 +48,6 @@ NOTIFICATIONS: Final = {
 }
 
 
-RESOURCE_UPDATED: Final = "notifications/resources/updated"
-
-
 class Notices:
     """Implements `backends.base.News` for the gateway."""
 
@@ -56,12 +55,14 @@ class Notices:
         self,
         sessions: Sessions,
         subscriptions: Subscriptions,
+        listens: Listens,
         *,
         rebuild: Callable[[], tuple[Catalog, Catalog]],
         delay: float,
     ) -> None:
         self._sessions = sessions
         self._subscriptions = subscriptions
+        self._listens = listens
         self._rebuild = rebuild
         self._delay = delay
         self._dirty = trio.Event()
@@ -86,6 +87,8 @@ class Notices:
             for session in self._sessions:
                 if session.state is ServerState.READY:
                     session.deliver(method, parts)
+            for listen in self._listens:
+                listen.changed(method)
         if methods:
             log.info("event=catalogue_changed lists=%s", ",".join(sorted(m.split("/")[1] for m in methods)))
 
@@ -108,11 +111,16 @@ class Notices:
         except (ProtocolError, KeyError, ValueError, RecursionError):
             log.warning("backend=%s event=bad_notification method=%s", backend.name, RESOURCE_UPDATED)
             return
-        parts = jsonrpc.notification(RESOURCE_UPDATED.encode(), bytes(params))
+        params = bytes(params)
+        parts = jsonrpc.notification(RESOURCE_UPDATED.encode(), params)
         for key in self._subscriptions.holders(backend, uri):
-            session = self._sessions.by_key(key) if owner is None or owner == key else None
+            if owner is not None and owner != key:
+                continue
+            session = self._sessions.by_key(key)
             if session is not None:
                 session.deliver(UPDATED + uri, parts)
+            elif (listen := self._listens.by_key(key)) is not None:
+                listen.updated(uri, params)
 
     def unrelated(self, backend: Backend, method: str, params: Buffer, owner: SessionKey | None) -> None:
         session = self._sessions.by_key(owner) if owner is not None else self._sessions.the_only_one()

@@ -26,6 +26,14 @@ class Outlet(Protocol):
         """Send one message; False when it cannot be delivered (any more)."""
 
 
+class Feed(Outlet, Protocol):
+    """Where a modern client listens for news, for as long as one request of its lasts."""
+
+    @property
+    def queued(self) -> int:
+        """Bytes that the client has not taken yet."""
+
+
 class Sweepable(Protocol):
     """What a frontend keeps with a session."""
 

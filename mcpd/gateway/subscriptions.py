@@ -7,15 +7,15 @@ Rules.
 1. A topic is a URI at a backend: what another backend says about the same URI concerns nobody.
 2. About one topic the backend is asked one thing at a time, so that a last unsubscribe and a first subscribe
    do not overtake each other.
-3. A session's place is taken before the backend is asked, so that the limit holds for subscriptions under way
+3. A holder's place is taken before the backend is asked, so that the limit holds for subscriptions under way
    too.
 
-Source: "Subscriptions" under "Resources" of 2024-11-05 to 2025-11-25.
+Source: "Subscriptions" under "Resources" of 2024-11-05 to 2025-11-25; 2026-07-28 "Subscriptions".
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 import trio
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mcpd.backends.base import Backend
-    from mcpd.gateway.sessions import Session
-    from mcpd.protocol.calls import Call
+    from mcpd.protocol.calls import Call, Caller
     from mcpd.protocol.jsonrpc import Members
     from mcpd.types import SessionKey
 
@@ -37,8 +36,18 @@ SUB_RESOURCES_MAX: Final = 8192
 of its parts."""
 
 
+class Holder(Protocol):
+    """Who can be subscribed: a session, or a request that listens."""
+
+    caller: Caller
+    subscriptions: dict[str, Topic] | None
+    """What it is subscribed to, by URI; kept by `Subscriptions`."""
+    left: bool
+    """It ended: nothing must be noted down for it any more."""
+
+
 class Topic:
-    """A resource of a backend that sessions are subscribed to."""
+    """A resource of a backend that somebody is subscribed to."""
 
     __slots__ = ("backend", "holders", "turn", "uri", "users")
 
@@ -62,20 +71,20 @@ class Subscriptions:
         """Topics that anybody is, or is about to be, subscribed to."""
         return len(self._topics)
 
-    async def add(self, session: Session, call: Call, uri: str, backend: Backend, members: Members) -> None:
-        """Subscribe a session. Raises: RpcError: too many, not supported, or the backend's own error."""
+    async def add(self, holder: Holder, call: Call, uri: str, backend: Backend, members: Members) -> None:
+        """Subscribe a holder. Raises: RpcError: too many, not supported, or the backend's own error."""
         if backend.hello is not None and not backend.hello.capabilities.resources_subscribe:
             reason = f"backend '{backend.name}' does not support resource subscriptions"
             raise RpcError(INVALID_PARAMS, reason)
-        held = session.subscriptions
+        held = holder.subscriptions
         if held is None:
-            held = session.subscriptions = {}
+            held = holder.subscriptions = {}
         former = held.get(uri)
         if former is not None and former.backend is not backend:
-            await self.remove(session, uri)  # the URI is served by another backend now
+            await self.remove(holder, uri)  # the URI is served by another backend now
         elif former is None and len(held) >= self._limit:
             raise RpcError(INTERNAL_ERROR, f"more than {self._limit} subscriptions (limits.subscriptions)")
-        key = session.caller.key
+        key = holder.caller.key
         topic = self._topics.get((backend.name, uri))
         if topic is None:
             topic = self._topics[backend.name, uri] = Topic(backend, uri)
@@ -85,7 +94,7 @@ class Subscriptions:
             async with topic.turn:
                 if not topic.holders or backend.spec.instances == "per-session":
                     await backend.subscribe(call, uri, without_token(members))
-                if session.left:
+                if holder.left:
                     # It ended while the backend answered.
                     if not topic.holders:
                         backend.drop_subscription(uri)
@@ -98,9 +107,9 @@ class Subscriptions:
                 del held[uri]
             self._tidy(topic)
 
-    async def remove(self, session: Session, uri: str) -> None:
-        """End one subscription of a session; ending what is not there is no error."""
-        held = session.subscriptions
+    async def remove(self, holder: Holder, uri: str) -> None:
+        """End one subscription of a holder; ending what is not there is no error."""
+        held = holder.subscriptions
         topic = held.get(uri) if held is not None else None
         if held is None or topic is None:
             return
@@ -109,29 +118,29 @@ class Subscriptions:
             async with topic.turn:
                 if held.get(uri) is topic:
                     del held[uri]
-                if session.caller.key not in topic.holders:
+                if holder.caller.key not in topic.holders:
                     return
-                topic.holders.discard(session.caller.key)
+                topic.holders.discard(holder.caller.key)
                 if not topic.holders or topic.backend.spec.instances == "per-session":
-                    await topic.backend.unsubscribe(session.caller.key, uri)
+                    await topic.backend.unsubscribe(holder.caller.key, uri)
         finally:
             topic.users -= 1
             self._tidy(topic)
 
-    def last_of(self, session: Session) -> list[tuple[Backend, str]]:
-        """Forget a session that ended; returns what nobody is subscribed to any more."""
+    def last_of(self, holder: Holder) -> list[tuple[Backend, str]]:
+        """Forget a holder that ended; returns what nobody is subscribed to any more."""
         orphaned = []
-        held, session.subscriptions = session.subscriptions, None
+        held, holder.subscriptions = holder.subscriptions, None
         for uri, topic in (held or {}).items():
-            if session.caller.key in topic.holders:
-                topic.holders.discard(session.caller.key)
+            if holder.caller.key in topic.holders:
+                topic.holders.discard(holder.caller.key)
                 if not topic.holders:
                     orphaned.append((topic.backend, uri))
             self._tidy(topic)
         return orphaned
 
     def holders(self, backend: Backend, updated: str) -> set[SessionKey]:
-        """The sessions that an update of this URI at this backend concerns."""
+        """The holders that an update of this URI at this backend concerns."""
         found: set[SessionKey] = set()
         for uri in covering(updated):
             topic = self._topics.get((backend.name, uri))

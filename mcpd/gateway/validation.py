@@ -21,6 +21,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
+from mcpd.errors import ProtocolError
+from mcpd.protocol import jsonrpc
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from referencing import Resource
     from referencing._core import Resolver
 
+    from mcpd.backends.base import Entry
     from mcpd.protocol.jsonrpc import Buffer
 
 SCHEMA_MAX: Final = 256 * 1024
@@ -57,6 +61,30 @@ PATTERN_TEXT_MAX: Final = 1024
 
 CACHE_MAX: Final = 512
 """Compiled schemas kept, by their text."""
+
+
+def wrong_arguments(name: str, tool: Entry, arguments: Buffer | None) -> str | None:
+    """What the tool's own schema finds wrong with a call's arguments."""
+    schema = jsonrpc.members_of(tool.raw).get("inputSchema")
+    return check_arguments(name, schema, arguments) if schema is not None else None
+
+
+def wrong_result(name: str, tool: Entry, result: Buffer) -> str | None:
+    """What the tool's own schema finds wrong with a result; one that says it is an error, or not the last word, may
+    look as it likes."""
+    schema = jsonrpc.members_of(tool.raw).get("outputSchema")
+    if schema is None:
+        return None
+    try:
+        members = jsonrpc.members_of(result)
+    except (ProtocolError, ValueError):
+        return f"invalid result of tool '{name}': not a JSON object"
+    if bytes(members.get("isError", b"")) == b"true" or bytes(members.get("resultType", _COMPLETE)) != _COMPLETE:
+        return None
+    return check_result(name, schema, members.get("structuredContent"))
+
+
+_COMPLETE: Final = b'"complete"'
 
 
 def check_arguments(tool: str, schema: Buffer, arguments: Buffer | None) -> str | None:

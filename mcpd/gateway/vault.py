@@ -1,4 +1,5 @@
-"""The key of session ids and request states, and the list of ended sessions, kept in the state directory so that both survive a restart.
+"""The key of session ids and request states, and the list of ended sessions, kept in the state directory so that both
+survive a restart.
 
 Rules.
 1. A file appears whole or not at all; what a crash left half written costs at most the last line.

@@ -22,14 +22,15 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw, UnsetType
 
 from mcpd.errors import INVALID_PARAMS, UNSUPPORTED_VERSION, ProtocolError
 from mcpd.protocol.calls import LOG_LEVELS
 from mcpd.protocol.capabilities import ClientCapability, parse_client_capabilities
 from mcpd.protocol.convert import MODERN_META
 from mcpd.protocol.edits import members_or_none
-from mcpd.protocol.jsonrpc import encode_members, members_of, refuse_repeated
+from mcpd.protocol.jsonrpc import encode_members, members_of
+from mcpd.protocol.scanner import scan_object
 from mcpd.protocol.versions import MODERN
 
 if TYPE_CHECKING:
@@ -46,10 +47,24 @@ REMEMBERED_MAX: Final = 2048
 """Bytes of an envelope that is remembered. SDKs send 150 to 400; with icons of the client a few hundred more."""
 
 REMEMBERED: Final = 256
-"""Envelopes that are remembered, so at most 1 MiB of them: more than one for each client that calls at a time."""
+"""Envelopes that are remembered, in less than 2 MiB: some for each of the clients that call at a time."""
 
 VERSION_SHOWN: Final = 64
 """Characters of an unknown version that an error repeats."""
+
+
+class _Params(msgspec.Struct):
+    """Params of which nothing else is looked at: scanning costs less than any search in the text."""
+
+    meta: Raw | UnsetType = msgspec.field(name="_meta", default=UNSET)
+
+
+class _Meta(msgspec.Struct):
+    version: Raw | UnsetType = msgspec.field(name=VERSION, default=UNSET)
+
+
+_meta_of: Final = msgspec.json.Decoder(_Params).decode
+_version_of: Final = msgspec.json.Decoder(_Meta).decode
 
 
 class Envelope(msgspec.Struct, frozen=True):
@@ -78,11 +93,13 @@ def is_modern(params: Buffer | None) -> bool:
     """Whether a request with these params is a modern one (rule 1); never raises."""
     if params is None:
         return False
-    text = bytes(params)
-    if b"protocolVersion" not in text and b"\\u00" not in text:
-        return False
-    meta = members_or_none(params).get("_meta")
-    return meta is not None and VERSION in members_or_none(meta)
+    try:
+        meta = _meta_of(params).meta
+        return meta is not UNSET and _version_of(meta).version is not UNSET
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        # Not what it has to be, or a text that only the slow road can read.
+        found = members_or_none(params).get("_meta")
+        return found is not None and VERSION in members_or_none(found)
 
 
 def read(members: Members) -> Envelope:
@@ -140,11 +157,7 @@ def _read(text: bytes) -> Envelope:
         raise _invalid("_meta", "an object") from None
     if missing := [name for name in (VERSION, CAPABILITIES) if name not in meta]:
         raise _missing(missing)
-    for key in _UNIQUE:
-        try:
-            refuse_repeated(text, meta, key)
-        except ProtocolError as error:
-            raise ProtocolError(INVALID_PARAMS, f"params._meta: {error.message}") from None
+    _refuse_repeated(text, meta)
     version = _string(meta[VERSION])
     if version is None:
         raise _invalid(VERSION, "a string")
@@ -160,7 +173,23 @@ def _read(text: bytes) -> Envelope:
 
 
 _remembered: Final = lru_cache(REMEMBERED)(_read)
-_UNIQUE: Final = tuple(b'"%b"' % name.encode() for name in (VERSION, CAPABILITIES, CLIENT_INFO, LOG_LEVEL))
+
+
+def _refuse_repeated(text: bytes, meta: Members) -> None:
+    """Raise when a key of the envelope may come twice, by the same spelling or another (rule 3)."""
+    ours = sum(name.startswith(PREFIX) for name in meta)
+    found = text.count(_PREFIX)
+    if found > ours:
+        found -= sum(bytes(raw).count(_PREFIX) for raw in meta.values())
+    if found == ours and b"\\" not in text:
+        return
+    try:
+        scan_object(text)
+    except (ValueError, RecursionError):
+        raise ProtocolError(INVALID_PARAMS, "params._meta has a member twice, or more than can be told apart") from None
+
+
+_PREFIX: Final = PREFIX.encode()
 
 
 def _read_capabilities(raw: bytes) -> tuple[ClientCapability, bytes | None]:

@@ -254,6 +254,12 @@ _KEYS: Final = {
         "progressToken",
         "progress",
         "total",
+        "resultType",
+        "content",
+        "structuredContent",
+        "isError",
+        "contents",
+        "messages",
     )
 }
 

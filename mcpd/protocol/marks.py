@@ -30,6 +30,9 @@ MARKS_MAX: Final = 64
 SUBSCHEMAS_MAX: Final = 10_000
 """Schemas in a schema that are searched for marks; those of real tools have some hundred."""
 
+SHOWN: Final = 80
+"""Characters of a name in an error: what is in a schema comes from a stranger."""
+
 Path: TypeAlias = tuple[str, ...]
 """Names of properties, from the arguments inward."""
 
@@ -51,7 +54,7 @@ def read_marks(schema: Buffer | None) -> dict[Path, str]:
         token = _token(path, node)
         owner = owners.setdefault(token.lower(), path)
         if owner is not path:
-            raise ValueError(f"{MARK} {token!r} of {_spell(path)} is that of {_spell(owner)} as well")
+            raise ValueError(f"{MARK} {token[:SHOWN]!r} of {_spell(path)} is that of {_spell(owner)} as well")
         marks[path] = token
     if len(marks) > MARKS_MAX:
         raise ValueError(f"more than {MARKS_MAX} properties have {MARK}")
@@ -120,4 +123,4 @@ def _token(path: Path, node: _Node) -> str:
 
 
 def _spell(path: Path) -> str:
-    return repr(".".join(path))
+    return repr(".".join(path)[:SHOWN])

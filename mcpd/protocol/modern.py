@@ -17,8 +17,7 @@ Source: 2026-07-28 "Base protocol" (results, error codes), "Streamable HTTP", "C
 
 from __future__ import annotations
 
-import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Raw
 
@@ -40,6 +39,9 @@ from mcpd.protocol.envelope import PREFIX
 from mcpd.protocol.jsonrpc import Buffer, Members, encode_members, members_of
 from mcpd.types import IMPLEMENTATION
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 STATUS: Final = {
     PARSE_ERROR: 400,
     INVALID_REQUEST: 400,
@@ -52,7 +54,7 @@ STATUS: Final = {
 """HTTP status by error code, as long as no event stream has begun."""
 
 RESERVED: Final = range(-32099, -32019)
-"""The codes that 2026-07-28 keeps for itself; no backend may use one with a meaning of its own."""
+"""The codes that 2026-07-28 keeps for itself. Of a backend's, only what names a capability reaches a modern client."""
 
 SERVER_INFO: Final = PREFIX + "serverInfo"
 
@@ -67,33 +69,29 @@ def complete(result: Buffer, server_info: bytes = IMPLEMENTATION, *, method: str
 
     `server_info` is an Implementation. What is read is never cacheable: nobody announces every change of it."""
     head = _READ if method == "resources/read" else _COMPLETE
-    data = bytes(result)
-    if data[:1] == b"{" and _MARKS.search(data) is None:
-        return _splice(head % server_info, data)
-    if data == b"null":
-        # What some servers give for an empty result.
-        return head % server_info + b"}"
-    members = members_of(data)
-    for name in _ENVELOPE:
-        members.pop(name, None)
-    meta = members.pop("_meta", None)
-    others = {} if meta is None else {k: raw for k, raw in members_or_none(meta).items() if not k.startswith(PREFIX)}
-    text = head % server_info
-    if others:
-        text = text[:-1] + b"," + encode_members(others)[1:]
-    return _splice(text, encode_members(members))
+    view = memoryview(result)
+    if view.nbytes == len(_NULL) and bytes(view) == _NULL:
+        return head % (server_info, b"}") + b"}"  # what some servers give for an empty result
+    members = members_of(result)
+    if _ENVELOPE.isdisjoint(members):
+        return _spliced(head % (server_info, b"}"), view, members)
+    others = _others(members, lambda name: name.startswith(PREFIX))
+    rest = {name: raw for name, raw in members.items() if name not in _ENVELOPE}
+    return _joined(head % (server_info, others), rest)
 
 
-def own_server_info(result: Buffer, server_info: bytes = IMPLEMENTATION) -> Buffer:
-    """A modern backend's result that says it is mcpd's. Raises: ProtocolError when it is no object."""
-    data = bytes(result)
-    if data[:1] == b"{" and b'"_meta"' not in data and b"\\u00" not in data:
-        return _splice(_META % server_info, data)
-    members = members_of(data)
-    meta: Members = members_or_none(members["_meta"]) if "_meta" in members else {}
-    meta[SERVER_INFO] = Raw(server_info)
-    members["_meta"] = Raw(encode_members(meta))
-    return encode_members(members)
+def own_server_info(result: Buffer, server_info: bytes = IMPLEMENTATION, *, method: str = "") -> Buffer:
+    """A modern backend's result that says it is mcpd's, and what each result has to say if the backend forgot it.
+
+    Raises: ProtocolError when it is no object."""
+    members = members_of(result)
+    forgotten = _forgotten(members, method)
+    if "_meta" not in members and not forgotten:
+        return _spliced(_META % (server_info, b"}"), memoryview(result), members)
+    others = _others(members, SERVER_INFO.__eq__)
+    members.pop("_meta", None)
+    members.update(forgotten)
+    return _joined(_META % (server_info, others), members)
 
 
 def error_for_modern(error: RpcError, method: str) -> RpcError:
@@ -101,7 +99,7 @@ def error_for_modern(error: RpcError, method: str) -> RpcError:
     code = error.code
     if code == RESOURCE_NOT_FOUND:
         return RpcError(INVALID_PARAMS, error.message, data=data_of(error), http_status=STATUS[INVALID_PARAMS])
-    if code in RESERVED and code != MISSING_CAPABILITY and not isinstance(error, ProtocolError):
+    if code in RESERVED and not isinstance(error, ProtocolError) and not _says_what_is_missing(error):
         return _replaced(error, f"the server failed {method} with code {code}: {error.message}")
     status = status_of(error)
     if status == error.http_status:
@@ -131,34 +129,67 @@ def data_of(error: RpcError) -> bytes | None:
     return None if data is None else bytes(data)
 
 
-_META: Final = b'{"_meta":{"io.modelcontextprotocol/serverInfo":%b}'
-_COMPLETE: Final = b'{"resultType":"complete","_meta":{"io.modelcontextprotocol/serverInfo":%b}'
-_READ: Final = (
-    b'{"resultType":"complete","ttlMs":0,"cacheScope":"private","_meta":{"io.modelcontextprotocol/serverInfo":%b}'
-)
-_ENVELOPE: Final = ("resultType", "ttlMs", "cacheScope")
-# A name may be spelled with escapes; that is rare, and looked into rather than overlooked.
-_MARKS: Final = re.compile(rb'"(?:_meta|resultType|ttlMs|cacheScope)"|\\u00')
-_EMPTY: Final = re.compile(rb"\{\s*\}")
+# Each lacks the closing brace of the object, and takes the rest of `_meta` with its own.
+_META: Final = b'{"_meta":{"io.modelcontextprotocol/serverInfo":%b%b'
+_COMPLETE: Final = b'{"resultType":"complete",' + _META[1:]
+_READ: Final = b'{"resultType":"complete","ttlMs":0,"cacheScope":"private",' + _META[1:]
+_NULL: Final = b"null"
+_IS_COMPLETE: Final = b'"complete"'
+_SCOPES: Final = (b'"private"', b'"public"')
+_BRACE: Final = ord("{")
+_ENVELOPE: Final = frozenset(("resultType", "ttlMs", "cacheScope", "_meta"))
 
 
-def _splice(head: bytes, data: bytes) -> bytes:
-    """An object that begins with `head`, which lacks its closing brace, and goes on with the members of `data`."""
-    if len(data) < 64 and _EMPTY.fullmatch(data):
-        return head + b"}"
-    return b"".join((head, b",", memoryview(data)[1:]))
+def _forgotten(members: Members, method: str) -> Members:
+    """The members that a result of 2026-07-28 has, and this one has not or not as they have to be."""
+    found: Members = {}
+    kind = bytes(members.get("resultType", _NULL))
+    if kind == _NULL:
+        found["resultType"] = Raw(_IS_COMPLETE)
+    if method == "resources/read" and kind in (_NULL, _IS_COMPLETE):
+        if not bytes(members.get("ttlMs", _NULL)).isdigit():
+            found["ttlMs"] = Raw(b"0")
+        if bytes(members.get("cacheScope", _NULL)) not in _SCOPES:
+            found["cacheScope"] = Raw(b'"private"')
+    return found
+
+
+def _others(members: Members, ours: Callable[[str], bool]) -> bytes:
+    """What is in a result's `_meta` beside what is ours, as it stands behind that, with the closing brace."""
+    meta = members.get("_meta")
+    others = {} if meta is None else {name: raw for name, raw in members_or_none(meta).items() if not ours(name)}
+    return b"," + encode_members(others)[1:] if others else b"}"
+
+
+def _spliced(head: bytes, view: memoryview, members: Members) -> bytes:
+    """An object that begins with `head` and goes on as the text in `view`, whose members these are."""
+    if not members or view[0] != _BRACE:
+        return _joined(head, members)
+    return b"".join((head, b",", view[1:]))
+
+
+def _joined(head: bytes, members: Members) -> bytes:
+    """An object that begins with `head` and goes on with these members."""
+    return b"".join((head, b",", memoryview(encode_members(members))[1:])) if members else head + b"}"
 
 
 def _replaced(error: RpcError, message: str) -> RpcError:
     return RpcError(INTERNAL_ERROR, message, data=b'{"error":%b}' % error.encode())
 
 
+def _required(error: RpcError) -> Buffer:
+    data = data_of(error)
+    return b"" if data is None else members_or_none(data).get("requiredCapabilities", b"")
+
+
+def _says_what_is_missing(error: RpcError) -> bool:
+    return error.code == MISSING_CAPABILITY and bytes(_required(error))[:1] == b"{"
+
+
 def _needed(error: RpcError) -> str:
     """The capabilities that an error asks for, in words: `sampling, elicitation.url`."""
-    data = data_of(error)
-    required = None if data is None else members_or_none(data).get("requiredCapabilities")
     words: list[str] = []
-    for name, raw in members_or_none(required or b"{}").items():
+    for name, raw in members_or_none(_required(error)).items():
         inner = members_or_none(raw)
         words += [f"{name}.{part}" for part in inner] or [name]
     return ", ".join(words)

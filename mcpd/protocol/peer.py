@@ -11,6 +11,7 @@ Rules.
    is not exactly one, the question is refused, never guessed (legacy wires carry no pointer from a question to its
    cause). To pick the one that declared the capability would show one client's question to another.
 3. A log line goes to a client under the same condition, whatever its call.
+4. What a request started may outlive it: progress that names it then belongs to the request that waits for the outcome.
 
 Source: "Requests", "Progress", "Cancellation" of 2024-11-05 to 2025-11-25.
 """
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mcpd.protocol.methods import BY_NAME
+from mcpd.protocol.methods import ASKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 class Pending:
     """One request of mcpd's in flight. `call` is None for mcpd's own (lists, handshake, levels)."""
 
-    __slots__ = ("call", "id", "method", "questions")
+    __slots__ = ("call", "id", "method", "questions", "standing")
 
     def __init__(self, method: str, call: Call | None) -> None:
         self.method = method
@@ -41,16 +42,19 @@ class Pending:
         self.questions = 0
         """Questions to the client that are open on behalf of this request; a person who thinks is not a
         hang."""
+        self.standing = False
+        """It stays open for news until it is ended: nobody waits for its answer."""
 
 
 class Peer:
     """The requests in flight on one connection to a backend."""
 
-    __slots__ = ("_last", "_pending")
+    __slots__ = ("_heirs", "_last", "_pending")
 
     def __init__(self) -> None:
         self._last = 0
         self._pending: dict[int, Pending] = {}
+        self._heirs: dict[int, Pending] = {}
 
     def open(self, pending: Pending) -> int:
         """Give the request its id and remember it."""
@@ -59,9 +63,14 @@ class Peer:
         self._pending[pending.id] = pending
         return pending.id
 
-    def reopen(self, pending: Pending) -> None:
-        """Keep a request that was answered, because what it started goes on: until `close` it can be found."""
-        self._pending[pending.id] = pending
+    def bequeath(self, id: int, heir: Pending) -> None:
+        """A request that was answered started what goes on: until `forget`, progress that names it is the heir's
+        (rule 4)."""
+        self._heirs[id] = heir
+
+    def forget(self, id: int) -> None:
+        """What that request started is over. Harmless when nothing is known of it."""
+        self._heirs.pop(id, None)
 
     def close(self, pending: Pending) -> None:
         """Forget the request; a later answer to it is ignored. Harmless when it is already gone."""
@@ -72,8 +81,9 @@ class Peer:
         return self._pending.pop(_number(message.id), None)
 
     def find(self, token: bytes | None) -> Pending | None:
-        """The request in flight that has this id or progress token (JSON text)."""
-        return self._pending.get(_number(token))
+        """The request in flight that has this id or progress token (JSON text), or its heir."""
+        number = _number(token)
+        return self._pending.get(number) or self._heirs.get(number)
 
     def take_all(self) -> list[Pending]:
         """Empty the table: the connection ended."""
@@ -82,7 +92,8 @@ class Peer:
         return everything
 
     def __len__(self) -> int:
-        return len(self._pending)
+        """Requests that somebody waits for."""
+        return sum(not pending.standing for pending in self._pending.values())
 
     def whose_question(self) -> tuple[Pending | None, int]:
         """The call that a question on a shared connection belongs to, and how many clients it could belong to
@@ -90,7 +101,8 @@ class Peer:
         return _only_client(
             pending
             for pending in self._pending.values()
-            if pending.call is not None and BY_NAME[pending.method].may_ask
+            # By what the client called: mcpd may ask for its outcome by another method (a task's).
+            if pending.call is not None and pending.call.method in ASKING
         )
 
     def whose_log(self, *, asked: bool = False) -> tuple[Pending | None, int]:

@@ -22,8 +22,8 @@ import trio
 
 from mcpd.errors import ConnectFailed, ConnectionBroken
 from mcpd.wire.http_head import header_block
-from mcpd.wire.http_link import connect
 from mcpd.wire.http_limits import ClientLimits
+from mcpd.wire.http_link import connect
 from mcpd.wire.http_pool import Pool
 from mcpd.wire.http_reader import RECEIVE_SIZE
 from mcpd.wire.http_request import Buffer, byte_count

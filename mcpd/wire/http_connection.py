@@ -216,6 +216,7 @@ class Connection:
             self._phase = _HANDLER
             self.requests += 1
             self._request = request = Request(self, scope, head, body)
+            data = raw = body = b""  # a handler may stay for minutes: what it needs of them is the request's
             try:
                 await handler(request)
             except Exception:

@@ -1,7 +1,7 @@
 """The frames that come in on a WebSocket, counted before anybody collects them; pure.
 
-Theory of operation. trio-websocket bounds a message by its characters, of which it learns when it has them, and takes any
-number of empty fragments. So the bytes pass here first. Only the headers of frames are looked at, and payloads are
+Theory of operation. trio-websocket bounds a message by its characters, of which it learns when it has them, and takes
+any number of empty fragments. So the bytes pass here first. Only the headers of frames are looked at, and payloads are
 skipped; what is wrong with a header otherwise, and what a payload means, is for the library to say.
 
 Source: RFC 6455 5.2 "Base Framing Protocol", 5.4 "Fragmentation", 7.4.1 "Defined Status Codes".

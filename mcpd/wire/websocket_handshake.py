@@ -2,9 +2,9 @@
 
 Theory of operation. A server's side: the request was read by our own HTTP server, under its limits. What it asks for is
 checked here, so that every refusal is an answer with a reason; then the library is shown a request of its own
-(`Upgrade.replay`) that has nothing of the client's in it but the key. A client's side: the library would wait for ever for
-an answer that does not come, and collect a refusal of any length. So the answer is read here, and the library sees it only
-if it is a 101.
+(`Upgrade.replay`) that has nothing of the client's in it but the key. A client's side: the library would wait for ever
+for an answer that does not come, and collect a refusal of any length. So the answer is read here, and the library sees
+it only if it is a 101.
 
 Source: RFC 6455 4.1 "Client Requirements", 4.2 "Server-Side Requirements"; RFC 9110 15.5.22 "426 Upgrade Required".
 """

@@ -7,13 +7,14 @@ stays its owner's, and the library can end neither. The stream shows the library
 1. A refusal of ours looks to the library like the end of the connection; `refused` and `broken` say what it was.
 2. Pieces of one message are gathered before the library sees them: it keeps each as a string of its own, and a peer can
    send its bytes one by one.
-3. A line sends a frame whole or not at all, as far as the peer can tell: what was cut off is followed by nothing.
+3. What was cut off is followed by nothing.
 """
 
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Final, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import trio
 
@@ -22,18 +23,22 @@ from mcpd.wire.http_reader import RECEIVE_SIZE
 from mcpd.wire.websocket_frames import FrameRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from trio_websocket import WebSocketConnection
 
     from mcpd.wire.http_connection import Connection
     from mcpd.wire.http_link import Link
+    from mcpd.wire.http_url import Url
     from mcpd.wire.websocket_frames import Frames
     from mcpd.wire.websocket_handshake import AnswerReader, Upgrade
 
 GATHER: Final = 16 * 1024
-"""Bytes of an unfinished frame that are gathered before the library sees them; a message of 64 MiB is 4096 pieces then."""
+"""Bytes of an unfinished frame that are gathered before the library sees them: a message of 64 MiB is 4096 then."""
 
 PIECE: Final = 64 * 1024
 """Bytes sent to a server at once, so that a slow one is seen to take them."""
+
+QUEUE: Final = 0
+"""Messages that the library keeps for us: what nobody takes is not read."""
 
 CLOSE: Final = b"\x88"
 """How a close frame begins."""
@@ -42,8 +47,13 @@ CLOSE: Final = b"\x88"
 class Line(Protocol):
     """The connection under a WebSocket."""
 
-    progress: int
-    """Grows when the peer takes what waited for it."""
+    @property
+    def progress(self) -> int:
+        """Grows when the peer takes what waited for it."""
+
+    @property
+    def torn(self) -> bool:
+        """A frame was cut off, or is being sent: nothing can be said after it."""
 
     @property
     def waiting(self) -> bool:
@@ -62,11 +72,17 @@ class Line(Protocol):
         """Nothing more will be said, which the peer may learn now. Never raises."""
 
     def abort(self, reason: str) -> None:
-        """Break it off, so that whoever waits for it learns it."""
+        """Break it off, whatever is on its way."""
+
+    def close(self) -> None:
+        """Close it, if that is not its owner's to do."""
 
 
 class ServerLine:
     """A connection that our HTTP server has handed over. Its close is the server's."""
+
+    torn = False
+    """What was begun is the server's to finish."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -114,39 +130,40 @@ class ServerLine:
     def abort(self, reason: str) -> None:
         self._connection.drop(reason)
 
+    def close(self) -> None:
+        """The server does when the handler ends."""
+
 
 class ClientLine:
     """A connection that our HTTP client has opened for this alone."""
 
     def __init__(self, link: Link) -> None:
         self.progress = 0
+        self.torn = False
         self._link = link
-        self._torn = False
-        """Something is being sent, or was cut off."""
 
     @property
     def waiting(self) -> bool:
-        return self._torn
+        return self.torn
 
     async def receive(self) -> bytes:
         return await self._link.receive(RECEIVE_SIZE)
 
     async def send(self, data: bytes) -> None:
-        self._torn = True
+        self.torn = True
         view = memoryview(data)
         for at in range(0, len(data), PIECE):
             piece = view[at : at + PIECE]
             await self._link.send((piece,), len(piece))
             if at:
                 self.progress += 1
-        self._torn = False
+        self.torn = False
 
     def say(self, data: bytes) -> None:
-        if not self._torn:
-            try:
-                self._torn = self._link.send_nowait(data) < len(data)
-            except ConnectionBroken:
-                self._torn = True
+        try:
+            self.torn = self._link.send_nowait(data) < len(data)
+        except ConnectionBroken:
+            self.torn = True
 
     def half_close(self) -> None:
         """It is the server that closes first (RFC 6455 7.1.1)."""
@@ -154,9 +171,14 @@ class ClientLine:
     def abort(self, reason: str) -> None:
         self._link.close()
 
+    def close(self) -> None:
+        self._link.close()
+
 
 class GuardedStream(trio.abc.Stream):
     """What both sides have in common once the handshake is done."""
+
+    client: bool
 
     def __init__(self, line: Line, frames: Frames) -> None:
         self.line = line
@@ -169,9 +191,13 @@ class GuardedStream(trio.abc.Stream):
         """The library has sent a close frame."""
         self.refused: FrameRefused | None = None
         self.broken: TransportError | None = None
-        self.at_end: Callable[[], None] = _ignore
-        """Called when nothing more will come out of this stream."""
+        self.opening: trio.CancelScope | None = None
+        """Around the handshake: ended when nothing more will come."""
         self._left = b""
+
+    async def shake(self, nursery: trio.Nursery, message_max: int) -> WebSocketConnection:
+        """Have the library do the handshake; its reader runs in the nursery. May wait for ever."""
+        raise NotImplementedError
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """The next bytes for the library; b"" at the end."""
@@ -187,7 +213,7 @@ class GuardedStream(trio.abc.Stream):
         finally:
             self.reading = False
         if not data:
-            self.at_end()
+            self._give_up()
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -207,8 +233,12 @@ class GuardedStream(trio.abc.Stream):
 
     async def aclose(self) -> None:
         """The library is done; the line has another owner."""
-        self.at_end()
+        self._give_up()
         await trio.lowlevel.checkpoint()
+
+    def _give_up(self) -> None:
+        if self.opening is not None:
+            self.opening.cancel()
 
     async def _open(self) -> bytes:
         """What the library is to see of the peer's handshake; b"" when it has seen it. Raises: TransportError."""
@@ -232,10 +262,20 @@ class GuardedStream(trio.abc.Stream):
 class ServerStream(GuardedStream):
     """The server's side."""
 
+    client = False
+
     def __init__(self, line: Line, frames: Frames, upgrade: Upgrade) -> None:
         super().__init__(line, frames)
+        self._subprotocol = upgrade.subprotocol
         self._request = upgrade.replay()
         self._accepted = trio.Event()
+
+    async def shake(self, nursery: trio.Nursery, message_max: int) -> WebSocketConnection:
+        # Inside, as in `websocket`: the library takes 2.3 MiB and 30 ms, which only those who use it should pay.
+        from trio_websocket import wrap_server_stream
+
+        request = await wrap_server_stream(nursery, self, QUEUE, message_max, receive_buffer_size=None)
+        return await request.accept(subprotocol=self._subprotocol)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         self._accepted.set()
@@ -249,12 +289,40 @@ class ServerStream(GuardedStream):
         return request
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a client asks for."""
+
+    url: Url
+    headers: list[tuple[bytes, bytes]]
+    subprotocol: str
+
+
 class ClientStream(GuardedStream):
     """The client's side."""
 
-    def __init__(self, line: Line, frames: Frames, answer: AnswerReader) -> None:
+    client = True
+
+    def __init__(self, line: Line, frames: Frames, asked: Asked, answer: AnswerReader) -> None:
         super().__init__(line, frames)
+        self._asked = asked
         self._answer: AnswerReader | None = answer
+
+    async def shake(self, nursery: trio.Nursery, message_max: int) -> WebSocketConnection:
+        from trio_websocket import wrap_client_stream
+
+        url = self._asked.url
+        return await wrap_client_stream(
+            nursery,
+            cast("trio.SocketStream", self),  # the library says so, and asks for nothing but a stream
+            url.authority.decode(),
+            url.target.decode(),
+            subprotocols=[self._asked.subprotocol],
+            extra_headers=self._asked.headers,
+            message_queue_size=QUEUE,
+            max_message_size=message_max,
+            receive_buffer_size=None,
+        )
 
     async def _open(self) -> bytes:
         answer = self._answer
@@ -264,7 +332,3 @@ class ClientStream(GuardedStream):
             pass
         self._left, self._answer = answer.rest, None
         return head
-
-
-def _ignore() -> None:
-    """Nobody wants to know."""

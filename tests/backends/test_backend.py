@@ -7,7 +7,8 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from mcpd.backends.backend import RELIST_DELAY, RELIST_FAILED, WAIT_FOR_ATTEMPT, ManagedBackend
+from mcpd.backends.backend import WAIT_FOR_ATTEMPT, ManagedBackend
+from mcpd.backends.lists import RELIST_DELAY, RELIST_FAILED
 from mcpd.backends.stdio import ChildEnded
 from mcpd.config.model import Restart, Timeouts
 from mcpd.errors import BackendCrashed, BackendUnavailable

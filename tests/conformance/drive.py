@@ -38,6 +38,7 @@ ROUNDS_MAX = 10
 CAPABILITIES: JSON = {"elicitation": {"form": {}, "url": {}}, "sampling": {}, "roots": {}}
 MESSAGE: JSON = {"role": "assistant", "content": {"type": "text", "text": "An answer."}, "model": "a-model"}
 MODERN_MOCK = "2026-07-28"
+DONE = "all answers are right"
 
 
 class Front:
@@ -238,6 +239,7 @@ async def main(front: str, url: str) -> None:
                 await client.open()
                 await scene(client)
                 await client.close()
+                print(DONE)
             finally:
                 print(daemon.stderr, file=sys.stderr)
 

@@ -61,7 +61,7 @@ CLIENT: dict[tuple[str, str], int] = {
     ("json-schema-2020-12-preservation", "2026-07-28"): 9,
     ("json-schema-ref-no-deref", "2026-07-28"): 1,
     ("request-metadata", "2026-07-28"): 8,
-    ("http-standard-headers", "2026-07-28"): 9,
+    ("http-standard-headers", "2026-07-28"): 10,
     ("http-custom-headers", "2026-07-28"): 18,
     ("http-invalid-tool-headers", "2026-07-28"): 12,
     ("sep-2322-client-request-state", "2026-07-28"): 5,
@@ -82,7 +82,7 @@ def complaints(expected: Expectation, outcome: Outcome) -> list[str]:
     found = []
     if outcome.status is None:
         found.append("took too long")
-    elif outcome.status not in (0, 1):
+    elif outcome.status and not (outcome.status == 1 and outcome.remarks):
         found.append(f"the suite ended with status {outcome.status}")
     if outcome.counts["SUCCESS"] != expected.passed:
         found.append(f"{expected.passed} checks must pass")

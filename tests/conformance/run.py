@@ -33,9 +33,10 @@ if not __package__:  # Started by its path, from whatever directory: make `tests
 import trio
 
 from tests.conformance.backends import ERAS, Case, cases, configuration
+from tests.conformance.drive import DONE
 from tests.conformance.expectations import CLIENT, Expectation, complaints, expectation, scenario_of
 from tests.conformance.suites import RUNS, Outcome, Suites
-from tests.fixtures.peer import ROOT, WAIT, HttpPeer, start_daemon
+from tests.fixtures.peer import ROOT, WAIT, Closed, HttpPeer, PeerError, start_daemon
 from tests.packages import SetupError
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Row:
     def line(self) -> str:
         counts = self.outcome.counts
         numbers = f"{counts['SUCCESS']:6} {counts['FAILURE']:6} {counts['WARNING']:8}"
-        return f"{self.run:39} {self.other:16} {numbers}  {'; '.join(self.wrong) or 'ok'}"
+        return f"{self.run:46} {self.other:13} {numbers}  {'; '.join(self.wrong) or 'ok'}"
 
     @property
     def wrong(self) -> list[str]:
@@ -120,7 +121,15 @@ class Runner:
             await self._run_clients()
 
     async def _run_servers(self, case: Case, front: str, runs: Sequence[str]) -> None:
-        """The runs of one era against one backend."""
+        """The runs of one era against one backend. What cannot even be started is a row, too."""
+        before = len(self.rows)
+        try:
+            await self._serve_and_run(case, front, runs)
+        except* (RuntimeError, OSError, trio.TooSlowError, PeerError, Closed) as errors:
+            for name in runs[len(self.rows) - before :]:
+                self._add(name, case, Outcome(remarks={"FAILURE start": first(errors)}))
+
+    async def _serve_and_run(self, case: Case, front: str, runs: Sequence[str]) -> None:
         options = self._options
         async with AsyncExitStack() as stack:
             entry = await stack.enter_async_context(case.entry())
@@ -131,8 +140,7 @@ class Runner:
             await wait_warm(url, front)
             for name in runs:
                 output = options.output / f"{name}-{case.era}-{case.transport}"
-                outcome = await self._suites.run_server(RUNS[name], url, output)
-                self._add(name, f"{case.era} {case.transport}", outcome, expectation(name, case.era, options.direct))
+                self._add(name, case, await self._suites.run_server(RUNS[name], url, output))
 
     async def _run_clients(self) -> None:
         """Every scenario of the client suite, through a client of each era."""
@@ -141,12 +149,24 @@ class Runner:
                 name = f"{scenario} {version}"
                 command = shlex.join([sys.executable, str(DRIVE), "--front", front])
                 output = self._options.output / CLIENT_SUITE / name.replace(" ", "-") / front
-                outcome = await self._suites.run_client(scenario, version, command, output)
-                self._add(name, f"{front} client", outcome, Expectation(passed))
+                outcome = await self._suites.run_client(scenario, version, command, DONE, output)
+                self._show(Row(name, f"{front} client", outcome, Expectation(passed)))
 
-    def _add(self, run: str, other: str, outcome: Outcome, expected: Expectation) -> None:
-        self.rows.append(Row(run, other, outcome, expected))
-        print(self.rows[-1].line(), flush=True)
+    def _add(self, run: str, case: Case, outcome: Outcome) -> None:
+        expected = expectation(run, case.era, self._options.direct)
+        self._show(Row(run, f"{case.era} {case.transport}", outcome, expected))
+
+    def _show(self, row: Row) -> None:
+        self.rows.append(row)
+        print(row.line(), flush=True)
+
+
+def first(errors: BaseExceptionGroup[BaseException]) -> str:
+    """What went wrong first, out of groups in groups."""
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}"
 
 
 async def main(options: argparse.Namespace) -> int:
@@ -157,7 +177,7 @@ async def main(options: argparse.Namespace) -> int:
         print(f"conformance: {error}", file=sys.stderr)
         return 2
     shutil.rmtree(options.output, ignore_errors=True)
-    print(f"{'run':39} {'other end':16} {'passed':>6} {'failed':>6} {'warnings':>8}")
+    print(f"{'run':46} {'other end':13} {'passed':>6} {'failed':>6} {'warnings':>8}")
     runner = Runner(options, suites)
     await runner.run()
     for row in runner.rows:

@@ -82,10 +82,16 @@ class Suites:
         """One run against the server at a URL; everything it writes goes to `output`."""
         return await self._run(run.suite, ["server", *run.arguments, "--url", url], output)
 
-    async def run_client(self, scenario: str, version: str, command: str, output: Path) -> Outcome:
-        """One scenario for a client, which the suite starts: a shell gets `command` and the mock server's URL."""
+    async def run_client(self, scenario: str, version: str, command: str, done: str, output: Path) -> Outcome:
+        """One scenario for a client, which the suite starts: a shell gets `command` and the mock server's URL.
+
+        A client that does not print `done` has failed, whatever the suite says.
+        """
         arguments = ["client", "--scenario", scenario, "--spec-version", version, "--command", command]
-        return await self._run(NEWER, arguments, output)
+        outcome = await self._run(NEWER, arguments, output)
+        if done not in printed(output, "stdout.txt"):
+            outcome.remarks[f"FAILURE {scenario}:client"] = printed(output, "stderr.txt")[-DETAIL:]
+        return outcome
 
     async def _run(self, suite: str, arguments: Sequence[str], output: Path) -> Outcome:
         outcome = Outcome()
@@ -104,6 +110,11 @@ def open_log(output: Path) -> BinaryIO:
     """The file for what a suite prints, in a folder made for it."""
     output.mkdir(parents=True, exist_ok=True)
     return (output / "log.txt").open("wb")
+
+
+def printed(output: Path, name: str) -> str:
+    """What the client wrote, as the suite keeps it, in one line."""
+    return " ".join(word for file in output.rglob(name) for word in file.read_text(errors="replace").split())
 
 
 def count_checks(outcome: Outcome, output: Path) -> None:

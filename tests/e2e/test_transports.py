@@ -111,7 +111,7 @@ async def resources_and_prompts(peer: Peer) -> None:
     with pytest.raises(PeerError) as caught:
         await peer.request("resources/read", {"uri": "test://nowhere"})
     assert caught.value.code in (-32002, -32602)
-    assert len(await peer.list_all("prompts/list", "prompts")) == 4
+    assert len(await peer.list_all("prompts/list", "prompts")) == 5
     prompt = await peer.request(
         "prompts/get", {"name": "test_prompt_with_arguments", "arguments": {"arg1": "a", "arg2": "b"}}
     )

@@ -48,6 +48,8 @@ class FakeRequest:
         self.stream: FakeStream | None = None
         self.cancelled = 0
         self.detached = 0
+        self.body = b"body"
+        self.gone = False
 
     def answer(self, status: int, headers: bytes, body=b"") -> None:
         assert not self.answers
@@ -62,10 +64,16 @@ class FakeRequest:
         self.stream = FakeStream()
         return self.stream
 
+    @property
+    def complete(self) -> bool:
+        return bool(self.answers) or (self.stream is not None and self.stream.ended)
+
+    def is_gone(self) -> bool:
+        return self.gone or (self.stream is not None and self.stream.gone)
+
     def cancel(self) -> None:
         self.cancelled += 1
 
     def detach(self) -> None:
-        assert self.stream is not None
-        assert self.stream.ended, "a request is detached only after its answer is complete"
+        assert self.complete, "a request is detached only after its answer is complete"
         self.detached += 1

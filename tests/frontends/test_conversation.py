@@ -11,7 +11,7 @@ import trio
 from mcpd.config.model import Config
 from mcpd.errors import ProtocolError
 from mcpd.frontends.conversation import Conversation
-from tests.frontends.rig import ScriptedGateway, make_sessions
+from tests.frontends.rig import ScriptedGateway, make_sessions, modern_request
 
 INITIALIZE = {
     "jsonrpc": "2.0",
@@ -28,14 +28,25 @@ INITIALIZE = {
 class Outlet:
     def __init__(self) -> None:
         self.sent: list[dict] = []
+        self.full = False
+        self.queued = 0
+        self._room = trio.Event()
 
     def send(self, parts) -> bool:
+        if self.full:
+            return False
         self.sent.append(json.loads(b"".join(bytes(part) for part in parts)))
         return True
 
     async def answer(self, parts) -> None:
         await trio.lowlevel.checkpoint()
+        if self.full:
+            await self._room.wait()
         self.send(parts)
+
+    def make_room(self) -> None:
+        self.full = False
+        self._room.set()
 
     def of(self, id: object) -> dict:
         [message] = [each for each in self.sent if each.get("id") == id and "method" not in each]
@@ -172,6 +183,15 @@ async def test_batches_are_of_one_version(tmp_path, nursery, version):
         return
     await scene.say(batch)
     assert {each["id"] for each in scene.outlet.sent} == {0, 1, 2, None}
+
+
+async def test_a_batch_with_a_modern_element_is_refused_whole(tmp_path, nursery):
+    scene = Scene(tmp_path, nursery)
+    scene.gateway.scripts = {"ping": empty}
+    await scene.say(initialize("2025-03-26"))
+    with pytest.raises(ProtocolError) as caught:
+        scene.conversation.read(json.dumps([request(1, "ping"), modern_request(2, "ping")]).encode())
+    assert caught.value.code == -32600
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from mcpd.config.model import Config, Limits
 from mcpd.config.model import Streams as Times
 from mcpd.errors import INTERNAL_ERROR, RpcError
 from tests.fixtures.peer import Closed, HttpPeer, Reply, open_request
-from tests.frontends.rig import Front, serve_front, until
+from tests.frontends.rig import Front, envelope, serve_front, until
 
 POST = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
 CALL = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "t"}}
@@ -147,6 +147,129 @@ async def test_any_id_comes_back_as_it_was(tmp_path, id):
         await peer.initialize()
         answer = (await post(peer, {**CALL, "id": id})).json()["id"]
         assert (type(answer), answer) == (type(id), id)
+
+
+# ---- which era a message belongs to
+
+BARE = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "t"}}
+MODERN = {**BARE, "params": {"name": "t", "_meta": envelope()}}
+HALF = {**BARE, "params": {"name": "t", "_meta": envelope(clientCapabilities=None)}}
+OPENING = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "c", "version": "1"}},
+}
+NEWS = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+MODERN_NEWS = {**NEWS, "params": {"_meta": envelope()}}
+RESPONSE = {"jsonrpc": "2.0", "id": 1, "result": {"_meta": envelope()}}
+LEGACY, NEW, ODD = "2025-11-25", "2026-07-28", "v999"
+
+
+@pytest.mark.parametrize(
+    ("body", "version", "session", "status", "said"),
+    [
+        # The envelope makes a message modern, whatever the head says of versions and sessions.
+        (MODERN, NEW, None, 200, "modern"),
+        (MODERN, NEW, "mine", 200, "modern"),
+        (MODERN, NEW, "stale", 200, "modern"),
+        (MODERN, LEGACY, "mine", 400, -32020),
+        (MODERN, None, "mine", 400, -32020),
+        (HALF, NEW, None, 400, -32602),
+        (HALF, LEGACY, "mine", 400, -32602),
+        (MODERN_NEWS, NEW, None, 202, None),
+        (MODERN_NEWS, LEGACY, "mine", 202, None),
+        # Without it, a session or its opening makes it a legacy one.
+        (BARE, LEGACY, "mine", 200, "legacy"),
+        (BARE, None, "mine", 200, "legacy"),
+        (BARE, NEW, "mine", 400, -32600),
+        (BARE, ODD, "mine", 400, -32600),
+        (OPENING, None, None, 200, "opened"),
+        (OPENING, LEGACY, None, 200, "opened"),
+        (OPENING, NEW, None, 200, "opened"),
+        (OPENING, ODD, "stale", 200, "opened"),
+        (NEWS, LEGACY, "mine", 202, None),
+        # Else the header decides; a version with a handshake, or none, wants a session.
+        (BARE, NEW, None, 400, -32602),
+        (BARE, ODD, None, 400, -32602),
+        (BARE, NEW, "stale", 400, -32602),
+        (BARE, LEGACY, None, 400, -32600),
+        (BARE, None, None, 400, -32600),
+        (BARE, LEGACY, "stale", 404, -32600),
+        (NEWS, NEW, None, 202, None),
+        (NEWS, LEGACY, None, 400, -32600),
+        # Arrays and responses are of legacy only.
+        ([MODERN], NEW, None, 400, -32600),
+        ([BARE, MODERN], NEW, None, 400, -32600),
+        ([MODERN], LEGACY, "mine", 400, -32600),
+        ([BARE], NEW, None, 400, -32600),
+        (RESPONSE, NEW, None, 400, -32600),
+        (RESPONSE, LEGACY, "mine", 202, None),
+    ],
+)
+async def test_the_era_of_a_message(tmp_path, body, version, session, status, said):
+    async def legacy(talk) -> bytes:
+        return b'{"era":"legacy"}'
+
+    async def modern(round) -> bytes:
+        return b'{"era":"modern"}'
+
+    async with serve_front(tmp_path) as front, HttpPeer(front.url) as peer:
+        front.gateway.scripts["tools/call"] = legacy
+        front.gateway.modern.scripts["tools/call"] = modern
+        await peer.initialize()
+        headers = {**POST, "Mcp-Method": "tools/call", "Mcp-Name": "t"}
+        if version is not None:
+            headers["MCP-Protocol-Version"] = version
+        if session is not None:
+            headers["Mcp-Session-Id"] = peer.session_id if session == "mine" else "stale"
+        reply = await peer.raw("POST", headers=headers, body=body)
+        assert reply.status == status
+        if said is None:
+            assert reply.body == b""
+        elif isinstance(said, int):
+            assert reply.json()["error"]["code"] == said
+            if said in (-32602, -32020):
+                assert reply.json()["id"] == 1
+        elif said == "opened":
+            assert reply.headers["mcp-session-id"] not in ("", peer.session_id)
+        else:
+            assert reply.json()["result"] == {"era": said}
+
+
+async def test_a_batch_with_a_modern_element_is_refused_whole(tmp_path):
+    async with serve_front(tmp_path) as front, HttpPeer(front.url) as peer:
+        front.gateway.scripts["tools/call"] = empty
+        await peer.initialize("2025-03-26")
+        assert (await post(peer, [CALL])).status == 200
+        reply = await post(peer, [{**CALL, "id": 2}, MODERN])
+        assert (reply.status, reply.json()["id"], reply.json()["error"]["code"]) == (400, None, -32600)
+        assert not front.gateway.modern.rounds
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+async def test_other_methods_are_for_sessions_whatever_the_version(tmp_path, method):
+    async with serve_front(tmp_path) as front, HttpPeer(front.url) as peer:
+        headers = {"Accept": "text/event-stream", "MCP-Protocol-Version": NEW}
+        assert (await peer.raw(method, headers=headers)).status == 400
+        await peer.initialize()
+        assert (await peer.raw(method, headers={**headers, "Mcp-Session-Id": peer.session_id})).status == 400
+
+
+async def test_memory_full_of_sessions_in_use_does_not_concern_modern_requests(tmp_path, nursery):
+    config = Config(limits=Limits(sessions=1))
+    async with serve_front(tmp_path, config) as front, HttpPeer(front.url) as peer, HttpPeer(front.url) as other:
+        held = front.gateway.scripts["tools/call"] = Held()
+        await other.initialize()
+        evicted = other.session_id
+        await peer.initialize()
+        nursery.start_soon(post, peer)
+        await held.said.wait()
+        headers = {**POST, "Mcp-Session-Id": evicted, "MCP-Protocol-Version": NEW, "Mcp-Method": "ping"}
+        assert (await peer.raw("POST", headers=headers, body=BARE)).status == 503
+        body = {**MODERN, "method": "ping"}
+        assert (await peer.raw("POST", headers=headers, body=body)).status == 404
+        held.let_go.set()
 
 
 # ---- sessions

@@ -4,7 +4,7 @@ import json
 
 import msgspec
 
-from mcpd.errors import INVALID_PARAMS, ProtocolError
+from mcpd.errors import INTERNAL_ERROR, INVALID_PARAMS, ProtocolError, RpcError
 from mcpd.frontends.replies import JSON, LARGE, refuse, send_error, send_parts
 from tests.frontends.fakes import FakeRequest
 
@@ -30,15 +30,22 @@ def test_small_parts_are_joined_and_large_ones_are_not():
 
 def test_an_error_carries_its_status_and_the_id_as_it_came():
     request = FakeRequest()
-    send_error(request, ProtocolError(INVALID_PARAMS, "no"), b'"1.0"', b"Retry-After: 5\r\n")
+    send_error(request, ProtocolError(INVALID_PARAMS, "no"), b'"1.0"')
     [(status, headers, body)] = request.answers
-    assert status == 400
-    assert headers == JSON + b"Retry-After: 5\r\n"
+    assert (status, headers) == (400, JSON)
     assert json.loads(body) == {
         "jsonrpc": "2.0",
         "id": "1.0",
         "error": {"code": INVALID_PARAMS, "message": "no"},
     }
+
+
+def test_another_status_can_be_given_and_503_says_when_to_come_back():
+    busy = RpcError(INTERNAL_ERROR, "busy", http_status=503)
+    for given, expected in ((None, (503, JSON + b"Retry-After: 5\r\n")), (404, (404, JSON))):
+        request = FakeRequest()
+        send_error(request, busy, b"1", given)
+        assert request.answers[0][:2] == expected
 
 
 def test_a_refusal_is_an_error_without_id():

@@ -12,7 +12,7 @@ import trio
 from mcpd.config.model import KIB, Config, Limits
 from mcpd.frontends.stdio import EOF_GRACE, FileReader, serve_stdio
 from mcpd.supervisor.pipes import PipeReader, PipeWriter
-from tests.frontends.rig import ScriptedGateway, make_sessions
+from tests.frontends.rig import ScriptedGateway, make_sessions, modern_request
 from tests.frontends.test_conversation import INITIALIZE, empty, hang, request
 
 
@@ -105,6 +105,61 @@ async def test_a_call_that_does_not_end_keeps_nobody(tmp_path, autojump_clock):
         await client.ended.wait()
         assert trio.current_time() - before == pytest.approx(EOF_GRACE)
         assert client.gateway.cancelled == ["1"]
+
+
+async def test_both_eras_on_one_pipe(tmp_path):
+    async with serving(tmp_path) as client:
+
+        async def done(round) -> bytes:
+            return b'{"resultType":"complete"}'
+
+        client.gateway.modern.scripts |= {"server/discover": done, "tools/call": hang}
+        await client.say(modern_request(1, "server/discover"), request(2))
+        answers = {each["id"]: each for each in [await client.hear() for _ in range(2)]}
+        await client.say(INITIALIZE, request(3, "ping"), modern_request(4), modern_request(5, "server/discover"))
+        answers |= {each["id"]: each for each in [await client.hear() for _ in range(3)]}
+        assert answers[1]["result"] == answers[5]["result"] == {"resultType": "complete"}
+        assert answers[2]["error"]["code"] == -32600
+        assert answers[0]["result"]["protocolVersion"] == "2025-11-25"
+        assert answers[3]["result"] == {}
+        cancelled = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 4}}
+        await client.say(cancelled, request(6, "ping"))
+        assert (await client.hear())["id"] == 6
+        assert client.gateway.cancelled == ["4"]
+
+
+async def test_what_only_waits_for_the_client_does_not_delay_the_end(tmp_path, autojump_clock):
+    async with serving(tmp_path) as client, trio.open_nursery() as nursery:
+
+        async def park(round) -> None:
+            async def ask() -> None:
+                round.turn.settle((b'{"resultType":"input_required"}', None))
+
+            nursery.start_soon(ask)
+            await trio.sleep_forever()
+
+        client.gateway.modern.scripts["tools/call"] = park
+        await client.say(modern_request(1), modern_request(2, "subscriptions/listen"))
+        heard = [await client.hear() for _ in range(2)]
+        assert sorted(each.get("method", "answer") for each in heard) == ["ack", "answer"]
+        before = trio.current_time()
+        await client.stdin.aclose()
+        await client.ended.wait()
+        assert trio.current_time() - before < 1
+        assert sorted(client.gateway.cancelled) == ["1", "2"]
+
+
+async def test_a_modern_response_waits_for_a_slow_reader(tmp_path):
+    config = Config(limits=Limits(stream_queue=64 * KIB))
+    async with serving(tmp_path, config) as client:
+
+        async def big(round) -> bytes:
+            return b'"%b"' % (b"x" * 1_000_000)
+
+        client.gateway.modern.scripts["tools/call"] = big
+        await client.say(*(modern_request(number) for number in range(20)))
+        answers = [await client.hear() for _ in range(20)]
+        assert {each["id"] for each in answers} == set(range(20))
 
 
 @pytest.mark.parametrize("line", [b"nonsense\n", b"{}\n", b"[1]\n", b"\xff\n", b"[" * 9999 + b"\n"])

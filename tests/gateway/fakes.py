@@ -3,6 +3,7 @@ itself."""
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +13,18 @@ from msgspec import Raw
 
 from mcpd.backends.base import KINDS, Catalogue, Entry
 from mcpd.config.model import Config, Limits, ServerSpec
+from mcpd.errors import RpcError
 from mcpd.gateway.gateway import Gateway
+from mcpd.gateway.rounds import ASK_WINDOW
 from mcpd.gateway.sessions import Sessions
 from mcpd.gateway.vault import Vault
 from mcpd.protocol import jsonrpc
-from mcpd.protocol.calls import Call
+from mcpd.protocol.calls import Call, Caller
 from mcpd.protocol.capabilities import EVERYTHING, ServerCapabilities
 from mcpd.protocol.handshake import ClientHello, Event, ServerHello
-from mcpd.protocol.versions import LATEST_HANDSHAKE
+from mcpd.protocol.versions import LATEST_HANDSHAKE, MODERN
 from mcpd.supervisor.states import State
+from mcpd.types import SessionKey
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -167,12 +171,129 @@ class FakeBackend:
         return {"name": self.name}
 
 
+class AskingBackend(FakeBackend):
+    """A legacy backend that asks during its calls, in tasks of its own like the link of a real one.
+
+    `script` is what it does with a call; `ask` is given to it. What became of the call is in `cancelled`, of each
+    question in `replies`: the client's result, or the code of an error."""
+
+    def __init__(self, name: str, listed: Catalogue | None = None, **spec: Any) -> None:
+        super().__init__(name, listed, **spec)
+        self.nursery: trio.Nursery | None = None
+        self.script: Callable[[Call, Callable[..., Question]], Awaitable[bytes]] | None = None
+        self.replies: list[Any] = []
+        self.cancelled: list[list[Any]] = []
+        """One entry for each call that was cancelled: the replies there were by then."""
+
+    async def call(self, call, method, members):
+        params = {name: msgspec.json.decode(raw) for name, raw in members.items()}
+        self.asked.append(Asked(call.caller.key, method, params))
+
+        def ask(method: str, params: object = None) -> Question:
+            question = Question(self, call, method, b"{}" if params is None else msgspec.json.encode(params))
+            self.nursery.start_soon(question.run)
+            return question
+
+        try:
+            result = await self.script(call, ask)
+        except trio.Cancelled:
+            self.cancelled.append(list(self.replies))
+            raise
+        return jsonrpc.Message({"result": Raw(result)}, b"1", None)
+
+
+class Question:
+    """One question of an AskingBackend."""
+
+    def __init__(self, backend: AskingBackend, call: Call, method: str, params: bytes) -> None:
+        self.backend, self.call, self.method, self.params = backend, call, method, params
+        self.scope = trio.CancelScope()
+        self.answered = trio.Event()
+        self.reply: Any = None
+
+    async def run(self) -> None:
+        with self.scope:
+            try:
+                self.reply = msgspec.json.decode(bytes(await self.call.ask(self.method, self.params)))
+            except RpcError as error:
+                self.reply = error.code
+            self.backend.replies.append(self.reply)
+        self.answered.set()
+
+    def take_back(self) -> None:
+        self.scope.cancel()
+
+    async def answer(self) -> Any:
+        await self.answered.wait()
+        return self.reply
+
+
+class FakeTurn:
+    """One exchange of a modern client, and what it heard."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, dict[str, Any]]] = []
+        self.outcome: Any = None
+        self.scope = trio.CancelScope()
+        self.settled_at: float | None = None
+
+    def notify(self, method, params) -> None:
+        assert self.outcome is None, "nothing is said of an exchange that was settled"
+        self.heard.append((method, msgspec.json.decode(bytes(params))))
+
+    def settle(self, outcome) -> None:
+        assert self.outcome is None, "an exchange is settled once"
+        self.outcome = outcome
+        self.settled_at = trio.current_time()
+
+    def cancel(self) -> None:
+        self.scope.cancel()
+
+    @property
+    def result(self) -> Any:
+        """The decoded result it was settled with."""
+        assert isinstance(self.outcome, tuple), self.outcome
+        return msgspec.json.decode(bytes(self.outcome[0]))
+
+    @property
+    def state(self) -> str:
+        """The state it was given, when it needs input."""
+        assert self.result["resultType"] == "input_required"
+        return self.result["requestState"]
+
+    @property
+    def error(self) -> Any:
+        """The error it was settled with."""
+        assert isinstance(self.outcome, RpcError), self.outcome
+        return self.outcome
+
+
+def modern_caller(capabilities=EVERYTHING, principal: str = "", **facts: Any) -> Caller:
+    """A client of one request."""
+    return Caller(SessionKey(f"m{next(_callers)}"), principal, MODERN, capabilities, **facts)
+
+
+_callers = itertools.count(1)
+
+
+async def exchange(
+    gateway: Gateway, turn: FakeTurn, method: str, params: object = None, caller: Caller | None = None
+) -> FakeTurn:
+    """Serve one request of a modern client until its task is done, or was cancelled."""
+    request = message(method, params)
+    members = jsonrpc.members_of(request.params) if request.params is not None else {}
+    with turn.scope:
+        await gateway.modern.serve(caller or modern_caller(), request, members, turn)
+    return turn
+
+
 @dataclass
 class Ear:
     """A client's open stream: what was sent to it."""
 
     heard: list[dict[str, Any]] = field(default_factory=list)
     open: bool = True
+    queued: int = 0
 
     def send(self, parts) -> bool:
         if self.open:
@@ -252,3 +373,74 @@ async def response_to(session: Session, ear: Ear, result: bytes) -> None:
     await trio.testing.wait_all_tasks_blocked()
     id = ear.heard[-1]["id"]
     assert session.answer(jsonrpc.decode(b'{"jsonrpc":"2.0","id":%d,"result":%b}' % (id, result)))
+
+
+# ---- calls of modern clients that need input
+
+CALL = {"name": "b_add", "arguments": {"a": 1}}
+ACCEPT = {"action": "accept", "content": {"name": "bob"}}
+SAMPLE = {"role": "assistant", "content": {"type": "text", "text": "Paris"}, "model": "m"}
+ROOTS = {"roots": [{"uri": "file:///w"}]}
+MESSAGES = {"messages": [], "maxTokens": 9}
+DONE = b'{"resultType":"complete","content":[]}'
+
+
+def form(*fields: str, message: str = "?") -> dict[str, object]:
+    """The params of an elicitation with these fields."""
+    properties = {field: {"type": "string"} for field in fields}
+    return {"message": message, "requestedSchema": {"type": "object", "properties": properties}}
+
+
+NAME = ("elicitation/create", form("name"))
+"""A question whose key is user_name."""
+
+
+def asks(*questions: Any) -> Any:
+    """A script that asks these at once, and completes when all are answered."""
+
+    async def script(call, ask):
+        open_questions = [ask(*question) for question in questions]
+        for question in open_questions:
+            await question.answer()
+        return DONE
+
+    return script
+
+
+class ModernClient:
+    """A client that makes one exchange after the other, each in a task of its own."""
+
+    def __init__(self, gateway: Gateway, backend: AskingBackend) -> None:
+        self.gateway = gateway
+        self.backend = backend
+        self.nursery: Any = None
+
+    def use(self, nursery: trio.Nursery) -> ModernClient:
+        """Run everything in this nursery."""
+        self.nursery = self.backend.nursery = nursery
+        return self
+
+    async def start(self, params: Any = CALL, method: str = "tools/call", **caller: Any) -> FakeTurn:
+        """An exchange that is under way."""
+        turn = FakeTurn()
+        self.nursery.start_soon(exchange, self.gateway, turn, method, params, modern_caller(**caller))
+        await trio.testing.wait_all_tasks_blocked()
+        return turn
+
+    async def call(self, params: Any = CALL, **options: Any) -> FakeTurn:
+        """An exchange, up to the end of a window for questions."""
+        turn = await self.start(params, **options)
+        await trio.sleep(ASK_WINDOW)
+        await trio.testing.wait_all_tasks_blocked()
+        return turn
+
+    async def retry(self, turn: FakeTurn | str, answers: object, params: Any = CALL, **options: Any) -> FakeTurn:
+        """The next exchange after `turn`, or with that state."""
+        state = turn if isinstance(turn, str) else turn.state
+        return await self.call({**params, "inputResponses": answers, "requestState": state}, **options)
+
+
+def at_rest(gateway: Gateway) -> bool:
+    """Whether no call has left anything but an outcome that may be asked for again."""
+    inputs = gateway.inputs
+    return (gateway.in_flight, inputs.parked, len(inputs), inputs._shares) == (0, 0, 0, {})

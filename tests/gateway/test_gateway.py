@@ -114,7 +114,8 @@ async def test_what_mcpd_answers_itself(gateway, backend, nursery):
 def test_every_method_a_client_of_the_handshake_sends_is_served():
     sent = {m.name for m in METHODS if m.request and m.client is not None and HANDSHAKE[-1] in m.client}
     tasks = {name for name in sent if name.startswith("tasks/")}
-    assert set(module._HANDLERS) == sent - tasks - {"initialize"}
+    assert module._HANDLERS.keys() | module._OF_SESSION.keys() == sent - tasks - {"initialize"}
+    assert not module._HANDLERS.keys() & module._OF_SESSION.keys()
 
 
 @pytest.mark.parametrize("method", ["tasks/list", "server/discover", "initialize", "x", "", "notifications/x"])
@@ -124,7 +125,7 @@ async def test_unknown_methods(gateway, method):
 
 
 @pytest.mark.parametrize("params", [b"5", b"[]", b'"x"', b"true", b"[[]]"])
-@pytest.mark.parametrize("method", sorted(module._HANDLERS))
+@pytest.mark.parametrize("method", sorted(module._HANDLERS | module._OF_SESSION))
 async def test_params_that_are_no_object(gateway, method, params):
     error = await refusal(gateway, join(gateway.sessions), method, params)
     assert error.code == INVALID_PARAMS

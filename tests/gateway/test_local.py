@@ -6,8 +6,11 @@ from msgspec import Raw
 
 from mcpd.errors import INVALID_PARAMS, RpcError
 from mcpd.gateway import local
-from mcpd.protocol.calls import LOG_LEVELS
-from tests.gateway.fakes import FakeBackend, hello
+from mcpd.protocol.calls import LOG_LEVELS, Call, Caller
+from mcpd.protocol.capabilities import NOTHING
+from mcpd.protocol.versions import MODERN, Version
+from mcpd.types import SessionKey
+from tests.gateway.fakes import FakeBackend, hello, no_ask, no_emit
 
 
 def having(name: str, text: str) -> FakeBackend:
@@ -39,10 +42,6 @@ def test_instructions_are_bounded():
         assert len(local.instructions(None, backends)) == local.INSTRUCTIONS_MAX
 
 
-def test_the_gateway_names_itself():
-    assert set(msgspec.json.decode(local.SERVER_INFO)) == {"name", "title", "version"}
-
-
 def refused(function, *arguments) -> str:
     with pytest.raises(RpcError) as caught:
         function(*arguments)
@@ -71,6 +70,28 @@ def test_log_levels():
     assert refused(local.log_level, {}) == "params.level is required"
 
 
-def test_an_error_result_is_text():
-    result = msgspec.json.decode(local.error_result('say "why"'))
-    assert result == {"content": [{"type": "text", "text": 'say "why"'}], "isError": True}
+def test_a_result_of_mcpds_own_has_the_form_of_the_callers_era():
+    def call(version: Version) -> Call:
+        caller = Caller(SessionKey("k"), "", version, NOTHING)
+        return Call(caller, "completion/complete", b"{}", {}, no_emit, no_ask, lambda: None)
+
+    own = b'{"completion":{"values":[]}}'
+    assert local.complete(own, call(Version.V2025_11_25)) is own
+    modern = msgspec.json.decode(local.complete(own, call(MODERN)))
+    assert modern["resultType"] == "complete"
+    assert modern["completion"] == {"values": []}
+
+
+@pytest.mark.parametrize(
+    ("raw", "urls"),
+    [
+        (None, ""),
+        (b"{}", ""),
+        (b'{"data":{"elicitations":[{"url":"https://a"},{"url":"https://b"}]}}', "https://a https://b"),
+        (b'{"data":{"elicitations":[{"uri":"https://a"}]}}', ""),
+        (b'{"data":{"elicitations":5}}', ""),
+        (b'{"data":null}', ""),
+    ],
+)
+def test_the_urls_of_an_error_for_clients_that_do_not_know_it(raw, urls):
+    assert local.urls(RpcError(-32042, "open it", raw=raw)) == urls

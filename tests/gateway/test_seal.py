@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcpd.gateway.seal import KEY_SIZE, Claims, Revoked, Seal, principal_digest
+from mcpd.gateway.seal import (
+    KEY_SIZE,
+    STATE_PREFIX,
+    Claims,
+    Revoked,
+    Seal,
+    StateSeal,
+    Ticket,
+    principal_digest,
+)
 from mcpd.protocol.capabilities import EVERYTHING, ClientCapability
 from mcpd.protocol.versions import HANDSHAKE, Version
 
@@ -167,3 +176,62 @@ def test_broken_lines_are_skipped(line):
     revoked = Revoked()
     revoked.load(f"{line}\n7 1 2\n", oldest_epoch=0)
     assert revoked.lines() == ["7 1 2"]
+
+
+# ---- states of requests
+
+STATES = StateSeal(SEAL.derive(b"states"))
+TICKETS = st.builds(
+    Ticket,
+    park=st.binary(min_size=8, max_size=8),
+    principal=st.binary(min_size=8, max_size=8),
+    call=st.binary(min_size=32, max_size=32),
+    round=U32,
+    issued=U32,
+    expiry=U32,
+)
+TICKET = Ticket(b"p" * 8, principal_digest(""), b"c" * 32, 1, 100, 700)
+STATE_SIZE = len(STATES.make(TICKET))
+
+
+@given(TICKETS)
+def test_a_state_says_what_it_was_made_of(ticket):
+    state = STATES.make(ticket)
+    assert STATES.open(state) == ticket
+    assert len(state) == STATE_SIZE
+    assert state.startswith(STATE_PREFIX)
+    assert state.isascii()
+
+
+@given(TICKETS, st.integers(0, STATE_SIZE - 1), st.characters())
+def test_a_changed_character_makes_a_state_worthless(ticket, at, character):
+    state = STATES.make(ticket)
+    forged = state[:at] + character + state[at + 1 :]
+    assert STATES.open(forged) == (ticket if forged == state else None)
+
+
+@pytest.mark.parametrize("at", range(STATE_SIZE))
+def test_a_state_that_was_cut_or_lengthened_is_worthless(at):
+    state = STATES.make(TICKET)
+    assert STATES.open(state[:at]) is None
+    assert STATES.open(state + "A" * (at + 1)) is None
+
+
+@pytest.mark.parametrize("text", ["", "mcpd.", "é" * STATE_SIZE, "mcpd." + "\ud800" * (STATE_SIZE - 5), "A" * 10**6])
+def test_what_is_no_state_opens_to_nothing(text):
+    assert STATES.open(text) is None
+
+
+def test_a_state_is_worth_something_under_its_own_key_only():
+    state = STATES.make(TICKET)
+    assert StateSeal(SEAL.derive(b"others")).open(state) is None
+    assert StateSeal(bytes(range(32))).open(state) is None, "the key that the other was derived from"
+    assert SEAL.open(state) is None
+    assert STATES.open(SEAL.make(claims())) is None
+
+
+def test_derived_keys_are_told_apart_by_their_labels():
+    keys = {SEAL.derive(label) for label in (b"", b"a", b"b", b"ab")}
+    assert len(keys) == 4
+    assert {len(key) for key in keys} == {KEY_SIZE}
+    assert SEAL.derive(b"a") == Seal(bytes(range(32))).derive(b"a")

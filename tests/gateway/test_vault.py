@@ -10,7 +10,7 @@ import trio
 import mcpd
 from mcpd.errors import ConfigError
 from mcpd.gateway import vault as module
-from mcpd.gateway.seal import EPOCH_LENGTH, Claims, principal_digest
+from mcpd.gateway.seal import EPOCH_LENGTH, Claims, Ticket, principal_digest
 from mcpd.gateway.vault import Vault
 from mcpd.protocol.capabilities import NOTHING
 from mcpd.protocol.versions import LATEST_HANDSHAKE
@@ -21,6 +21,9 @@ NOW = 1_800_000_000
 
 def claims(serial: int, epoch: int = NOW) -> Claims:
     return Claims(LATEST_HANDSHAKE, NOTHING, NOW, epoch, serial, principal_digest(""))
+
+
+TICKET = Ticket(b"p" * 8, b"q" * 8, b"c" * 32, 1, 0, 9)
 
 
 def open_vault(directory: Path, now: float = NOW) -> Vault:
@@ -35,6 +38,7 @@ def test_the_key_survives_and_is_for_its_owner_only(tmp_path):
     state = tmp_path / "deep" / "state"
     id = open_vault(state).seal.make(claims(1))
     assert open_vault(state).seal.open(id) == claims(1)
+    assert open_vault(state).states.open(open_vault(state).states.make(TICKET)) == TICKET
     assert files(state) == ["session.key", "sessions.ended"]
     assert state.stat().st_mode & 0o077 == 0
     assert all(path.stat().st_mode & 0o077 == 0 for path in state.iterdir())

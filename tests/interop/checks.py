@@ -11,6 +11,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from tests.fixtures.peer import LATEST, MODERN
 from tests.interop.client import ClientFailure, ProgramClient
 from tests.interop.place import PAGE_TEXT
 from tests.interop.server_checks import (
@@ -20,6 +21,7 @@ from tests.interop.server_checks import (
     check_filesystem,
     check_git,
     check_memory,
+    check_playwright,
     check_sqlite,
     check_thinking,
     check_time,
@@ -36,6 +38,7 @@ TOOLS = {
     "filesystem": (14, {"read_text_file", "write_file", "list_directory"}),
     "memory": (9, {"create_entities", "read_graph"}),
     "thinking": (1, {"sequentialthinking"}),
+    "playwright": (25, {"browser_navigate", "browser_close"}),
     "time": (2, {"get_current_time", "convert_time"}),
     "git": (12, {"git_status", "git_log"}),
     "fetch": (1, {"fetch"}),
@@ -43,25 +46,33 @@ TOOLS = {
     "own": (17, {"get-roots-list", "toggle-simulated-logging"}),
 }
 """Server → how many tools it has, and some of them. `everything` has four for what it can ask of clients."""
+ANSWERS_DISCOVER = {"time", "git", "fetch"}
+"""Servers that speak 2026-07-28 to whoever asks for it; the others know handshakes only."""
 LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 DOCUMENT = "demo://resource/static/document/features.md"
 GRAPH = "memory://knowledge-graph"
 INSIGHTS = "memo://insights"
 LISTS_AFRESH = 20
 """How often a list is asked for again after `list_changed`: each of nine servers may be late by itself."""
-LISTS_ANEW = 3
-"""How often a client that hears no news asks again; every time mcpd may have been started anew."""
-LOSES_LAST_REPORT = ("typescript",)
+LOSES_LAST_REPORT = ("typescript-1",)
 """Clients that forget who waits for progress when the answer comes, before they have looked at a report that
 was read together with it. Directly in front of server-everything they lose the last one, too."""
 
 
 async def check_initialize(visit: Visit) -> None:
     hello = visit.client.server
-    expect(hello.get("protocolVersion") == "2025-11-25", f"agreed on {hello.get('protocolVersion')}")
+    expect(hello.get("protocolVersion") == visit.version, f"agreed on {hello.get('protocolVersion')}")
     expect(hello["serverInfo"]["name"] == "mcpd", f"the server is {hello['serverInfo']}")
     offered = {"tools", "resources", "prompts", "logging", "completions"}
     expect(offered <= hello["capabilities"].keys(), f"capabilities are {hello['capabilities']}")
+
+
+async def check_eras(visit: Visit) -> None:
+    """Each server is spoken to in the newest version it knows, whatever the client speaks."""
+    expected = {name: MODERN if name in ANSWERS_DISCOVER else LATEST for name in TOOLS}
+    reached = await visit.reached()
+    wrong = [f"{name} as {reached.get(name)}" for name in expected if reached.get(name) != expected[name]]
+    expect(not wrong, f"reached {', '.join(wrong)}")
 
 
 async def check_ping(visit: Visit) -> None:
@@ -78,7 +89,7 @@ async def check_tools(visit: Visit) -> None:
 
 async def wait_list(visit: Visit, method: str, key: str, missing: Callable[[list[Any]], str]) -> list[dict[str, Any]]:
     """A list with nothing missing. mcpd does not wait long for servers that start; it tells of them later."""
-    tries = LISTS_AFRESH if isinstance(visit.client, ProgramClient) else LISTS_ANEW
+    tries = LISTS_AFRESH if isinstance(visit.client, ProgramClient) else 1
     for at in range(tries):
         entries = (await visit.client.request(method))[key]
         lack = missing(entries)
@@ -290,6 +301,7 @@ async def check_errors(visit: Visit) -> None:
 CHECKS: dict[str, Callable[[Visit], Awaitable[None]]] = {
     "initialize": check_initialize,
     "tools": check_tools,
+    "eras": check_eras,
     "ping": check_ping,
     "everything": check_everything,
     "environment": check_environment,
@@ -302,6 +314,7 @@ CHECKS: dict[str, Callable[[Visit], Awaitable[None]]] = {
     "filesystem": check_filesystem,
     "memory": check_memory,
     "thinking": check_thinking,
+    "playwright": check_playwright,
     "time": check_time,
     "git": check_git,
     "fetch": check_fetch,
@@ -335,4 +348,18 @@ LEFT_OUT: dict[tuple[str, str], str] = {
     ("inspector", "list-changed"): ONE_SHOT,
     ("inspector", "log-messages"): ONE_SHOT,
 }
-"""(client, check) → why the client cannot express it. Everything else is checked, on every transport."""
+"""(client, check) → why the client cannot express it."""
+
+NOT_MODERN: dict[str, str] = {
+    "ping": "2026-07-28 has no ping",
+    "log-level": "2026-07-28 has no level of a session",
+    "log-messages": "the server logs outside of every call, and there is no session that it could be meant for",
+}
+"""Check → why there is nothing to check for a client without a session. Everything else is checked, everywhere."""
+
+
+def left_out(client: str, version: str, check: str) -> str | None:
+    """Why a check is left out for a client; None when it is not."""
+    if version == MODERN and check in NOT_MODERN:
+        return NOT_MODERN[check]
+    return LEFT_OUT.get((client, check))

@@ -28,14 +28,6 @@ OPTIONS = {
 """Method → pairs of option and the parameter it takes. The Inspector knows no other methods."""
 
 
-ATTEMPTS = 3
-"""On stdio. Every request there is the first one of a new mcpd, which may answer before the server that it is
-for is ready; such a request was executed by nobody."""
-UNKNOWN = ("Unknown tool", "Unknown prompt", "Resource not found")
-NEVER = ("no_such_tool", "demo://no/such")
-"""What the checks ask for knowing that it does not exist."""
-
-
 class InspectorClient(Client):
     """`script` is the program behind `mcp-inspector --cli`; `target` as for the other clients."""
 
@@ -46,19 +38,6 @@ class InspectorClient(Client):
         self._target = target
 
     async def request(self, method: str, params: JSON | None = None) -> JSON:
-        if self._target["transport"] != "stdio":
-            return await self._request(method, params)
-        for attempt in range(ATTEMPTS - 1):
-            try:
-                return await self._request(method, params)
-            except ClientFailure as failure:
-                said = str(failure)
-                if not any(words in said for words in UNKNOWN) or any(name in said for name in NEVER):
-                    raise
-                self.remarks.append(f"{method}, attempt {attempt + 1}: {failure}")
-        return await self._request(method, params)
-
-    async def _request(self, method: str, params: JSON | None = None) -> JSON:
         argv = [self._node, self._script, *self._arguments(method, params or {})]
         environment = {**os.environ, **self._target["env"], "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
         with trio.move_on_after(CONNECT_LIMIT + WAIT_LIMIT):
@@ -77,7 +56,8 @@ class InspectorClient(Client):
     def _arguments(self, method: str, params: JSON) -> list[str]:
         """Its command line: target first, or an option with several values takes it as one more of them."""
         # Without the two dashes mcpd's own --transport is taken for the Inspector's.
-        command, own = self._target["command"][0], ["--", *self._target["command"][1:]]
+        argv = self._mcpd(method, params)
+        command, own = argv[0], ["--", *argv[1:]]
         if self._target["transport"] != "stdio":
             command, own = self._target["url"], []
         options = ["--transport", self._target["transport"], "--method", method]
@@ -85,6 +65,11 @@ class InspectorClient(Client):
         for option, name in zip(names[::2], names[1::2], strict=True):
             options += values(option, params.get(name))
         return [command, *options, *own]
+
+    def _mcpd(self, method: str, params: JSON) -> list[str]:
+        """The mcpd that a request on stdio needs: to start ten servers for a call of one would take too long."""
+        server = params.get("name", "").partition("_")[0]
+        return self._target["alone"].get(server, self._target["command"])
 
 
 def values(option: str, value: Any) -> Sequence[str]:

@@ -19,6 +19,10 @@ class Column:
     left_out: dict[str, str] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    version: str = ""
+    """What the client and mcpd agreed on."""
+    reached: dict[str, str] = field(default_factory=dict)
+    """Server → the version in which mcpd reached it."""
 
     @property
     def title(self) -> str:
@@ -33,10 +37,10 @@ class Column:
 
 
 def render(columns: list[Column], checks: list[str]) -> str:
-    """The matrix, then every failure with its reason and every remark, then what was left out and why."""
+    """The matrix, failures with their reasons, remarks, how the servers were reached, what was left out and why."""
     shown = [check for check in checks if any(column.cell(check) for column in columns)]
-    first = max(map(len, [*shown, "seconds"]), default=0)
-    widths = [max(len(column.client), len(column.transport), len(FAILED)) for column in columns]
+    first = max(map(len, [*shown, "agreed on"]), default=0)
+    widths = [max(len(column.client), len(column.transport), len(column.version), len(FAILED)) for column in columns]
 
     def line(head: str, cells: list[str]) -> str:
         return f"{head:{first}}" + "".join(f"  {cell:{width}}" for cell, width in zip(cells, widths, strict=True))
@@ -44,12 +48,19 @@ def render(columns: list[Column], checks: list[str]) -> str:
     lines = [
         line("", [column.client for column in columns]),
         line("check", [column.transport for column in columns]),
+        line("agreed on", [column.version for column in columns]),
         *(line(check, [column.cell(check) for column in columns]) for check in shown),
         line("seconds", [f"{column.seconds:.1f}" for column in columns]),
     ]
     for column in columns:
         lines += [f"FAILED {column.title} {check}: {reason}" for check, reason in column.failures.items()]
         lines += [f"note: {column.title}: {remark}" for remark in column.remarks]
+    ways: dict[str, list[str]] = {}
+    for column in columns:
+        if column.reached:
+            ways.setdefault(by_version(column.reached), []).append(column.title)
+    for way, titles in ways.items():
+        lines.append(f"servers reached: {way} ({'all' if len(ways) == 1 else ', '.join(titles)})")
     reasons: dict[tuple[str, str], list[str]] = {}
     for column in columns:
         for check, reason in column.left_out.items():
@@ -60,3 +71,9 @@ def render(columns: list[Column], checks: list[str]) -> str:
         lines.append(f"left out ({LEFT_OUT}), because the client cannot express it:")
         lines += [f"  {client} {', '.join(of)}: {reason}" for (client, reason), of in reasons.items()]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def by_version(reached: dict[str, str]) -> str:
+    """`version: server, server; version: server`."""
+    versions = sorted(set(reached.values()))
+    return "; ".join(f"{v}: {', '.join(sorted(name for name in reached if reached[name] == v))}" for v in versions)

@@ -18,7 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.interop.packages import SetupError, node_program, python_program
+from tests.interop.packages import NODE_SERVERS, PYTHON_SERVERS, SQLITE_SERVER
+from tests.packages import SetupError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,31 +46,32 @@ class Place:
         self.repository = folder / "repository"
         self.config = folder / "mcpd.json"
         self.state = folder / "state"
+        self.log = folder / "mcpd.log"
 
     def prepare(self) -> None:
         """Makes the files. Raises: SetupError when there is no git."""
         self.files.mkdir(parents=True)
         make_repository(self.repository)
-        self.config.write_text(json.dumps({"mcpServers": self.servers()}, indent=1))
+        servers = self.servers()
+        self.config.write_text(json.dumps({"mcpServers": servers}, indent=1))
+        for name, entry in servers.items():
+            self.config_alone(name).write_text(json.dumps({"mcpServers": {name: entry}}, indent=1))
 
     def servers(self) -> JSON:
-        """The `mcpServers` of the configuration: eight servers, one of them again for each client alone."""
-        everything = node_program("node-servers", "mcp-server-everything")
+        """The `mcpServers` of the configuration: nine servers, one of them again for each client alone."""
+        everything = NODE_SERVERS.program("mcp-server-everything")
+        repository = ["--repository", str(self.repository)]
+        database = ["--db-path", str(self.folder / "interop.db")]
         table: dict[str, tuple[str, list[str]]] = {
             "everything": (everything, ["stdio"]),
-            "filesystem": (node_program("node-servers", "mcp-server-filesystem"), [str(self.files)]),
-            "memory": (node_program("node-servers", "mcp-server-memory"), []),
-            "thinking": (node_program("node-servers", "mcp-server-sequential-thinking"), []),
-            "time": (python_program("python-servers", "mcp-server-time"), ["--local-timezone", "Etc/UTC"]),
-            "git": (
-                python_program("python-servers", "mcp-server-git"),
-                ["--repository", str(self.repository)],
-            ),
-            "fetch": (python_program("python-servers", "mcp-server-fetch"), ["--allow-private-ips"]),
-            "sqlite": (
-                python_program("sqlite-server", "mcp-server-sqlite"),
-                ["--db-path", str(self.folder / "interop.db")],
-            ),
+            "filesystem": (NODE_SERVERS.program("mcp-server-filesystem"), [str(self.files)]),
+            "memory": (NODE_SERVERS.program("mcp-server-memory"), []),
+            "thinking": (NODE_SERVERS.program("mcp-server-sequential-thinking"), []),
+            "playwright": (NODE_SERVERS.program("playwright-mcp"), ["--headless", "--isolated"]),
+            "time": (PYTHON_SERVERS.program("mcp-server-time"), ["--local-timezone", "Etc/UTC"]),
+            "git": (PYTHON_SERVERS.program("mcp-server-git"), repository),
+            "fetch": (PYTHON_SERVERS.program("mcp-server-fetch"), ["--allow-private-ips"]),
+            "sqlite": (SQLITE_SERVER.program("mcp-server-sqlite"), database),
             # What a shared server says outside every call belongs to no client in particular, and the roots
             # that this one asks for it keeps for ever; with a process for each client both can be checked.
             "own": (everything, ["stdio"]),
@@ -82,10 +84,19 @@ class Place:
         servers["own"]["instances"] = "per-session"
         return servers
 
-    def command(self) -> list[str]:
-        """The argv of an mcpd on stdio."""
-        mcpd = [sys.executable, "-m", "mcpd", "--config", str(self.config), "--transport", "stdio"]
-        return [*mcpd, "--state-dir", str(self.state), "--log-level", "warning"]
+    def config_alone(self, server: str) -> Path:
+        """A configuration with this server only."""
+        return self.folder / f"mcpd-{server}.json"
+
+    def commands(self) -> dict[str, list[str]]:
+        """Server → the argv of an mcpd on stdio with this server only."""
+        return {name: self.command(self.config_alone(name)) for name in self.servers()}
+
+    def command(self, config: Path | None = None) -> list[str]:
+        """The argv of an mcpd on stdio, with all servers if not told otherwise, which adds its log to `log`."""
+        mcpd = [sys.executable, "-m", "mcpd", "--config", str(config or self.config), "--transport", "stdio"]
+        options = ["--state-dir", str(self.state), "--log-level", "info"]
+        return ["sh", "-c", 'exec "$@" 2>>"$0"', str(self.log), *mcpd, *options]
 
     def processes(self) -> dict[int, str]:
         """Pid → command line of everything alive that was started for this place. Empty without /proc."""

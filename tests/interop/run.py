@@ -1,9 +1,10 @@
 """Real clients through mcpd to real servers: runs every check of every client on every transport.
 
     python -m tests.interop.run                                    everything
-    python -m tests.interop.run --client typescript --transport sse --check cancel
+    python -m tests.interop.run --client typescript-1 --transport sse --check cancel
 
-One mcpd over HTTP serves the clients of /mcp and /sse one after the other; on stdio each starts its own.
+One mcpd over HTTP serves the clients of /mcp and /sse one after the other; on stdio each starts its own. A column says
+which version the client and mcpd agreed on; a line below the matrix, in which versions mcpd reached the servers.
 Needs npm, git and, for the first run, the package registries; installs into .cache/interop of the checkout.
 Exit status: 0 when every check passes, 1 otherwise, 2 when nothing could be run.
 """
@@ -12,11 +13,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
+import re
 import sys
 import tempfile
 import urllib.request
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,34 +26,30 @@ if not __package__:  # Started by its path, from whatever directory: make `tests
 import trio
 
 from tests.fixtures.peer import start_daemon
-from tests.interop.checks import CHECKS, LEFT_OUT
-from tests.interop.client import Client, ClientFailure, ProgramClient
-from tests.interop.inspector import InspectorClient
+from tests.interop.checks import CHECKS, left_out
+from tests.interop.client import ClientFailure, ProgramClient
+from tests.interop.kinds import KINDS, TRANSPORTS
 from tests.interop.matrix import Column, render
-from tests.interop.packages import HOME, SetupError, install
+from tests.interop.packages import HOME, SERVERS
 from tests.interop.place import SECRET, Place, serve_page
 from tests.interop.visit import Visit
+from tests.packages import SetupError, install_all
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Sequence
 
     from tests.fixtures.peer import JSON, Running
 
-CLIENTS = {
-    "python-1": "python-sdk-1",
-    "python-2": "python-sdk-2",
-    "typescript": "typescript-sdk",
-    "inspector": "inspector",
-}
-"""Client → the packages it needs."""
-TRANSPORTS = ("http", "sse", "stdio")
-PROGRAMS = Path(__file__).resolve().parent / "clients"
 LEAVE = "leave"
 """The last row: the client ends well, and leaves nothing behind."""
 CHECK_LIMIT = 90.0
 """Seconds of one check. The longest of the Inspector starts mcpd and nine servers seven times."""
 RUN_LIMIT = 1500.0
 """Seconds of all. A run takes about five minutes, most of them for the starts of the Inspector's mcpds."""
+REACHED = re.compile(r"backend=(\S+) event=ready version=(\S+)")
+"""How mcpd's log tells of a server that it has reached."""
+TROUBLE = ("Traceback", "internal_error")
+"""Words in mcpd's log that are never right."""
 GONE_LIMIT = 15.0
 """Seconds until what a client leaves behind must be gone: mcpd gives a child five to end by itself."""
 LOOK_AGAIN = 0.05
@@ -73,13 +69,29 @@ class Station:
             "transport": transport,
             "url": f"{base}/{'sse' if transport == 'sse' else 'mcp'}",
             "command": self.place.command(),
+            "alone": self.place.commands(),
             "env": {SECRET: "not for servers"},
             "root": self.place.files.as_uri(),
         }
 
-    async def health(self) -> JSON:
+    async def ask(self, path: str) -> JSON:
+        """One of the management routes."""
         assert self.daemon is not None
-        return json.loads(await trio.to_thread.run_sync(read, f"{self.daemon.base}/health"))
+        return json.loads(await trio.to_thread.run_sync(read, f"{self.daemon.base}{path}"))
+
+    async def reached(self) -> dict[str, str]:
+        """Server → the version in which mcpd has reached it: from /servers, or on stdio from the log."""
+        if self.daemon is None:
+            return dict(REACHED.findall(self.log))
+        servers = (await self.ask("/servers"))["servers"]
+        return {server["name"]: server["protocol_version"] for server in servers}
+
+    @property
+    def log(self) -> str:
+        """Of mcpd, or of the ones that were started here so far."""
+        if self.daemon is not None:
+            return self.daemon.stderr
+        return self.place.log.read_text(errors="replace") if self.place.log.exists() else ""
 
 
 def read(url: str) -> bytes:
@@ -88,42 +100,24 @@ def read(url: str) -> bytes:
         return answer.read()
 
 
-@asynccontextmanager
-async def connect(name: str, target: JSON) -> AsyncIterator[Client]:
-    """The client, connected. Raises: ClientFailure, SetupError."""
-    home = HOME / CLIENTS[name]
-    if name.startswith("python"):
-        argv = [str(home / "bin" / "python"), str(PROGRAMS / "sdk.py")]
-    else:
-        node = shutil.which("node")
-        if node is None:
-            raise SetupError("node is needed (Node.js 20 or newer): install it, and run this again")
-        if name == "inspector":
-            script = home / "node_modules" / "@modelcontextprotocol" / "inspector-cli" / "build" / "index.js"
-            yield InspectorClient(node, str(script), target)
-            return
-        # Node looks for the modules of a module next to it.
-        argv = [node, str(shutil.copy(PROGRAMS / "sdk.mjs", home / "sdk.mjs"))]
-    async with ProgramClient(argv, target) as client:
-        yield client
-
-
 async def visit_all(name: str, transport: str, station: Station, wanted: Sequence[str]) -> Column:
     """One column: all checks in one session (the Inspector has one for each request), then leaving."""
-    column = Column(name, transport)
+    kind = KINDS[name]
+    column = Column(name, transport, version=kind.version(transport))
     began = trio.current_time()
     tag = f"{name}_{transport}".replace("-", "_")
-    before = await station.health() if station.daemon is not None else {}
+    before = await station.ask("/health") if station.daemon is not None else {}
     try:
-        async with connect(name, station.target(transport)) as client:
+        async with kind.connect(station.target(transport)) as client:
             lasting = isinstance(client, ProgramClient) or station.daemon is not None
-            visit = Visit(name, client, station.place, tag, lasting)
+            visit = Visit(name, client, station.place, tag, lasting, column.version, station.reached)
             column.remarks = client.remarks
             for check in wanted:
-                if reason := LEFT_OUT.get((name, check)):
+                if reason := left_out(name, column.version, check):
                     column.left_out[check] = reason
                     continue
                 await attempt(column, check, visit)
+            column.reached = await station.reached()
             if isinstance(client, ProgramClient):
                 await client.leave()
         if left := await left_behind(station, before, inspector_over_http(name, transport)):
@@ -132,6 +126,8 @@ async def visit_all(name: str, transport: str, station: Station, wanted: Sequenc
     except ClientFailure as failure:
         reached = column.passed or column.failures
         column.failures[LEAVE if reached else wanted[0]] = str(failure)
+    if trouble := [line for line in station.log.splitlines() if any(word in line for word in TROUBLE)]:
+        column.failures["log"] = f"mcpd's log has {trouble[0]}"
     column.seconds = trio.current_time() - began
     return column
 
@@ -168,7 +164,7 @@ async def left_behind(station: Station, before: JSON, sessions_stay: bool) -> st
             if station.daemon is None:
                 left = "; ".join(f"process {pid}: {argv}" for pid, argv in station.place.processes().items())
             else:
-                now = await station.health()
+                now = await station.ask("/health")
                 sessions = 0 if sessions_stay else now["sessions"] - before["sessions"]
                 left = "" if sessions <= 0 else f"{sessions} sessions more than before"
                 if now["calls_in_flight"]:
@@ -191,13 +187,10 @@ async def run_http(options: argparse.Namespace, folder: Path, page_url: str) -> 
     async with start_daemon(place.config.read_text(), extra=extra, env={SECRET: "not for servers"}) as daemon:
         station = Station(place, daemon)
         for name in options.client:
-            for transport in transports:
+            for transport in (each for each in transports if each in KINDS[name].transports):
                 columns.append(await visit_all(name, transport, station, options.check))
                 report(columns[-1])
-    (HOME / "mcpd.log").write_bytes(daemon.errors)
-    trouble = [line for line in daemon.stderr.splitlines() if "Traceback" in line or "internal_error" in line]
-    if trouble:
-        columns[-1].failures["daemon"] = f"its log ({HOME / 'mcpd.log'}) has {trouble[0]}"
+    (HOME / "mcpd-http.log").write_bytes(daemon.errors)
     if left := await left_behind(Station(place, None), {}, False):
         columns[-1].failures["daemon"] = left
     place.kill_processes()
@@ -217,6 +210,7 @@ async def run_stdio(options: argparse.Namespace, folder: Path, page_url: str) ->
         finally:
             place.kill_processes()
         report(columns[-1])
+    (HOME / "mcpd-stdio.log").write_text(Station(place, None).log)
     return columns
 
 
@@ -227,9 +221,8 @@ def report(column: Column) -> None:
 
 
 async def main(options: argparse.Namespace) -> int:
-    servers = ["node-servers", "python-servers", "sqlite-server"]
     try:
-        await install([*servers, *(CLIENTS[name] for name in options.client)])
+        await install_all({*SERVERS, *(KINDS[name].packages for name in options.client)})
         with (
             trio.fail_after(RUN_LIMIT),
             tempfile.TemporaryDirectory(prefix="mcpd-interop-") as directory,
@@ -245,7 +238,7 @@ async def main(options: argparse.Namespace) -> int:
         print(f"interop: not done after {RUN_LIMIT:g} s", file=sys.stderr)
         return 1
     columns.sort(key=lambda column: options.client.index(column.client))
-    print(render(columns, [*CHECKS, LEAVE, "daemon"]))
+    print(render(columns, [*CHECKS, LEAVE, "log", "daemon"]))
     failed = sum(len(column.failures) for column in columns)
     passed = sum(len(column.passed) for column in columns)
     print(f"{passed} passed, {failed} failed")
@@ -254,11 +247,11 @@ async def main(options: argparse.Namespace) -> int:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--client", action="append", choices=CLIENTS, help="this one only; may be repeated")
+    parser.add_argument("--client", action="append", choices=KINDS, help="this one only; may be repeated")
     parser.add_argument("--transport", action="append", choices=TRANSPORTS, help="likewise")
     parser.add_argument("--check", action="append", choices=CHECKS, help="likewise")
     options = parser.parse_args(arguments)
-    options.client = options.client or list(CLIENTS)
+    options.client = options.client or list(KINDS)
     options.transport = options.transport or list(TRANSPORTS)
     options.check = options.check or list(CHECKS)
     return options

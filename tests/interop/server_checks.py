@@ -89,6 +89,14 @@ async def check_fetch(visit: Visit) -> None:
     expect(PAGE_TEXT in text, f"the page is {text}")
 
 
+async def check_playwright(visit: Visit) -> None:
+    """A harmless tool; on a machine without a browser the result says how to install one."""
+    closed = await visit.client.call("playwright_browser_close")
+    said = "".join(block.get("text", "") for block in closed["content"])
+    known = "playwright install" in said if closed.get("isError") else said.startswith("###")
+    expect(known, f"it says {said}")
+
+
 async def check_sqlite(visit: Visit) -> None:
     client = visit.client
     await client.text("sqlite_create_table", query=f"CREATE TABLE {visit.tag} (name TEXT, weight INTEGER)")

@@ -15,14 +15,14 @@ import trio
 
 from tests.fixtures.peer import ROOT, start_daemon
 from tests.interop.client import ClientFailure, ProgramClient
+from tests.interop.kinds import PROGRAMS, TRANSPORTS
 from tests.interop.matrix import Column, render
-from tests.interop.packages import install, python_program
-from tests.interop.run import PROGRAMS, TRANSPORTS
+from tests.interop.packages import PYTHON_SDK_2
+from tests.packages import install_all
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-SDK = "python-sdk-2"
 DEMOS = ("calculator", "notes", "clock")
 WELCOME = "notes://welcome"
 
@@ -30,8 +30,8 @@ WELCOME = "notes://welcome"
 @pytest.fixture(scope="module")
 def sdk() -> list[str]:
     """The argv of the client program, with the SDK installed."""
-    trio.run(install, [SDK])
-    return [python_program(SDK, "python"), str(PROGRAMS / "sdk.py")]
+    trio.run(install_all, [PYTHON_SDK_2])
+    return [str(PYTHON_SDK_2.python), str(PROGRAMS / "sdk_2.py")]
 
 
 def configuration() -> dict[str, Any]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tests.fixtures.peer import MODERN
 from tests.interop.client import Client, ClientFailure, ProgramClient
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from tests.interop.place import Place
 
 
@@ -22,6 +25,15 @@ class Visit:
     """Letters, digits and underscores; no other visit of the run has it."""
     lasting: bool
     """Whether the servers live on from one request to the next."""
+    version: str
+    """What the client and mcpd must have agreed on."""
+    reached: Callable[[], Awaitable[dict[str, str]]]
+    """Server → the version in which mcpd has reached it."""
+
+    @property
+    def modern(self) -> bool:
+        """Whether the client has no session."""
+        return self.version == MODERN
 
     @property
     def program(self) -> ProgramClient:

@@ -19,7 +19,7 @@ from mcpd.protocol.capabilities import (
     parse_server_capabilities,
 )
 from mcpd.protocol.methods import METHODS
-from mcpd.protocol.versions import HANDSHAKE, Version
+from mcpd.protocol.versions import HANDSHAKE, MODERN, Version
 
 C = ClientCapability
 FORM, URL = C.ELICITATION_FORM, C.ELICITATION_URL
@@ -28,7 +28,9 @@ ALL_FLAGS = [sum(flags, NOTHING) for count in range(8) for flags in itertools.co
 
 def known_at(version: Version) -> ClientCapability:
     """What a version has words for."""
-    flags = C.ROOTS | C.ROOTS_LIST_CHANGED | C.SAMPLING
+    flags = C.ROOTS | C.SAMPLING
+    if version < MODERN:
+        flags |= C.ROOTS_LIST_CHANGED
     if version >= Version.V2025_06_18:
         flags |= FORM
     if version >= Version.V2025_11_25:
@@ -62,7 +64,7 @@ def test_flags_are_what_sealed_session_ids_hold():
     }
 
 
-@pytest.mark.parametrize("version", HANDSHAKE)
+@pytest.mark.parametrize("version", Version)
 def test_client_capabilities_there_and_back(version):
     """What a client declared arrives at a backend of the version, as far as the version has words for it."""
     assert len(ALL_FLAGS) == 128
@@ -85,6 +87,14 @@ def test_client_capabilities_there_and_back(version):
                 "elicitation": {"form": {}, "url": {}},
             },
         ),
+        (
+            MODERN,
+            {
+                "roots": {},
+                "sampling": {"context": {}, "tools": {}},
+                "elicitation": {"form": {}, "url": {}},
+            },
+        ),
     ],
 )
 def test_everything_in_the_words_of_each_version(version, expected):
@@ -95,6 +105,16 @@ def test_everything_in_the_words_of_each_version(version, expected):
 def test_url_only_is_not_said_to_versions_that_know_forms_only():
     assert encode_client_capabilities(URL, Version.V2025_06_18) == b"{}"
     assert encode_client_capabilities(URL, Version.V2025_11_25) == b'{"elicitation":{"url":{}}}'
+
+
+@pytest.mark.parametrize("version", Version)
+def test_extensions_are_told_to_modern_servers_as_they_are(version):
+    text = b'{"a.b/c":{"n": 1.50}}'
+    encoded = encode_client_capabilities(C.SAMPLING, version, text)
+    assert (b'"extensions":' + text in encoded) is (b"extensions" in encoded) is (version >= MODERN)
+    assert parse_client_capabilities(encoded) == C.SAMPLING
+    assert b"extensions" not in encode_client_capabilities(C.SAMPLING, version)
+    assert encode_client_capabilities(NOTHING, MODERN, b"{}") == b'{"extensions":{}}'
 
 
 @pytest.mark.parametrize(
@@ -145,14 +165,15 @@ FULL = (
 )
 
 
-@pytest.mark.parametrize("version", HANDSHAKE)
+FLAGS = tuple(name for name in ServerCapabilities.__struct_fields__ if name != "extensions")
+
+
+@pytest.mark.parametrize("version", Version)
 def test_full_server(version):
-    assert parse_server_capabilities(FULL, version) == ServerCapabilities(
-        **dict.fromkeys(ServerCapabilities.__struct_fields__, True)
-    )
+    assert parse_server_capabilities(FULL, version) == ServerCapabilities(**dict.fromkeys(FLAGS, True))
 
 
-@pytest.mark.parametrize("version", HANDSHAKE)
+@pytest.mark.parametrize("version", Version)
 @pytest.mark.parametrize("text", [None, b"null", b"[]", b"{}", b'{"tools":null,"resources":null,"logging":false}'])
 def test_empty_server(version, text):
     assert parse_server_capabilities(text, version) == ServerCapabilities()
@@ -175,7 +196,7 @@ def test_empty_server(version, text):
 )
 def test_server_flags(text, true):
     found = parse_server_capabilities(text, Version.V2025_11_25)
-    assert {name for name in ServerCapabilities.__struct_fields__ if getattr(found, name)} == true
+    assert {name for name in FLAGS if getattr(found, name)} == true
 
 
 @pytest.mark.parametrize(
@@ -192,9 +213,39 @@ def test_the_oldest_version_has_completion_without_a_word_for_it(version, text, 
     assert parse_server_capabilities(text, version).completions is expected
 
 
-@pytest.mark.parametrize("version", HANDSHAKE)
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            b'{"extensions":{"io.modelcontextprotocol/tasks":{},"a.b/c":{"x":1}}}',
+            ("io.modelcontextprotocol/tasks", "a.b/c"),
+        ),
+        (b'{"extensions":{"a.b/c":null,"d.e/f":false,"g.h/i":true}}', ("g.h/i",)),
+        (rb'{"extensions":{"a.b\/c":"\ud83d"}}', ("a.b/c",)),
+        (b'{"extensions":{}}', ()),
+        (b'{"extensions":["a.b/c"]}', ()),
+        (b'{"extensions":null}', ()),
+        (b'{"experimental":{"a.b/c":{}}}', ()),
+        (b"{}", ()),
+    ],
+)
+def test_extensions_of_a_modern_server(text, expected):
+    assert parse_server_capabilities(text, MODERN).extensions == expected
+    for version in HANDSHAKE:
+        assert parse_server_capabilities(text, version).extensions == ()
+
+
+@pytest.mark.parametrize("version", Version)
 def test_gateway_declares_what_it_can_always_do(version):
     encoded = encode_gateway_capabilities(version)
     assert ("completions" in json.loads(encoded)) is (version >= Version.V2025_03_26)
     found = parse_server_capabilities(encoded, version)
-    assert all(getattr(found, name) for name in ServerCapabilities.__struct_fields__)
+    assert all(getattr(found, name) for name in FLAGS)
+    assert found.extensions == ()
+
+
+@pytest.mark.parametrize("version", Version)
+def test_gateway_tells_extensions_to_modern_clients(version):
+    encoded = encode_gateway_capabilities(version, b'{"a.b/c":{}}')
+    assert parse_server_capabilities(encoded, version).extensions == (("a.b/c",) if version >= MODERN else ())
+    assert (b"extensions" in encoded) is (version >= MODERN)

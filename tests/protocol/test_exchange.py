@@ -25,6 +25,7 @@ from mcpd.protocol.exchange import (
     primes,
     read_body,
     refusal,
+    repeated_routing,
     step,
     version_refusal,
 )
@@ -41,6 +42,20 @@ def test_table_is_total():
 
 def test_every_state_is_reachable():
     assert reachable(TRANSITIONS, State.WAITING, lambda outcome: outcome[0]) == set(State)
+
+
+@pytest.mark.parametrize(
+    ("repeated", "named"),
+    [
+        (frozenset(), None),
+        (frozenset({b"accept", b"mcp-param-x"}), None),
+        (frozenset({b"accept", b"mcp-protocol-version", b"mcp-name"}), "MCP-Protocol-Version"),
+        (frozenset({b"mcp-method"}), "Mcp-Method"),
+        (frozenset({b"mcp-name"}), "Mcp-Name"),
+    ],
+)
+def test_headers_that_route_come_once(repeated, named):
+    assert repeated_routing(repeated) == named
 
 
 def test_what_cannot_happen():
