@@ -18,6 +18,7 @@ mcpd is running, with three demo servers behind it: calculator, notes and clock.
 
   Streamable HTTP   {endpoint}
   HTTP+SSE          {url}/sse
+  WebSocket         ws{url.removeprefix("http")}/ws
   what is behind    {url}/servers   {url}/tools   {url}/health
 
 Claude Desktop (claude_desktop_config.json starts its servers itself, so this is mcpd on stdio):

@@ -63,6 +63,9 @@ INSIDE_FUNCTIONS = {
     ("gateway/validation.py", "jsonschema"): "the same; only servers with `validate` need it",
     ("gateway/validation.py", "jsonschema_specifications"): "comes with jsonschema",
     ("gateway/validation.py", "referencing"): "comes with jsonschema",
+    ("wire/websocket.py", "trio_websocket"): "2.3 MiB and 30 ms that a daemon without WebSockets does not pay for",
+    ("wire/websocket.py", "wsproto"): "comes with trio_websocket",
+    ("wire/websocket_stream.py", "trio_websocket"): "the same",
     ("wire/tls.py", "ssl"): "several MiB of memory that a daemon without https backends does not pay for",
 }
 """Imports inside functions, each with its reason. Everything else is imported at the top."""

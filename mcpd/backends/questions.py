@@ -189,7 +189,7 @@ def needed_for(method: str, params: Buffer) -> ClientCapability:
     if method == "elicitation/create":
         url = bytes(members.get("mode", b"")) == b'"url"'
         return ClientCapability.ELICITATION_URL if url else ClientCapability.ELICITATION_FORM
-    if "tools" in members or "toolChoice" in members:
+    if any(bytes(members.get(name, b"null")) != b"null" for name in ("tools", "toolChoice")):
         return ClientCapability.SAMPLING | ClientCapability.SAMPLING_TOOLS
     return ClientCapability.SAMPLING
 

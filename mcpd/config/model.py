@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-Transport = Literal["stdio", "streamable-http", "sse", "auto"]
+Transport = Literal["stdio", "streamable-http", "sse", "websocket", "auto"]
 Instances = Literal["shared", "leased", "per-session"]
 EraSetting = Literal["auto", "legacy", "modern"]
 Validate = Literal["off", "arguments", "results", "both"]
@@ -81,11 +81,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds on what one client, one backend and all of them together may cost."""
 
     body: int = 32 * MIB
-    """One request body from a client."""
+    """One request body, or WebSocket message, from a client."""
     head: int = 32 * KIB
     """One HTTP head, request line and headers together."""
     message: int = 64 * MIB
-    """One line or one body from a backend; results are larger than arguments."""
+    """One line, body or WebSocket message from a backend; results are larger than arguments."""
     sessions: int = 10_000
     """Sessions in memory. Only idle ones are dropped, and those are resurrected when they are used again."""
     session_idle: float = 30 * MINUTE
@@ -100,7 +100,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     streams_per_session: int = 16
     """Streams kept for `Last-Event-ID`; open ones are bounded by `calls_per_session`."""
     stream_queue: int = 8 * MIB
-    """Unsent bytes of one event stream; a client that reads more slowly than this loses the stream."""
+    """Unsent bytes of one event stream; a client that reads more slowly than this loses the stream. On a WebSocket, and
+    on stdio, such a client is not read from until it has caught up."""
     replay_events: int = 256
     """Events of one stream kept for `Last-Event-ID`."""
     replay_bytes: int = 4 * MIB
@@ -118,7 +119,7 @@ class Streams(msgspec.Struct, frozen=True, kw_only=True):
     """Timing of event streams to clients."""
 
     keepalive: float = 15.0
-    """A comment after this much silence: proxies cut a silent stream after 30 to 125 s."""
+    """A comment after this much silence, a ping on a WebSocket: proxies cut a silent stream after 30 to 125 s."""
     hold: float = 0.1
     """An answer that takes longer than this is sent as an event stream instead of plain JSON."""
     retry: float = 0.5
@@ -176,7 +177,7 @@ class Stop(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tls(msgspec.Struct, frozen=True, kw_only=True):
-    """How an https backend is trusted and how mcpd shows itself to it. Paths of PEM files."""
+    """How an https or wss backend is trusted and how mcpd shows itself to it. Paths of PEM files."""
 
     verify: bool = True
     ca: str | None = None
@@ -189,7 +190,7 @@ class ServerSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     transport: Transport
-    """`auto`: a url whose transport is found out by probing."""
+    """`auto`: an http or https url whose transport is found out by probing; ws and wss say what they are."""
     command: str | None = None
     """Looked up in PATH of the child's environment. Set if, and only if, the transport is stdio."""
     args: tuple[str, ...] = ()

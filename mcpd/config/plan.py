@@ -32,7 +32,7 @@ def plan(config: Config) -> str:
     port = "(a free port)" if listen.port == 0 else listen.port
     lines = [
         f"configuration  {config.source or '(built in)'}",
-        f"listen         http://{host}:{port}/mcp and /sse",
+        f"listen         http://{host}:{port}/mcp, /sse and /ws",
         f"naming         separator '{naming.separator}', names up to {naming.name_max} characters",
         f"servers        {_count(config)}",
     ]
@@ -80,8 +80,9 @@ def _server_notes(spec: ServerSpec, prefix: str, name_max: int) -> list[str]:
         notes.append("tls.verify is false: anybody on the way can read and change everything")
     if spec.url is not None:
         parts = urlsplit(spec.url)
-        if parts.scheme == "http" and spec.headers and not _is_loopback(parts.hostname or ""):
-            notes.append("headers go to another machine unencrypted; use https")
+        if parts.scheme in ("http", "ws") and spec.headers and not _is_loopback(parts.hostname or ""):
+            encrypted = {"http": "https", "ws": "wss"}[parts.scheme]
+            notes.append(f"headers go to another machine unencrypted; use {encrypted}")
     return notes
 
 

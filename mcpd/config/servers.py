@@ -23,6 +23,8 @@ SECTIONS: dict[str, type[Timeouts] | type[Restart] | type[Stop] | type[Tls]] = {
     "stop": Stop,
     "tls": Tls,
 }
+_SCHEMES = {"auto": ("http", "https", "ws", "wss"), "websocket": ("ws", "wss")}
+"""What a url begins with, by transport; it is http and https where nothing else is said."""
 _ALIASES = {"http": "streamable-http", "streamableHttp": "streamable-http"}
 _ONLY_STDIO = ("args", "env", "inherit_env", "cwd", "stop")
 _ONLY_REMOTE = ("headers", "tls")
@@ -43,6 +45,11 @@ OWN_HEADERS = frozenset(
         "mcp-name",
         "mcp-protocol-version",
         "mcp-session-id",
+        "sec-websocket-accept",
+        "sec-websocket-extensions",
+        "sec-websocket-key",
+        "sec-websocket-protocol",
+        "sec-websocket-version",
         "te",
         "trailer",
         "transfer-encoding",
@@ -90,7 +97,7 @@ def build_server(name: str, fields: dict[str, Any], path: Path, faults: Faults) 
     disabled = values.pop("disabled", False)
     values.setdefault("enabled", not disabled)
     command = values.get("command") is not None
-    values["transport"] = "stdio" if command else _ALIASES.get(said, said) or "auto"
+    values["transport"] = "stdio" if command else _remote_transport(_ALIASES.get(said, said) or "auto", values)
     values.setdefault("instances", "shared" if command else "per-session")
     for key, kind in SECTIONS.items():
         if key in values:
@@ -98,6 +105,11 @@ def build_server(name: str, fields: dict[str, Any], path: Path, faults: Faults) 
     spec = ServerSpec(name=name, **values)
     _check_text(spec, path, faults)
     return spec
+
+
+def _remote_transport(said: str, values: dict[str, Any]) -> str:
+    scheme = str(values.get("url")).partition(":")[0].lower()
+    return "websocket" if said == "auto" and scheme in _SCHEMES["websocket"] else said
 
 
 def _check_text(spec: ServerSpec, path: Path, faults: Faults) -> None:
@@ -117,7 +129,7 @@ def _check_text(spec: ServerSpec, path: Path, faults: Faults) -> None:
             faults.add((*path, "headers", name), "the header is there twice", "case does not count")
         seen.add(name.lower())
     if spec.url is not None:
-        _check_url(spec.url, (*path, "url"), faults)
+        _check_url(spec.url, spec.transport, (*path, "url"), faults)
     if spec.tls.key is not None and spec.tls.cert is None:
         faults.add((*path, "tls", "key"), "a key without a certificate", "give 'cert' too")
     if spec.timeouts.call_idle > spec.timeouts.call_max:
@@ -140,7 +152,7 @@ def _check_header(path: Path, name: str, value: str, faults: Faults) -> None:
         faults.add(path, "the value has a character that a header cannot carry", "printable ASCII is safe")
 
 
-def _check_url(url: str, path: Path, faults: Faults) -> None:
+def _check_url(url: str, transport: str, path: Path, faults: Faults) -> None:
     if not _URL.fullmatch(url):
         faults.add(path, "a url has printable ASCII only", "percent-encode the other characters")
         return
@@ -150,8 +162,12 @@ def _check_url(url: str, path: Path, faults: Faults) -> None:
     except ValueError:
         faults.add(path, "not a url", "e.g. http://127.0.0.1:9000/mcp")
         return
-    if parts.scheme not in ("http", "https"):
-        faults.add(path, "the url must begin with http:// or https://", "e.g. http://127.0.0.1:9000/mcp")
+    schemes = _SCHEMES.get(transport, ("http", "https"))
+    if parts.scheme not in schemes:
+        *first, last = (f"{scheme}://" for scheme in schemes)
+        means = "" if transport == "auto" else f" for the transport '{transport}'"
+        example = f"e.g. {schemes[0]}://127.0.0.1:9000/mcp"
+        faults.add(path, f"the url must begin with {', '.join(first)} or {last}{means}", example)
     elif not parts.hostname or not port_is_valid:
         faults.add(path, "the url names no host or an impossible port", "e.g. http://127.0.0.1:9000/mcp")
     elif "@" in parts.netloc:

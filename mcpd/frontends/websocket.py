@@ -1,9 +1,9 @@
 """WebSocket at /ws: one JSON-RPC message a text frame, by the rules of stdio otherwise.
 
 Theory of operation. The connection is the session: messages are read and worked on as they come, and when it ends, so
-do the session and its calls. A client that does not read is not read from either: responses wait for room, notifications
-are dropped, and a client that takes nothing for two times `streams.keepalive` is gone. What is wrong with a message is
-answered; what is wrong with a frame ends the connection, and its close frame says why.
+do the session and its calls. A client that does not read is not read from either: responses wait for room,
+notifications are dropped, and a client that takes nothing for two times `streams.keepalive` is gone. What is wrong with
+a message is answered; what is wrong with a frame ends the connection, and its close frame says why.
 
 Source: RFC 6455; "Custom Transports" of every version; the rules of messages are those of "stdio".
 """

@@ -10,6 +10,7 @@ import trio
 
 from mcpd.backends import http, sse
 from mcpd.backends.link import Link
+from mcpd.backends.opening import Era
 from mcpd.config.model import ServerSpec, Timeouts
 from mcpd.errors import BackendError, BackendUnavailable
 from mcpd.protocol.capabilities import EVERYTHING
@@ -133,6 +134,7 @@ async def connected(
     headers: dict[str, str] | None = None,
     timeouts: Timeouts | None = None,
     message_max: int = 1 << 20,
+    era: Era = Era.LEGACY,
 ) -> AsyncIterator[tuple[Link, Any, Heard]]:
     """A link over HTTP, as a connector opens it: the link, its carrier, and what is heard."""
     heard = Heard()
@@ -151,6 +153,7 @@ async def connected(
                 timeouts=spec.timeouts,
                 deadlines=deadlines,
                 nursery=nursery,
+                era=era,
             )
             manager = transport.connect(spec, client, link, nursery, message_max=message_max)
             try:

@@ -10,13 +10,14 @@ import trio
 
 from mcpd.backends.carrier import SessionLost
 from mcpd.backends.link import Link
+from mcpd.backends.opening import Era
 from mcpd.backends.tools import NO_FACTS
 from mcpd.config.model import ServerSpec, Timeouts
 from mcpd.errors import METHOD_NOT_FOUND, BackendUnavailable, RpcError
 from mcpd.protocol import jsonrpc
 from mcpd.protocol.calls import Call, Caller
 from mcpd.protocol.capabilities import EVERYTHING, ClientCapability
-from mcpd.protocol.versions import LATEST_HANDSHAKE, Version
+from mcpd.protocol.versions import LATEST_HANDSHAKE, MODERN, Version
 from mcpd.types import SessionKey
 from mcpd.wire.deadlines import Deadlines
 
@@ -37,6 +38,21 @@ HELLO: JSON = {
     },
     "serverInfo": {"name": "memory", "version": "1"},
 }
+
+DISCOVER: JSON = {
+    "resultType": "complete",
+    "supportedVersions": ["2026-07-28"],
+    "capabilities": {
+        "tools": {"listChanged": True},
+        "resources": {"subscribe": True, "listChanged": True},
+        "prompts": {"listChanged": True},
+    },
+    "instructions": "be nice",
+    "ttlMs": 60000,
+    "cacheScope": "public",
+    "_meta": {"io.modelcontextprotocol/serverInfo": {"name": "memory", "version": "2"}},
+}
+ENVELOPE = "io.modelcontextprotocol/"
 
 
 def make_spec(name: str = "b", **members: Any) -> ServerSpec:
@@ -66,6 +82,9 @@ class MemoryCarrier:
         self.shared = True
         self.sent: list[JSON] = []
         self.waiters: list[Waiter] = []
+        self.headers: list[bytes] = []
+        """What stood beside each request, where requests have headers."""
+        self.forgone: list[str] = []
         self.resets = 0
         self.agreed = ""
         self.answers: dict[str, Any] = {
@@ -85,6 +104,7 @@ class MemoryCarrier:
     async def carry(self, waiter: Waiter, parts: Any) -> Any:
         message = self._note(parts)
         self.waiters.append(waiter)
+        self.headers.append(waiter.headers)
         answer = self.answers.get(message["method"], Failure(METHOD_NOT_FOUND, "no such method"))
         try:
             if isinstance(answer, Exception):
@@ -101,7 +121,7 @@ class MemoryCarrier:
         self._note(parts)
 
     def forgo(self, waiter: Waiter) -> None:
-        pass
+        self.forgone.append(waiter.method)
 
     def opened(self, hello: Any) -> None:
         self.agreed = hello.version.text
@@ -138,6 +158,24 @@ class MemoryCarrier:
         self._news.set()
         self._news = trio.Event()
         return message
+
+
+def speak_modern(carrier: MemoryCarrier) -> None:
+    """Make a backend in memory one of 2026-07-28, which acknowledges whatever is listened to."""
+
+    def listen(message: JSON) -> None:
+        acknowledge(carrier, message, message["params"]["notifications"])
+
+    carrier.answers.update({"server/discover": DISCOVER, "subscriptions/listen": listen})
+    for method in ("initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"):
+        del carrier.answers[method]
+
+
+def acknowledge(carrier: MemoryCarrier, listen: JSON, honoured: JSON) -> None:
+    """The backend says what it will tell of."""
+    params = {"notifications": honoured, "_meta": {f"{ENVELOPE}subscriptionId": listen["id"]}}
+    related = None if carrier.shared else next(each for each in carrier.waiters if each.id == listen["id"])
+    carrier.notify("notifications/subscriptions/acknowledged", params, related)
 
 
 def lose_session_once(answer: Any) -> Callable[[JSON], Any]:
@@ -221,8 +259,10 @@ class Client:
         capabilities: ClientCapability = EVERYTHING,
         version: Version = LATEST_HANDSHAKE,
         log_level: int | None = None,
+        extensions: bytes | None = None,
+        client_info: bytes | None = None,
     ) -> None:
-        self.caller = Caller(SessionKey(key), "", version, capabilities, log_level)
+        self.caller = Caller(SessionKey(key), "", version, capabilities, log_level, extensions, client_info)
         self.emitted: list[tuple[str, JSON]] = []
         self.asked: list[tuple[str, JSON]] = []
         self.parted = 0
@@ -267,6 +307,11 @@ class Client:
             await self._news.wait()
 
 
+def modern_client(key: str = "modern", **members: Any) -> Client:
+    """One without a session: its key stands for one call."""
+    return Client(key, version=MODERN, **members)
+
+
 def result_of(answer: Any) -> JSON:
     return json.loads(bytes(answer.members["result"]))
 
@@ -278,6 +323,8 @@ def make_link(
     *,
     owner: str | None = None,
     timeouts: Timeouts | None = None,
+    era: Era = Era.LEGACY,
+    label: str = "",
 ) -> tuple[Link, MemoryCarrier]:
     link = Link(
         "b",
@@ -287,6 +334,8 @@ def make_link(
         timeouts=timeouts or Timeouts(),
         deadlines=deadlines,
         nursery=nursery,
+        label=label,
+        era=era,
     )
     carrier = MemoryCarrier(link)
     link.attach(carrier)
@@ -295,14 +344,23 @@ def make_link(
 
 @asynccontextmanager
 async def linked(
-    *, owner: str | None = None, timeouts: Timeouts | None = None, opened: bool = True
+    *,
+    owner: str | None = None,
+    timeouts: Timeouts | None = None,
+    opened: bool = True,
+    era: Era = Era.LEGACY,
+    label: str = "",
+    shared: bool = True,
 ) -> AsyncIterator[tuple[Link, MemoryCarrier, Heard]]:
-    """A link to a backend in memory, its handshake done unless told otherwise."""
+    """A link to a backend in memory, open unless told otherwise. `shared`: as over a pipe, else as over HTTP."""
     heard = Heard()
     deadlines = Deadlines()
     async with trio.open_nursery() as nursery:
         await nursery.start(deadlines.run)
-        link, carrier = make_link(nursery, deadlines, heard, owner=owner, timeouts=timeouts)
+        link, carrier = make_link(nursery, deadlines, heard, owner=owner, timeouts=timeouts, era=era, label=label)
+        carrier.shared = shared
+        if era is Era.MODERN:
+            speak_modern(carrier)
         if opened:
             await link.open()
         yield link, carrier, heard

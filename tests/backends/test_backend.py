@@ -180,7 +180,7 @@ async def test_a_bug_while_ready_fails_calls_in_flight(nursery, autojump_clock):
         outcome = calling(nursery, backend.call, call, "tools/call", call.members)
         link = connector.carriers[0].link
         await connector.carriers[0].wait_sent("tools/call")
-        link._nursery.start_soon(break_something)
+        link.nursery.start_soon(break_something)
         await outcome.done.wait()
         assert isinstance(outcome.error, BackendUnavailable)
         await heard.wait_until(lambda: len(connector.carriers) == 2 and backend.state is State.READY)
@@ -319,7 +319,7 @@ async def test_a_new_session_after_a_loss_lists_again(autojump_clock):
     async with started() as (backend, connector, heard):
         carrier = connector.carriers[0]
         carrier.answers["tools/list"] = {"tools": [{"name": "newer", "inputSchema": {}}]}
-        await carrier.link.renew(0)
+        await carrier.link.legacy.renewed(0)
         await heard.wait_until(lambda: len(heard.catalogues) == 2)
         assert [entry.key for entry in backend.catalogue.tools] == ["newer"]
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import trio
 
+from mcpd.backends.legacy import RefusedInitialize
 from mcpd.backends.replies import NotHere
 from mcpd.config.model import Timeouts
 from mcpd.errors import (
@@ -107,7 +108,7 @@ REFUSALS = {
     ),
     "unavailable": (503, b"Retry-After: 5\r\n", "error", BackendUnavailable, {"retry_after": 5}),
     "broken": (500, b"", b"Oops", BackendUnavailable, {"needs_operator": False}),
-    "refused": (400, b"", "error", BackendUnavailable, {}),
+    "refused": (400, b"", "error", RefusedInitialize, {}),
     "a page": (200, b"Content-Type: text/html\r\n", b"<h1>", BackendMisbehaved, {}),
     "accepted": (202, b"", b"", BackendMisbehaved, {}),
     "empty": (200, b"Content-Type: application/json\r\n", b"", BackendMisbehaved, {}),
@@ -156,7 +157,7 @@ async def test_a_handshake_without_answer():
 
     remote.serve["initialize"] = never
     async with remote_server(remote):
-        with pytest.raises(BackendError, match=r"initialize in 0.1 s"):
+        with pytest.raises(BackendError, match=r"it did not say what it is in 0.1 s"):
             async with connected(remote.url, timeouts=Timeouts(init=0.1)):
                 raise AssertionError("connected")
 

@@ -192,7 +192,7 @@ async def test_an_end_in_the_handshake_is_explained(code, words, exit):
 
 async def test_no_answer_in_the_handshake():
     code = "words('waiting for the moon'); sys.stdin.read()"
-    with pytest.raises(BackendUnavailable, match=r"no answer to initialize in 0.3 s.*waiting for the moon"):
+    with pytest.raises(BackendUnavailable, match=r"it did not say what it is in 0.3 s.*waiting for the moon"):
         async with started(make(code, timeouts=Timeouts(init=0.3))):
             raise AssertionError("connected")
 

@@ -31,7 +31,7 @@ def test_the_plan():
     text = plan(config)
     assert text == (
         "configuration  c.yaml\n"
-        "listen         http://[::1]:8123/mcp and /sse\n"
+        "listen         http://[::1]:8123/mcp, /sse and /ws\n"
         "naming         separator '_', names up to 56 characters\n"
         "servers        2 and 1 disabled\n"
         "\n"
@@ -49,7 +49,7 @@ def test_the_plan():
 
 def test_the_plan_of_nothing():
     text = plan(_load("listen: {port: 0}"))
-    assert "listen         http://127.0.0.1:(a free port)/mcp and /sse\n" in text
+    assert "listen         http://127.0.0.1:(a free port)/mcp, /sse and /ws\n" in text
     assert text.endswith("servers        0\n\nwarning: no servers: add some under 'mcpServers'\n")
 
 
@@ -94,6 +94,11 @@ def test_the_plan_of_nothing():
             "servers: {a: {url: 'http://h', headers: {A: b}}}",
             ["a: headers go to another machine unencrypted; use https"],
         ),
+        (
+            "servers: {a: {url: 'ws://h', headers: {A: b}}}",
+            ["a: headers go to another machine unencrypted; use wss"],
+        ),
+        ("servers: {a: {url: 'wss://h', headers: {A: b}}}", []),
         ("servers: {a: {url: 'http://[::1]:1/', headers: {A: b}}}", []),
         ("servers: {a: {url: 'http://x.localhost/', headers: {A: b}}}", []),
     ],

@@ -40,7 +40,7 @@ from tests.fixtures.peer import ROOT, WAIT, Closed, HttpPeer, PeerError, start_d
 from tests.packages import SetupError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 QUICK = ("req-2025-11-25", "req-2026-07-28")
 CLIENT_SUITE = "client"
@@ -69,13 +69,11 @@ class Row:
     def wrong(self) -> list[str]:
         return complaints(self.expected, self.outcome)
 
-    def remarks(self) -> list[str]:
-        """A line for every check that failed or warned; of the known ones, why."""
-        lines = []
+    def remarks(self) -> Iterator[str]:
+        """Every check that failed or warned with what the suite says of it, or with the reason if it is known."""
         for key, said in self.outcome.remarks.items():
             reason = self.expected.exceptions.get(key) or self.expected.exceptions.get(scenario_of(key))
-            lines.append(f"  {self.run} {self.other}: {key}: {f'known: {reason}' if reason else said}")
-        return lines
+            yield f"{key}: {f'known: {reason}' if reason else said}"
 
 
 async def wait_warm(url: str, front: str) -> None:
@@ -180,9 +178,12 @@ async def main(options: argparse.Namespace) -> int:
     print(f"{'run':46} {'other end':13} {'passed':>6} {'failed':>6} {'warnings':>8}")
     runner = Runner(options, suites)
     await runner.run()
+    where: dict[str, list[str]] = {}
     for row in runner.rows:
         for remark in row.remarks():
-            print(remark)
+            where.setdefault(remark, []).append(f"{row.run} {row.other}")
+    for remark, runs in where.items():
+        print(f"  {remark} ({', '.join(runs)})")
     good = bool(runner.rows) and not any(row.wrong for row in runner.rows)
     print("all as it must be" if good else f"not as it must be; details are in {options.output}")
     return 0 if good else 1

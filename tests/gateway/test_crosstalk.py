@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from trio._core import _run as scheduler
 
 from mcpd.backends.link import Link
+from mcpd.backends.tools import NO_FACTS
 from mcpd.config.model import Timeouts
 from mcpd.errors import ProtocolError, RpcError
 from mcpd.protocol import jsonrpc
@@ -38,7 +39,7 @@ ASKS = {
     "elicitation/create": ClientCapability.ELICITATION_FORM,
     "roots/list": ClientCapability.ROOTS,
 }
-REMEDY = "set servers.shared.instances to per-session"
+REMEDY = "set servers.shared.instances to leased or per-session"
 HELLO = msgspec.json.encode(
     {
         "protocolVersion": "2025-11-25",
@@ -96,6 +97,7 @@ class SharedBackend(FakeBackend):
     """One link for everybody. Also the link's listener."""
 
     link: Link
+    tools = NO_FACTS
 
     async def call(self, call, method, members):
         return await self.link.call(call, method, members)

@@ -19,6 +19,7 @@ from mcpd.errors import (
 )
 from mcpd.gateway import gateway as module
 from mcpd.protocol import jsonrpc
+from mcpd.protocol.calls import Call
 from mcpd.protocol.capabilities import NOTHING, ServerCapabilities
 from mcpd.protocol.methods import METHODS
 from mcpd.protocol.versions import HANDSHAKE, Version
@@ -257,6 +258,22 @@ async def test_a_result_that_is_no_object_is_the_backends_fault(gateway, backend
     error = await refusal(gateway, join(gateway.sessions), method, params)
     assert error.code == INTERNAL_ERROR
     assert error.message == f"backend 'b': its result of {method} is not a JSON object"
+
+
+async def test_the_way_of_both_eras_knows_no_session(gateway, backend):
+    """`dispatch` is what both kinds of client share; what only sessions have is not in it."""
+    session = join(gateway.sessions)
+
+    def call(method: str, params: bytes = b"{}") -> Call:
+        return Call(session.caller, method, params, jsonrpc.members_of(params), no_emit, no_ask, lambda: None)
+
+    backend.result = b'{"x":1}'
+    result, _extra = await gateway.dispatch(call("tools/call", b'{"name":"b_add"}'))
+    assert bytes(result) == b'{"x":1}'
+    for method in ("ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe", "server/discover"):
+        with pytest.raises(RpcError) as caught:
+            gateway.dispatch(call(method))
+        assert caught.value.code == METHOD_NOT_FOUND
 
 
 # ---- progress tokens

@@ -294,7 +294,9 @@ async def test_nobody_is_asked_who_cannot_be_or_may_not_be_meant(tmp_path, nurse
 async def test_a_question_that_an_old_client_cannot_be_asked(tmp_path, nursery):
     backend = FakeBackend("b")
     gateway = await start(nursery, tmp_path, backend)
-    listener(gateway, version=Version.V2025_06_18, capabilities=ClientCapability.SAMPLING)
+    # It declares what its version does not have yet.
+    able = ClientCapability.SAMPLING | ClientCapability.SAMPLING_TOOLS
+    listener(gateway, version=Version.V2025_06_18, capabilities=able)
     error = await refusal(gateway, backend, None, "sampling/createMessage", b'{"messages":[],"tools":[]}')
     assert error.code == METHOD_NOT_FOUND
 

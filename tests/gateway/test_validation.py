@@ -8,8 +8,9 @@ import msgspec
 import pytest
 from msgspec import Raw
 
+from mcpd.backends.base import Entry
 from mcpd.gateway import validation
-from mcpd.gateway.validation import check_arguments, check_result, why_unusable
+from mcpd.gateway.validation import check_arguments, check_result, why_unusable, wrong_arguments, wrong_result
 
 WEATHER = Raw(
     b'{"type":"object","properties":{"city":{"type":"string"},"days":{"type":"integer","minimum":1}},'
@@ -229,3 +230,25 @@ def test_values_beyond_bounds_are_left_to_the_backend(value):
 def test_nothing_is_imported_until_the_first_check():
     code = "import sys, mcpd.gateway.validation; sys.exit('jsonschema' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# ---- tools
+
+
+def test_a_tool_is_checked_by_its_own_schemas():
+    schema = msgspec.json.encode({"type": "object", "required": ["n"]})
+    tool = Entry("t", b'{"name":"t","inputSchema":%b,"outputSchema":%b}' % (schema, schema))
+    assert wrong_arguments("x_t", tool, b'{"n":1}') is None
+    assert "invalid arguments for tool 'x_t'" in (wrong_arguments("x_t", tool, b"{}") or "")
+    assert wrong_result("x_t", tool, b'{"content":[],"structuredContent":{"n":1}}') is None
+    assert wrong_result("x_t", tool, b'{"resultType":"complete","structuredContent":{"n":1}}') is None
+    assert "'n' is a required property" in (wrong_result("x_t", tool, b'{"structuredContent":{}}') or "")
+    assert wrong_result("x_t", tool, b"[]") == "invalid result of tool 'x_t': not a JSON object"
+    free = Entry("t", b'{"name":"t"}')
+    assert wrong_arguments("x_t", free, b"5") is None
+    assert wrong_result("x_t", free, b"5") is None
+
+
+@pytest.mark.parametrize("result", [b'{"isError":true}', b'{"resultType":"input_required"}', b'{"resultType":"task"}'])
+def test_a_result_without_an_outcome_is_not_checked(result):
+    assert wrong_result("t", Entry("t", b'{"outputSchema":{"required":["n"]}}'), result) is None
