@@ -54,6 +54,9 @@ PATIENCE_RESOLUTION = 0.05
 SWEEP = 30.0
 """Seconds between looks for idle sessions and old event logs."""
 
+FAREWELL = 0.1
+"""Seconds for the last words to clients and backends, before everything is cancelled."""
+
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Received from the first moment on: a child must not be left behind because mcpd was stopped while it
 started."""
@@ -110,7 +113,7 @@ class Daemon:
                 stack.callback(listener.close)
             signals = stack.enter_context(trio.open_signal_receiver(*ENDING))
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_cancel_at_signal, signals, nursery.cancel_scope)
+                nursery.start_soon(self._end_at_signal, signals, nursery.cancel_scope)
                 await self._start(nursery)
                 await nursery.start(self._serve, listeners, loopback)
                 for host, port in bound_addresses(listeners):
@@ -123,7 +126,7 @@ class Daemon:
         """Serve one client on stdin and stdout until it leaves, or SIGTERM or SIGINT. Raises: ConfigError."""
         with trio.open_signal_receiver(*ENDING) as signals, standard_streams() as (reader, stdout):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_cancel_at_signal, signals, nursery.cancel_scope)
+                nursery.start_soon(self._end_at_signal, signals, nursery.cancel_scope)
                 await self._start(nursery)
                 writer = PipeWriter(stdout)
                 nursery.start_soon(writer.run)
@@ -183,6 +186,14 @@ class Daemon:
             task_status=task_status,
         )
 
+    async def _end_at_signal(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+        async for number in signals:
+            log.info("event=stopping signal=%s", signal.Signals(number).name)
+            if self.gateway.close():
+                await trio.sleep(FAREWELL)
+            scope.cancel()
+            return
+
     async def _sweep(self) -> None:
         while True:
             await trio.sleep(SWEEP)
@@ -214,10 +225,3 @@ async def check_exposure(listen: Listen) -> bool:
             remedy="use 127.0.0.1, or set listen.behind_authenticating_proxy if something in front does",
         )
     return loopback
-
-
-async def _cancel_at_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
-    async for number in signals:
-        log.info("event=stopping signal=%s", signal.Signals(number).name)
-        scope.cancel()
-        return

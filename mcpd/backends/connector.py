@@ -66,7 +66,7 @@ class Connector:
         """The server keeps nothing for a client, because it is modern or a remote without sessions: one link serves
         everybody."""
         self.pid: int | None = None
-        self._eras = EraMemory(ERAS[spec.era])
+        self.eras = EraMemory(ERAS[spec.era])
         self._ticks = 0
         self._stirred = -math.inf
         self._supervisor = supervisor
@@ -96,13 +96,13 @@ class Connector:
 
         Raises: BackendError.
         """
-        link = self._link(nursery, listener, capabilities, owner, self._eras.recall(trio.current_time()))
+        link = self._link(nursery, listener, capabilities, owner, self.eras.recall(trio.current_time()))
         async with AsyncExitStack() as stack:
             try:
                 await stack.enter_async_context(self._carrier(nursery, link))
                 lasts = link.remember
             except (RefusedInitialize, NotHere, BackendMisbehaved):
-                self._eras.forget()
+                self.eras.forget()
                 raise
             except (stdio.ChildEnded, websocket.SocketEnded):
                 if link.era is not Era.UNKNOWN:
@@ -112,7 +112,7 @@ class Connector:
                 await stack.enter_async_context(self._carrier(nursery, link))
                 lasts = FATAL_FOR
             if lasts:
-                self._eras.note(trio.current_time(), lasts)
+                self.eras.note(trio.current_time(), lasts)
             if link.carrier.shared:
                 self.stateless = link.era is Era.MODERN
             try:

@@ -94,6 +94,7 @@ def build(
     secrets = set(substitution.secrets).union(*(secrets_of(spec, environ) for spec in servers))
     return Config(
         servers=servers,
+        extensions=tuple(cast("list[str]", top.get("extensions") or [])),
         instructions=cast("str | None", top.get("instructions")),
         source=name,
         secrets=Secrets.of(secrets),

@@ -241,6 +241,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """In the order of the file, which is the order of every list that clients see."""
     streams: Streams = Streams()
     caching: Caching = Caching()
+    extensions: tuple[str, ...] = ()
+    """Identifiers of protocol extensions (`vendor.example/name`) that modern clients and servers may use through mcpd,
+    besides tasks, which mcpd understands."""
     instructions: str | None = None
     """Put before the backends' instructions."""
     source: str = ""

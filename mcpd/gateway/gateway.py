@@ -25,7 +25,7 @@ from mcpd.errors import (
     RpcError,
 )
 from mcpd.gateway import local, validation
-from mcpd.gateway.catalog import Catalog, build, hint_of
+from mcpd.gateway.catalog import STALE, Catalog, build, hint_of
 from mcpd.gateway.inputs import Inputs
 from mcpd.gateway.levels import Levels
 from mcpd.gateway.listens import Listens
@@ -106,12 +106,14 @@ class Gateway:
                 nursery.start_soon(self._note_verdict, backend)
             task_status.started()
 
-    def close(self) -> None:
+    def close(self) -> bool:
         """mcpd is about to stop: who listens is told so, and calls that wait for input are given up.
 
-        The tasks that this wakes need a moment before they are cancelled."""
+        True when there are any: their tasks need a moment then, before they are cancelled."""
+        busy = self.inputs.parked + len(self.listens) > 0
         self.inputs.close()
         self.listens.close()
+        return busy
 
     async def _note_verdict(self, backend: Backend) -> None:
         await backend.wait_verdict()
@@ -209,7 +211,8 @@ class Gateway:
         call = Call(session.caller, method, params, members, emit, ask, part, progress_token(members))
         if of_session is None:
             return self.dispatch(call)
-        self._admit()
+        if self.in_flight >= self.config.limits.calls and (full := self._full()):
+            raise full
         return self._counted(of_session(self, session, call))
 
     def dispatch(self, call: Call) -> Awaitable[Answer]:
@@ -217,17 +220,18 @@ class Gateway:
         handler = _HANDLERS.get(call.method)
         if handler is None:
             raise RpcError(METHOD_NOT_FOUND, f"Method not found: {call.method}")
-        self._admit()
+        if self.in_flight >= self.config.limits.calls and (full := self._full()):
+            raise full
         if handler is Gateway._call_tool:
             return self._call_tool(call)  # counts itself: nearly every request is one frame shorter
         return self._counted(handler(self, call))
 
-    def _admit(self) -> None:
-        # Parked calls wait for people: they have a bound of their own.
-        if self.in_flight >= (limit := self.config.limits.calls) and self.in_flight - self.inputs.parked >= limit:
-            raise RpcError(
-                INTERNAL_ERROR, f"more than {limit} calls in flight (limits.calls); try later", http_status=503
-            )
+    def _full(self) -> RpcError | None:
+        """Why no more calls are taken, if so. Parked ones wait for people: they have a bound of their own."""
+        limit = self.config.limits.calls
+        if self.in_flight - self.inputs.parked < limit:
+            return None
+        return RpcError(INTERNAL_ERROR, f"more than {limit} calls in flight (limits.calls); try later", http_status=503)
 
     async def _counted(self, work: Awaitable[Answer]) -> Answer:
         self.in_flight += 1
@@ -239,21 +243,9 @@ class Gateway:
     async def _ping(self, session: Session, call: Call) -> Answer:
         return b"{}", None
 
-    async def _list_tools(self, call: Call) -> Answer:
-        return await self._list("tools", call)
-
-    async def _list_prompts(self, call: Call) -> Answer:
-        return await self._list("prompts", call)
-
-    async def _list_resources(self, call: Call) -> Answer:
-        return await self._list("resources", call)
-
-    async def _list_templates(self, call: Call) -> Answer:
-        return await self._list("resourceTemplates", call)
-
     async def _list(self, kind: str, call: Call) -> Answer:
         await self.settled()
-        hint = hint_of(kind, self.backends, self.list_ttl)
+        hint = hint_of(kind, self.backends, self.list_ttl) if call.caller.stateless else STALE
         return local.list_page(self.catalog.of(kind), call.members, call.caller.version, hint), None
 
     async def _call_tool(self, call: Call) -> Answer:
@@ -280,7 +272,7 @@ class Gateway:
             raise
         finally:
             self.in_flight -= 1
-        result = _result(route.backend, call, answer)
+        result = local.result_of(route.backend, call, answer)
         self.router.learn(result, route.backend)
         if spec.validate in ("results", "both"):
             problem = validation.wrong_result(msgspec.json.decode(exposed, type=str), route.entry, result)
@@ -324,9 +316,15 @@ class Gateway:
             call.members.pop("context", None)
         return await self._relay(backend, call)
 
+    def relay(self, backend: Backend, call: Call) -> Awaitable[Answer]:
+        """Have a call that names its backend itself carried out there. Raises: RpcError, here and there."""
+        if self.in_flight >= self.config.limits.calls and (full := self._full()):
+            raise full
+        return self._counted(self._relay(backend, call))
+
     async def _relay(self, backend: Backend, call: Call) -> Answer:
         answer = await backend.call(call, call.method, call.members)
-        result = _result(backend, call, answer)
+        result = local.result_of(backend, call, answer)
         return down_result(call.method, result, call.caller.version), answer.extra()
 
     async def _subscribe(self, session: Session, call: Call) -> Answer:
@@ -372,11 +370,11 @@ OfSession: TypeAlias = "Callable[[Gateway, Session, Call], Awaitable[Answer]]"
 
 _HANDLERS: Final[dict[str, Handler]] = {
     "tools/call": Gateway._call_tool,
-    "tools/list": Gateway._list_tools,
-    "prompts/list": Gateway._list_prompts,
+    "tools/list": lambda gateway, call: gateway._list("tools", call),
+    "prompts/list": lambda gateway, call: gateway._list("prompts", call),
     "prompts/get": Gateway._get_prompt,
-    "resources/list": Gateway._list_resources,
-    "resources/templates/list": Gateway._list_templates,
+    "resources/list": lambda gateway, call: gateway._list("resources", call),
+    "resources/templates/list": lambda gateway, call: gateway._list("resourceTemplates", call),
     "resources/read": Gateway._read_resource,
     "completion/complete": Gateway._complete,
 }
@@ -388,11 +386,3 @@ _OF_SESSION: Final[dict[str, OfSession]] = {
     "resources/unsubscribe": Gateway._unsubscribe,
     "logging/setLevel": Gateway._set_level,
 }
-
-
-def _result(backend: Backend, call: Call, answer: Message) -> Buffer:
-    """The result of a response, as it came. Raises: BackendMisbehaved when it is no object."""
-    result = answer.members["result"]
-    if bytes(memoryview(result)[:1]) != b"{":
-        raise BackendMisbehaved(backend.name, f"its result of {call.method} is not a JSON object")
-    return result

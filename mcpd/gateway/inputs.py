@@ -159,7 +159,7 @@ class Inputs:
         if self._closed:
             raise RpcError(INTERNAL_ERROR, "mcpd is stopping: nobody can be asked any more")
         if len(self._rounds) >= limit or (principal and self._shares.get(principal, 0) >= max(1, limit // SHARE)):
-            log.warning("event=park_refused limit=%d", limit)
+            log.info("event=park_refused limit=%d", limit)
             raise RpcError(INTERNAL_ERROR, f"too many calls wait for their client's input (limits.parks: {limit})")
         call = rounds.call
         members = jsonrpc.members_of(call.params)

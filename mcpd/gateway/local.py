@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from mcpd.errors import INVALID_PARAMS, RpcError
+from mcpd.errors import INVALID_PARAMS, BackendMisbehaved, RpcError
+from mcpd.gateway import tasks
 from mcpd.protocol import modern
 from mcpd.protocol.calls import LOG_LEVELS
 from mcpd.protocol.versions import RESULT_TYPE, has
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from mcpd.backends.base import Backend, Hint
     from mcpd.gateway.catalog import Listing
     from mcpd.protocol.calls import Call
-    from mcpd.protocol.jsonrpc import Buffer, Members
+    from mcpd.protocol.jsonrpc import Buffer, Members, Message
     from mcpd.protocol.versions import Version
 
 _string_or_none: Final[msgspec.json.Decoder[str | None]] = msgspec.json.Decoder(str | None)
@@ -83,3 +84,13 @@ def urls(error: RpcError) -> str:
         return " ".join(str(item["url"]) for item in value["data"]["elicitations"])
     except (ValueError, KeyError, TypeError, RecursionError):
         return ""
+
+
+def result_of(backend: Backend, call: Call, answer: Message) -> Buffer:
+    """The result of a response, as it came but for a task's id. Raises: BackendMisbehaved when it is no object."""
+    result = answer.members["result"]
+    if bytes(memoryview(result)[:1]) != b"{":
+        raise BackendMisbehaved(backend.name, f"its result of {call.method} is not a JSON object")
+    if call.caller.extensions is not None:
+        return tasks.exposed(result, backend)
+    return result

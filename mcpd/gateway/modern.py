@@ -31,7 +31,7 @@ from mcpd.errors import (
     ProtocolError,
     RpcError,
 )
-from mcpd.gateway import local
+from mcpd.gateway import local, tasks
 from mcpd.gateway.rounds import Rounds, nothing
 from mcpd.protocol import jsonrpc
 from mcpd.protocol.calls import Call
@@ -70,7 +70,6 @@ ASKABLE: Final = sum(ASKED_FOR.values(), NOTHING)
 VISITS_MAX: Final = 8
 """Times that one call is made because its backend wants a URL opened first; clients give up after some ten."""
 
-CAPABILITIES: Final = encode_gateway_capabilities(MODERN)
 URL_NEEDED: Final = encode_client_capabilities(ClientCapability.ELICITATION_URL, MODERN)
 
 UNKNOWN_STATE: Final = "requestState is unknown or expired; make the call again without it and without inputResponses"
@@ -82,11 +81,16 @@ class Modern:
     def __init__(self, gateway: Gateway, inputs: Inputs) -> None:
         self._gateway = gateway
         self._inputs = inputs
+        self._extensions = (tasks.EXTENSION, *gateway.config.extensions)
 
     def relayed(self, extensions: bytes | None) -> bytes | None:
-        """Those of a client's declared extensions that backends are told of, a JSON object: none, for what comes of an
-        extension (ids, notifications, methods) could not be brought back to the client."""
-        return None
+        """Those of a client's declared extensions that backends are told of, a JSON object. What comes of any other
+        (ids, notifications, methods) could not be brought back to the client."""
+        if extensions is None:
+            return None
+        declared = jsonrpc.members_of(extensions)
+        kept = {name: declared[name] for name in self._extensions if name in declared}
+        return jsonrpc.encode_members(kept) if kept else None
 
     async def serve(self, caller: Caller, message: Message, members: Members, turn: Turn) -> None:
         """Work on one request, whose params are `members`, and settle its turn; the call may go on afterwards.
@@ -111,7 +115,10 @@ class Modern:
                         await rounds.run(self._work(rounds))
                         return
                 call = Call(caller, method, params, members, turn.notify, _nobody, nothing, progress_token(members))
-                outcome = await self._gateway.dispatch(call)
+                if method in tasks.METHODS:
+                    outcome = await self._gateway.relay(tasks.route(self._gateway.backends, call), call)
+                else:
+                    outcome = await self._gateway.dispatch(call)
         except RpcError as error:
             if error.code == URL_ELICITATION_REQUIRED and method in MAY_ASK:
                 error = MissingCapability(URL_NEEDED, error.message)
@@ -122,12 +129,18 @@ class Modern:
         gateway = self._gateway
         usable = all(backend.state in USABLE for backend in gateway.backends)
         return discover_result(
-            capabilities=CAPABILITIES,
+            capabilities=encode_gateway_capabilities(MODERN, self._offered()),
             server_info=IMPLEMENTATION,
             instructions=local.instructions(gateway.config.instructions, gateway.backends),
             ttl_ms=gateway.list_ttl if usable else 0,
             scope="private",
         )
+
+    def _offered(self) -> bytes | None:
+        """The extensions that a client finds behind mcpd, as a JSON object."""
+        having = {name for backend in self._gateway.backends for name in tasks.extensions_of(backend)}
+        offered: dict[str, Buffer] = {name: b"{}" for name in self._extensions if name in having}
+        return jsonrpc.encode_members(offered) if offered else None
 
     async def _join(self, caller: Caller, message: Message, members: Members, turn: Turn) -> Buffer | None:
         """Go on with a call; None when it was one of the parked ones, which is settled then. Else the params for the

@@ -11,8 +11,8 @@ Rules.
 2. An exchange is settled once. What the backend notifies goes to the exchanges that wait, else to nobody.
 3. A state is good for one round. The same answers again get what the first ones got, other answers are refused.
 4. What was not answered is asked again, with whatever was asked meanwhile. No key is used twice in a call.
-5. Nobody waits for a call that nobody waits for: when its client leaves while it waits, or does not come back in time,
-   what is open is refused as a client would refuse it, and then the call is cancelled.
+5. A call that nobody wants any more ends. When its client leaves an exchange that waits, and no other one does, it is
+   cancelled; when the client does not come back in time, what is open is first refused as a client would refuse it.
 
 Source: 2026-07-28 "Multi Round-Trip Requests".
 """
@@ -326,6 +326,7 @@ class Rounds:
 
     def expire(self) -> None:
         """The client did not come back in time, or mcpd stops (rule 5)."""
+        log.info("event=call_given_up method=%s questions=%d", self.call.method, len(self._asks))
         self._phase = Phase.LEFT
         self._inputs.leave(self, parked=True)
         self._refuse(self._asks)

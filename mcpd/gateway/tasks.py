@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from mcpd.errors import INVALID_PARAMS, MissingCapability, ProtocolError, RpcError
-from mcpd.gateway import local
-from mcpd.protocol import jsonrpc
+from mcpd.protocol import edits, jsonrpc
 from mcpd.protocol.versions import EXTENSIONS, has
 
 if TYPE_CHECKING:
@@ -44,10 +43,10 @@ def declared(caller: Caller) -> bool:
     return caller.extensions is not None and _DECLARED in caller.extensions
 
 
-def offered(backend: Backend) -> bool:
-    """Whether a backend makes tasks."""
+def extensions_of(backend: Backend) -> tuple[str, ...]:
+    """The extensions that a backend has."""
     hello = backend.hello
-    return hello is not None and has(hello.version, EXTENSIONS) and EXTENSION in hello.capabilities.extensions
+    return hello.capabilities.extensions if hello is not None and has(hello.version, EXTENSIONS) else ()
 
 
 def owner(backends: Sequence[Backend], exposed: str) -> tuple[Backend, str]:
@@ -55,7 +54,7 @@ def owner(backends: Sequence[Backend], exposed: str) -> tuple[Backend, str]:
     name, separator, native = exposed.partition(SEPARATOR)
     if separator and len(exposed) <= ID_MAX:
         for backend in backends:
-            if backend.name == name and offered(backend):
+            if backend.name == name and EXTENSION in extensions_of(backend):
                 return backend, native
     raise RpcError(INVALID_PARAMS, f"Unknown task: {exposed[:80]}")
 
@@ -65,7 +64,7 @@ def route(backends: Sequence[Backend], call: Call) -> Backend:
     if not declared(call.caller):
         raise MissingCapability(_REQUIRED, f"the extension {EXTENSION}")
     jsonrpc.refuse_repeated(call.params, call.members, b'"taskId"')
-    backend, native = owner(backends, local.string(call.members, "taskId"))
+    backend, native = owner(backends, edits.text(call.members, "taskId") or "")
     call.members["taskId"] = msgspec.Raw(msgspec.json.encode(native))
     return backend
 

@@ -81,6 +81,8 @@ class MemoryCarrier:
         self.link = link
         self.shared = True
         self.sent: list[JSON] = []
+        self.texts: list[bytes] = []
+        """The same, byte for byte."""
         self.waiters: list[Waiter] = []
         self.headers: list[bytes] = []
         """What stood beside each request, where requests have headers."""
@@ -155,6 +157,7 @@ class MemoryCarrier:
     def _note(self, parts: Any) -> JSON:
         message = text_of(parts)
         self.sent.append(message)
+        self.texts.append(b"".join(bytes(part) for part in parts))
         self._news.set()
         self._news = trio.Event()
         return message

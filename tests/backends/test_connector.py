@@ -1,13 +1,16 @@
-# ruff: noqa: ASYNC110 - processes and remotes tell nothing of what goes on inside them
+# ruff: noqa: ASYNC110, UP031 - processes and remotes tell nothing of what goes on inside them; programs are full of braces
 from __future__ import annotations
 
 import sys
 from contextlib import asynccontextmanager
 
+import pytest
 import trio
 
 from mcpd.backends.connector import Connector
+from mcpd.backends.opening import FATAL_FOR, LEGACY_FOR, Era
 from mcpd.backends.replies import NotHere
+from mcpd.backends.stdio import ChildEnded
 from mcpd.config.model import ServerSpec, Stop, Timeouts
 from mcpd.errors import BackendError, BackendUnavailable, RpcError
 from mcpd.protocol.capabilities import EVERYTHING
@@ -15,7 +18,7 @@ from mcpd.supervisor.supervisor import Supervisor
 from mcpd.wire.deadlines import Deadlines
 from mcpd.wire.http_client import HttpClient
 from tests.backends.http_parts import Remote, remote_server
-from tests.backends.parts import Client, Heard, calling, result_of
+from tests.backends.parts import DISCOVER, Client, Heard, calling, modern_client, result_of
 from tests.backends.test_sse import OldRemote
 from tests.backends.test_stdio import make
 
@@ -189,3 +192,132 @@ async def test_secrets_of_the_server_are_known_without_being_told():
     async with connector_for(spec) as connector:
         error = await use(connector)
         assert f"{sys.platform} ***" in str(error)
+
+
+# ---- eras
+
+DIES_OF_THE_PROBE = """
+open(os.environ["STARTS"], "a").write("x")
+m = json.loads(sys.stdin.buffer.readline())
+if m["method"] != "initialize": sys.exit(101)
+say({"id": m["id"], "result": HELLO})
+loop()
+"""
+
+MODERN_CHILD = (
+    """
+def serve(m):
+    if m["method"] == "server/discover": say({"id": m["id"], "result": %r})
+    elif m["method"] == "initialize": sys.exit(7)
+    else: say({"id": m["id"], "result": {"resultType": "complete", "echo": m["params"]}})
+for line in sys.stdin.buffer:
+    m = json.loads(line)
+    if "id" in m: serve(m)
+"""
+    % DISCOVER
+)
+
+
+async def test_a_child_that_dies_of_the_probe_is_started_once_more_and_not_asked(tmp_path):
+    starts = tmp_path / "starts"
+    async with connector_for(make(DIES_OF_THE_PROBE, env={"STARTS": str(starts)})) as connector:
+        assert await use(connector, one_call) is None
+        assert starts.read_text() == "xx"
+        assert await use(connector, one_call) is None
+        assert starts.read_text() == "xxx", "it is remembered"
+        later = trio.current_time() + LEGACY_FOR
+        assert connector.eras.recall(later) is Era.LEGACY, "longer than of a server that answers"
+        assert connector.eras.recall(later + FATAL_FOR) is Era.UNKNOWN
+        assert not connector.stateless
+
+
+async def test_a_child_that_dies_in_any_case_says_why(tmp_path):
+    starts = tmp_path / "starts"
+    code = """open(os.environ["STARTS"], "a").write("x"); words("no such database"); sys.exit(4)"""
+    async with connector_for(make(code, env={"STARTS": str(starts)})) as connector:
+        error = await use(connector)
+        assert isinstance(error, ChildEnded)
+        assert "no such database" in str(error)
+        assert starts.read_text() == "xx"
+        assert connector.eras.recall(trio.current_time()) is Era.UNKNOWN
+
+
+@pytest.mark.parametrize(("era", "works"), [("legacy", True), ("modern", False)])
+async def test_the_configuration_says_how_a_child_is_asked(era, works, tmp_path):
+    starts = tmp_path / "starts"
+    async with connector_for(make(DIES_OF_THE_PROBE, env={"STARTS": str(starts)}, era=era)) as connector:
+        error = await use(connector, one_call)
+        assert (error is None) == works
+        if not works:
+            assert isinstance(error, ChildEnded)
+        assert starts.read_text() == "x"
+
+
+async def test_a_modern_child_serves_everybody_by_one_link():
+    async with connector_for(make(MODERN_CHILD)) as connector:
+
+        async def look(link):
+            assert link.era is Era.MODERN
+            made = modern_client().call(name="t", arguments={"x": 1})
+            echo = result_of(await link.call(made, "tools/call", made.members))["echo"]
+            assert echo["arguments"] == {"x": 1}
+
+        assert await use(connector, look) is None
+        assert connector.stateless
+        assert connector.eras.recall(trio.current_time()) is Era.UNKNOWN, "a modern server is asked each time"
+
+
+async def test_a_legacy_remote_is_not_probed_again_for_a_while():
+    async with remote_server() as remote, connector_for(remote_spec(remote.url)) as connector:
+        remote.serve["server/discover"] = refuse(404)
+        await use(connector, one_call)
+        await use(connector, one_call, owner="s1")
+        assert len(remote.named("server/discover")) == 1
+        assert connector.eras.recall(trio.current_time() + LEGACY_FOR) is Era.UNKNOWN
+        connector.eras.note(trio.current_time(), 0)
+        await use(connector, one_call)
+        assert len(remote.named("server/discover")) == 2
+
+
+@pytest.mark.parametrize("status", [400, 404, 405])
+async def test_a_legacy_remote_that_becomes_modern(status):
+    remote = Remote()
+    remote.serve["server/discover"] = refuse(404)
+    async with remote_server(remote), connector_for(remote_spec(remote.url)) as connector:
+        await use(connector, one_call)
+        assert not connector.stateless
+
+        async def discover(seen):
+            seen.result(DISCOVER)
+
+        remote.serve.update({"initialize": refuse(status), "server/discover": discover})
+        assert await use(connector) is not None, "what was remembered does not hold"
+
+        async def look(link):
+            assert link.era is Era.MODERN
+
+        assert await use(connector, look) is None
+        assert connector.stateless
+        assert connector.transport == "streamable-http"
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+async def test_the_configuration_says_how_a_remote_is_asked(era):
+    remote = Remote()
+
+    async def discover(seen):
+        seen.result(DISCOVER)
+
+    remote.serve["server/discover"] = discover
+    async with remote_server(remote), connector_for(remote_spec(remote.url, era=era)) as connector:
+        assert await use(connector) is None
+        methods = {seen.method for seen in remote.seen if seen.verb == "POST"}
+        assert ("server/discover" in methods) == (era == "modern")
+        assert ("initialize" in methods) == (era == "legacy")
+
+
+def refuse(status):
+    async def serve(seen):
+        seen.answer(status)
+
+    return serve

@@ -34,7 +34,7 @@ import trio
 
 from tests.conformance.backends import ERAS, Case, cases, configuration
 from tests.conformance.drive import DONE
-from tests.conformance.expectations import CLIENT, Expectation, complaints, expectation, scenario_of
+from tests.conformance.expectations import CLIENT, Expectation, complaints, expectation, is_known, reason
 from tests.conformance.suites import RUNS, Outcome, Suites
 from tests.fixtures.peer import ROOT, WAIT, Closed, HttpPeer, PeerError, start_daemon
 from tests.packages import SetupError
@@ -61,8 +61,8 @@ class Row:
     expected: Expectation
 
     def line(self) -> str:
-        counts = self.outcome.counts
-        numbers = f"{counts['SUCCESS']:6} {counts['FAILURE']:6} {counts['WARNING']:8}"
+        passed, failed, warned = (self.expected.count(self.outcome, s) for s in ("SUCCESS", "FAILURE", "WARNING"))
+        numbers = f"{passed:6} {failed:6} {warned:8}"
         return f"{self.run:46} {self.other:13} {numbers}  {'; '.join(self.wrong) or 'ok'}"
 
     @property
@@ -72,8 +72,12 @@ class Row:
     def remarks(self) -> Iterator[str]:
         """Every check that failed or warned with what the suite says of it, or with the reason if it is known."""
         for key, said in self.outcome.remarks.items():
-            reason = self.expected.exceptions.get(key) or self.expected.exceptions.get(scenario_of(key))
-            yield f"{key}: {f'known: {reason}' if reason else said}"
+            if known := reason(self.expected, key):
+                yield f"{key}: known: {known}"
+            elif not is_known(self.expected, key):
+                yield f"{key}: {said}"
+        for scenarios, why in self.expected.apart.items():
+            yield f"{scenarios}*: not counted: {why}"
 
 
 async def wait_warm(url: str, front: str) -> None:

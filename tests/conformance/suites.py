@@ -60,8 +60,8 @@ RUNS: dict[str, Run] = {
 class Outcome:
     """What a run gave."""
 
-    counts: Counter[str] = field(default_factory=Counter)
-    """Checks by status: SUCCESS, FAILURE, WARNING, SKIPPED, INFO."""
+    counts: dict[str, Counter[str]] = field(default_factory=dict)
+    """Scenario → checks by status: SUCCESS, FAILURE, WARNING, SKIPPED, INFO."""
     remarks: dict[str, str] = field(default_factory=dict)
     """`FAILURE scenario:check` or `WARNING scenario:check` → what the suite says of it."""
     status: int | None = None
@@ -121,9 +121,10 @@ def count_checks(outcome: Outcome, output: Path) -> None:
     """Adds what every checks.json below `output` says."""
     for file in sorted(output.rglob("checks.json")):
         scenario = STARTED.sub("", file.parent.name.removeprefix("server-"))
+        counts = outcome.counts.setdefault(scenario, Counter())
         for check in json.loads(file.read_text()):
             status = check["status"]
-            outcome.counts[status] += 1
+            counts[status] += 1
             if status in REMARKABLE:
                 said = check.get("errorMessage") or check.get("description") or ""
                 outcome.remarks[f"{status} {scenario}:{check['id']}"] = " ".join(said.split())[:DETAIL]
