@@ -32,10 +32,11 @@ async def test_only_enabled_servers_get_a_backend_in_the_order_of_the_file(tmp_p
         "off": {"command": "x", "enabled": False},
         "a": {"url": "http://127.0.0.1:1/mcp"},
         "c": {"url": "https://127.0.0.1:1/mcp"},
+        "d": {"url": "wss://127.0.0.1:1/ws"},
     }
     config = loads(msgspec.json.encode({"mcpServers": servers}).decode(), name="c.json", environ={})
     daemon = Daemon(config, tmp_path)
-    assert [backend.name for backend in daemon.backends] == ["b", "a", "c"]
+    assert [backend.name for backend in daemon.backends] == ["b", "a", "c", "d"]
     assert daemon.gateway.backends == tuple(daemon.backends)
 
 
@@ -59,8 +60,9 @@ def test_check_says_what_is_wrong_and_what_is_planned(tmp_path, capsys):
     assert f"{file}:1" in capsys.readouterr().err
 
 
-def test_files_for_tls_are_looked_at_by_check_too(tmp_path, capsys):
-    servers = {"far": {"url": "https://127.0.0.1:1/mcp", "tls": {"ca": str(tmp_path / "none.pem")}}}
+@pytest.mark.parametrize("url", ["https://127.0.0.1:1/mcp", "wss://127.0.0.1:1/ws"])
+def test_files_for_tls_are_looked_at_by_check_too(url, tmp_path, capsys):
+    servers = {"far": {"url": url, "tls": {"ca": str(tmp_path / "none.pem")}}}
     file = tmp_path / "c.json"
     file.write_bytes(msgspec.json.encode({"mcpServers": servers}))
     assert run(["--config", str(file), "--check"]) == 78

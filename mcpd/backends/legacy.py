@@ -57,6 +57,9 @@ FIRST: Final = frozenset({"initialize", "server/discover"})
 """What opens a connection. It has its own time, and is never cancelled: the specification forbids it for the one, and a
 server that does not know the other would not know what is cancelled either."""
 
+RESTING: Final = LOG_LEVELS.index("info")
+"""Most servers start at this level: one that nobody has set a level for is not made to say less than this."""
+
 
 class Legacy:
     """The dialect of the versions that begin with a handshake. Implements `link.Dialect`."""
@@ -135,7 +138,7 @@ class Legacy:
         caller = call.caller
         level = caller.log_level
         if caller.stateless and level is not None and (link.level is None or LOG_LEVELS.index(link.level) > level):
-            await link.set_level(LOG_LEVELS[level])
+            await link.set_level(LOG_LEVELS[level if link.level is not None else min(level, RESTING)])
         waiter = link.waiter(method, call, link.timeouts.call_idle, link.timeouts.call_max)
         try:
             if as_task:

@@ -63,7 +63,7 @@ class Stream:
         self.uris = uris
         self.waiter: Waiter | None = None
         self.judged = trio.Event()
-        """The backend acknowledged it, or refused it."""
+        """The backend acknowledged it, or refused it, or had its time: who opened it does not wait any more."""
         self.granted: Granted | None = None
         """What the backend will tell of; None until it says so."""
         self.error: RpcError | None = None
@@ -156,6 +156,7 @@ class Listens:
         link.nursery.start_soon(self._keep, stream)
         with trio.move_on_after(ACK_WAIT):
             await stream.judged.wait()
+        stream.judged.set()
 
     async def _keep(self, stream: Stream) -> None:
         """Keep one stream open until it is replaced or the link is lost (rule 2)."""

@@ -6,86 +6,19 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from mcpd.backends.carrier import SessionLost
 from mcpd.backends.errands import ERRANDS_MAX
 from mcpd.backends.notifications import severity, wants_log
 from mcpd.config.model import Timeouts
 from mcpd.errors import (
     METHOD_NOT_FOUND,
     BackendCrashed,
-    BackendMisbehaved,
     BackendTimedOut,
     BackendUnavailable,
     RpcError,
 )
-from mcpd.protocol.versions import Version
-from tests.backends.parts import HELLO, Client, Failure, calling, linked, lose_session_once, result_of
+from tests.backends.parts import Client, Failure, calling, linked, result_of
 
 SHORT = Timeouts(init=5, call_idle=10, call_max=60, list=5, ask=100)
-
-
-# ---- the handshake
-
-
-async def test_handshake(autojump_clock):
-    async with linked(opened=False) as (link, carrier, _):
-        hello = await link.open()
-        assert hello.version is Version.V2025_11_25
-        assert carrier.methods() == ["initialize", "notifications/initialized"]
-        params = carrier.sent[0]["params"]
-        assert params["protocolVersion"] == "2025-11-25"
-        assert set(params["capabilities"]) == {"roots", "sampling", "elicitation"}
-        assert carrier.agreed == "2025-11-25"
-
-
-async def test_an_older_version_is_taken(autojump_clock):
-    async with linked(opened=False) as (link, carrier, _):
-        carrier.answers["initialize"] = {**HELLO, "protocolVersion": "2024-11-05"}
-        assert (await link.open()).version is Version.V2024_11_05
-
-
-@pytest.mark.parametrize(
-    ("answer", "kind", "words"),
-    [
-        (
-            Failure(-32602, "unsupported", data={"supported": ["1"]}),
-            BackendUnavailable,
-            "refused initialize: unsupported",
-        ),
-        ({**HELLO, "protocolVersion": "2099-01-01"}, BackendMisbehaved, "2099-01-01"),
-        ({"capabilities": {}}, BackendMisbehaved, "does not speak"),
-        ({}, BackendMisbehaved, "does not speak"),
-    ],
-)
-async def test_a_handshake_that_fails(answer, kind, words):
-    async with linked(opened=False) as (link, carrier, _):
-        carrier.answers["initialize"] = answer
-        with pytest.raises(kind, match=words):
-            await link.open()
-
-
-@pytest.mark.parametrize("error", ["text", 7, None, [], {"code": "x"}, {"message": 7}, {}])
-async def test_a_malformed_error_is_still_a_refusal(error):
-    async with linked(opened=False) as (link, carrier, _):
-        carrier.answers["initialize"] = lambda message: carrier.say({"id": message["id"], "error": error})
-        with pytest.raises(BackendUnavailable, match="it refused initialize"):
-            await link.open()
-
-
-async def test_a_result_that_is_no_object():
-    async with linked(opened=False) as (link, carrier, _):
-        carrier.answers["initialize"] = "hello"
-        with pytest.raises(BackendMisbehaved, match="check that this is an MCP server"):
-            await link.open()
-
-
-async def test_no_answer_to_initialize(autojump_clock):
-    async with linked(opened=False, timeouts=SHORT) as (link, carrier, _):
-        carrier.answers["initialize"] = lambda message: None
-        with pytest.raises(BackendTimedOut, match=r"initialize in 5 s.*timeouts.init"):
-            await link.open()
-        await wait_all_tasks_blocked()
-        assert carrier.methods() == ["initialize"], "initialize is never cancelled"
 
 
 # ---- calls
@@ -228,126 +161,6 @@ async def test_a_lost_link_takes_no_more_errands():
         carrier.say({"id": 8, "method": "roots/list"})
         await link.set_level("info")
         outer.cancel_scope.cancel()
-
-
-# ---- the session is lost
-
-
-async def test_a_call_refused_for_its_session_is_sent_again_once(autojump_clock):
-    async with linked() as (link, carrier, heard):
-        link.level = "warning"
-        link.subscriptions["x:/1"] = {"uri": b'"x:/1"'}
-        carrier.answers["tools/call"] = lose_session_once({"ok": True})
-        call = Client().call()
-        assert result_of(await link.call(call, "tools/call", call.members)) == {"ok": True}
-        assert carrier.resets == 1
-        assert carrier.methods() == [
-            "initialize",
-            "notifications/initialized",
-            "tools/call",
-            "initialize",
-            "notifications/initialized",
-            "logging/setLevel",
-            "resources/subscribe",
-            "tools/call",
-        ]
-        first, again = carrier.named("tools/call")
-        assert first["params"] == again["params"]
-        assert first["id"] != again["id"]
-        await heard.wait_until(lambda: len(heard.list_changes) == 3)
-
-
-async def test_many_refused_calls_open_one_session(nursery, autojump_clock):
-    async with linked() as (link, carrier, _):
-        carrier.answers["tools/call"] = lambda message: None
-        calls = [Client(f"c{n}").call(n=n) for n in range(5)]
-        outcomes = [calling(nursery, link.call, call, "tools/call", call.members) for call in calls]
-        await carrier.wait_sent("tools/call", 5)
-        carrier.answers["tools/call"] = lambda message: {"n": message["params"]["n"]}
-        for waiter in carrier.waiters[1:]:
-            waiter.settle(SessionLost())
-        for n, outcome in enumerate(outcomes):
-            await outcome.done.wait()
-            assert outcome.result == {"n": n}
-        assert len(carrier.named("initialize")) == 2
-        assert len(carrier.named("tools/call")) == 10
-
-
-async def test_a_server_that_loses_every_session(autojump_clock):
-    async with linked() as (link, carrier, _):
-        carrier.answers["tools/call"] = SessionLost()
-        call = Client().call()
-        with pytest.raises(BackendUnavailable, match="loses every session"):
-            await link.call(call, "tools/call", call.members)
-        assert len(carrier.named("tools/call")) == 2
-        assert not link.lost.is_set()
-
-
-async def test_a_client_that_leaves_while_the_session_is_opened_anew_harms_nobody(nursery, autojump_clock):
-    async with linked() as (link, carrier, _):
-        proceed = []
-        carrier.answers["initialize"] = lambda message: proceed.append(message)
-        carrier.answers["tools/call"] = lose_session_once({"ok": True})
-        first, second = Client("a").call(), Client("b").call()
-        leaver = calling(nursery, link.call, first, "tools/call", first.members)
-        await carrier.wait_sent("initialize", 2)
-        stayer = calling(nursery, link.call, second, "tools/call", second.members)
-        await wait_all_tasks_blocked()
-        leaver.scope.cancel()
-        await leaver.done.wait()
-        assert len(carrier.named("tools/call")) == 1, "nothing is sent between two sessions"
-        carrier.answer_to(proceed[0], HELLO)
-        await stayer.done.wait()
-        assert stayer.result == {"ok": True}
-        assert carrier.named("notifications/cancelled") == []
-
-
-@pytest.mark.parametrize(
-    ("initialize", "words"),
-    [
-        (Failure(-32000, "not today"), "not today"),
-        (lambda message: None, "no new session in 5 s|no answer to initialize in 5 s"),
-        ({"protocolVersion": "x"}, "does not speak"),
-    ],
-)
-async def test_a_session_that_cannot_be_opened_anew_loses_the_link(initialize, words, autojump_clock):
-    async with linked(timeouts=SHORT) as (link, carrier, _):
-        carrier.answers["initialize"] = initialize
-        carrier.answers["tools/call"] = SessionLost()
-        call = Client().call()
-        with pytest.raises((BackendUnavailable, BackendTimedOut, BackendMisbehaved), match=words):
-            await link.call(call, "tools/call", call.members)
-        assert link.lost.is_set()
-
-
-async def test_a_session_lost_again_while_it_is_set_up_loses_the_link(autojump_clock):
-    async with linked() as (link, carrier, _):
-        link.level = "info"
-        carrier.answers["logging/setLevel"] = SessionLost()
-        carrier.answers["tools/call"] = SessionLost()
-        call = Client().call()
-        with pytest.raises(BackendUnavailable, match="loses every session"):
-            await link.call(call, "tools/call", call.members)
-        assert link.lost.is_set()
-        assert len(carrier.named("initialize")) == 2
-
-
-async def test_replay_goes_on_after_a_refusal(autojump_clock):
-    async with linked() as (link, carrier, _):
-        link.level = "error"
-        link.subscriptions.update({"x:/1": {"uri": b'"x:/1"'}, "x:/2": {"uri": b'"x:/2"'}})
-        carrier.answers["resources/subscribe"] = Failure(-32602, "gone")
-        await link.replay()
-        assert carrier.methods()[2:] == ["logging/setLevel", "resources/subscribe", "resources/subscribe"]
-
-
-async def test_no_level_for_a_backend_that_does_not_log(autojump_clock):
-    async with linked(opened=False) as (link, carrier, _):
-        carrier.answers["initialize"] = {**HELLO, "capabilities": {"tools": {}}}
-        await link.open()
-        await link.set_level("debug")
-        assert link.level == "debug"
-        assert "logging/setLevel" not in carrier.methods()
 
 
 # ---- what the backend says

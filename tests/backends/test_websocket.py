@@ -23,6 +23,7 @@ from mcpd.protocol.versions import MODERN
 from mcpd.wire.deadlines import Deadlines
 from mcpd.wire.http_client import HttpClient
 from tests.backends.parts import DISCOVER, HELLO, Client, Heard, calling, result_of
+from tests.backends.test_connector import connector_for, one_call, remote_spec, use
 from tests.wire.websocket_peer import RawPeer
 
 ACCEPTED = (
@@ -477,3 +478,43 @@ async def test_nobody_listens():
     error = await refusal(remote.url)
     assert type(error) is BackendUnavailable
     assert "connection refused" in error.reason
+
+
+# ---- as a connector uses it --------------------------------------------------------------------------------
+
+
+async def test_a_connector_speaks_it():
+    async with remote_server() as remote, connector_for(remote_spec(remote.url, transport="websocket")) as connector:
+        assert await use(connector, one_call) is None
+        assert connector.transport == "websocket"
+        assert not connector.stateless
+        assert connector.pid is None
+        methods = [message["method"] for message in remote.seen]
+        assert methods[0] == "server/discover"
+        assert "initialize" in methods
+
+
+async def test_a_server_that_leaves_when_it_is_probed_is_connected_to_again():
+    remote = Remote()
+
+    async def leave(peer, message) -> None:
+        await peer.send(CloseConnection(code=1002, reason="initialize first"))
+
+    remote.serve["server/discover"] = leave
+    async with remote_server(remote), connector_for(remote_spec(remote.url, transport="websocket")) as connector:
+        assert await use(connector, one_call) is None
+        assert await use(connector, one_call) is None
+        assert len(remote.heads) == 3, "and what it is, is remembered"
+
+
+async def test_secrets_of_the_server_are_redacted():
+    remote = Remote()
+
+    async def leave(peer, message) -> None:
+        await peer.send(CloseConnection(code=1008, reason="bad hunter22"))
+
+    remote.serve["initialize"] = leave
+    async with remote_server(remote):
+        spec = remote_spec(remote.url, transport="websocket", headers={"X-Key": "hunter22"})
+        async with connector_for(spec) as connector:
+            assert "bad ***" in str(await use(connector))

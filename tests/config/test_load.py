@@ -68,6 +68,8 @@ def test_every_setting_arrives():
       naming: {separator: ".", name_max: 40, page_size: 10}
       limits: {body: 1MiB, session_idle: 1h, calls: 7}
       streams: {hold: 0, retry: 1.5s}
+      caching: {list_ttl: 5s}
+      extensions: [io.modelcontextprotocol/ui]
       instructions: Be kind.
       servers:
         a:
@@ -79,6 +81,7 @@ def test_every_setting_arrives():
           prefix: ""
           instances: per-session
           validate: both
+          era: legacy
           description: d
           timeouts: {init: 2m, call_idle: 1, call_max: 2, list: 3, ask: 4}
           restart: {policy: never, initial: 1, factor: 1.5, cap: 10, jitter: 0, stable: 0}
@@ -94,6 +97,7 @@ def test_every_setting_arrives():
     assert (config.naming.separator, config.naming.name_max, config.naming.page_size) == (".", 40, 10)
     assert (config.limits.body, config.limits.session_idle, config.limits.calls) == (2**20, 3600.0, 7)
     assert (config.streams.hold, config.streams.retry, config.instructions) == (0, 1.5, "Be kind.")
+    assert (config.caching.list_ttl, config.extensions) == (5.0, ("io.modelcontextprotocol/ui",))
     assert config.servers == (
         ServerSpec(
             name="a",
@@ -106,6 +110,7 @@ def test_every_setting_arrives():
             prefix="",
             instances="per-session",
             validate="both",
+            era="legacy",
             description="d",
             timeouts=Timeouts(init=120, call_idle=1, call_max=2, list=3, ask=4),
             restart=Restart(policy="never", initial=1, factor=1.5, cap=10, jitter=0, stable=0),

@@ -37,9 +37,10 @@ class Kind:
         """HTTP+SSE ended with the handshake."""
         return tuple(each for each in TRANSPORTS if each != "sse" or self.mode in ("legacy", "auto"))
 
-    def version(self, transport: str) -> str:
-        """What it must agree on with mcpd over this transport."""
-        return LATEST if self.mode == "legacy" or transport == "sse" else MODERN
+    @property
+    def version(self) -> str:
+        """What it must agree on with mcpd, which answers `server/discover` everywhere."""
+        return LATEST if self.mode == "legacy" else MODERN
 
     @asynccontextmanager
     async def connect(self, target: JSON) -> AsyncIterator[Client]:

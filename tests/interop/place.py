@@ -84,6 +84,10 @@ class Place:
         servers["own"]["instances"] = "per-session"
         return servers
 
+    def root(self, tag: str) -> str:
+        """The URI of the one root that a visit's client has, and no other."""
+        return (self.files / tag).as_uri()
+
     def config_alone(self, server: str) -> Path:
         """A configuration with this server only."""
         return self.folder / f"mcpd-{server}.json"

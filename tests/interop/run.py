@@ -62,8 +62,8 @@ class Station:
         self.place = place
         self.daemon = daemon
 
-    def target(self, transport: str) -> JSON:
-        """What a client program is told."""
+    def target(self, transport: str, tag: str) -> JSON:
+        """What the client program of a visit is told."""
         base = self.daemon.base if self.daemon is not None else ""
         return {
             "transport": transport,
@@ -71,7 +71,7 @@ class Station:
             "command": self.place.command(),
             "alone": self.place.commands(),
             "env": {SECRET: "not for servers"},
-            "root": self.place.files.as_uri(),
+            "root": self.place.root(tag),
         }
 
     async def ask(self, path: str) -> JSON:
@@ -103,12 +103,12 @@ def read(url: str) -> bytes:
 async def visit_all(name: str, transport: str, station: Station, wanted: Sequence[str]) -> Column:
     """One column: all checks in one session (the Inspector has one for each request), then leaving."""
     kind = KINDS[name]
-    column = Column(name, transport, version=kind.version(transport))
+    column = Column(name, transport, version=kind.version)
     began = trio.current_time()
     tag = f"{name}_{transport}".replace("-", "_")
     before = await station.ask("/health") if station.daemon is not None else {}
     try:
-        async with kind.connect(station.target(transport)) as client:
+        async with kind.connect(station.target(transport, tag)) as client:
             lasting = isinstance(client, ProgramClient) or station.daemon is not None
             visit = Visit(name, client, station.place, tag, lasting, column.version, station.reached)
             column.remarks = client.remarks

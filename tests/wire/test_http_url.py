@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mcpd.wire.http_url import parse_url
+from mcpd.wire.http_url import WEBSOCKET, parse_url
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,19 @@ def test_what_is_not_a_url(text, words):
     with pytest.raises(ValueError, match=words) as caught:
         parse_url(text)
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "port", "authority"),
+    [("ws://h", 80, b"h"), ("wss://h/x?y", 443, b"h"), ("WS://h:80", 80, b"h"), ("wss://[::1]:80/", 80, b"[::1]:80")],
+)
+def test_urls_of_websockets(text, port, authority):
+    url = parse_url(text, WEBSOCKET)
+    assert (url.port, url.authority) == (port, authority)
+    with pytest.raises(ValueError, match=r"must begin with http:// or https://, not 'wss?'"):
+        parse_url(text)
+
+
+def test_a_url_for_http_is_none_for_websockets():
+    with pytest.raises(ValueError, match=r"must begin with ws:// or wss://, not 'http'"):
+        parse_url("http://h/", WEBSOCKET)

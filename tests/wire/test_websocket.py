@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -18,11 +19,14 @@ from mcpd.wire import websocket
 from mcpd.wire.deadlines import Deadlines
 from mcpd.wire.http_client import HttpClient
 from mcpd.wire.http_url import WEBSOCKET, parse_url
+from mcpd.wire.tls import client_context
 from mcpd.wire.websocket import CLOSING, Terms, WebSocket, accept, request_upgrade
 from mcpd.wire.websocket_frames import Frames
 from mcpd.wire.websocket_handshake import HandshakeRefused, Upgrade, read_upgrade
 from mcpd.wire.websocket_stream import ServerStream
 from tests.wire.http_peer import serving
+from tests.wire.test_tls import CERT
+from tests.wire.test_tls import KEY as KEY_FILE
 from tests.wire.websocket_peer import KEY, RawPeer, connect
 
 OFFER = b"Sec-WebSocket-Protocol: mcp"
@@ -462,10 +466,12 @@ def accept_for(head: bytes) -> bytes:
 
 
 @asynccontextmanager
-async def asking(url: str, *, every: float = NEVER, patience: float | None = None, headers=None, limit: int = 1 << 20):
+async def asking(
+    url: str, *, every: float = NEVER, patience: float | None = None, headers=None, limit: int = 1 << 20, tls=None
+):
     """A client's WebSocket to a URL, its handshake done."""
     deadlines = Deadlines(resolution=0.01)
-    client = HttpClient(deadlines=deadlines)
+    client = HttpClient(deadlines=deadlines, tls=tls)
     target = parse_url(url, WEBSOCKET)
     failure = None
     async with trio.open_nursery() as nursery:
@@ -653,6 +659,32 @@ async def test_a_client_that_is_cancelled_says_so():
             nursery.cancel_scope.cancel()
         await wait_all_tasks_blocked()
     assert [event.code for event in told] == [1001]
+
+
+async def test_tls(nursery):
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(CERT, KEY_FILE)
+    told = []
+
+    async def handle(stream) -> None:
+        async with stream:
+            peer = RawPeer(stream, ConnectionType.SERVER)
+            await peer.send(accept_for(await peer.read_head()))
+            while isinstance(event := await peer.next(), TextMessage):
+                await peer.send(event)
+            told.append(event.code)
+            await peer.send(event.response())
+
+    listeners = await trio.open_ssl_over_tcp_listeners(0, context, host="127.0.0.1", https_compatible=True)
+    await nursery.start(trio.serve_listeners, handle, listeners)
+    url = f"wss://127.0.0.1:{listeners[0].transport_listener.socket.getsockname()[1]}/"
+    async with asking(url, tls=client_context(ca_file=CERT)) as socket:
+        for data in (b"hello", b"x" * 1_000_000):
+            socket.write(data)
+            assert await socket.receive() == data
+    assert told == [1000]
+    with pytest.raises(ConnectFailed, match="not trusted"):
+        await HttpClient(deadlines=Deadlines()).open_link(parse_url(url, WEBSOCKET))
 
 
 async def test_nobody_listens():
