@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bench.process import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from bench.peers import Running
@@ -76,11 +76,18 @@ class Generator:
         return result
 
     def measure(
-        self, running: Running, payload: Payload, tool: str, clients: int, seconds: float, warmup: float
+        self,
+        running: Running,
+        payload: Payload,
+        tool: str,
+        clients: int,
+        seconds: float,
+        warmup: float,
+        more: Sequence[str] = (),
     ) -> dict[str, Any]:
         """Calls in a closed loop. The generator's figures and the gateway's `cpu_us` a call and `pss_kib`."""
         options = ["--gate", "--connections", str(clients), "--tool", tool, *payload.options()]
-        options += ["--seconds", str(seconds), "--warmup", str(warmup)]
+        options += ["--seconds", str(seconds), "--warmup", str(warmup), *more]
         process = running.process
         with self._run(running, options) as popen:
             line = self._wait_line(popen, MEASURE_SECONDS)

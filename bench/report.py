@@ -6,6 +6,8 @@ import statistics
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from bench.bridge import Bridge, bridge_lines, errors
+from bench.bridge import ratio as bridge_ratio
 from bench.exact import BYTES, Exact
 from bench.memory import KINDS, Memory
 from bench.startup import SLOW_SECONDS, Startup
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 IDLE_MIB = 45.0
 SESSION_KIB = 10.0
 ENVOY_HTTP_RATIO = 1.3
+TRANSLATION_RATIO = 1.25
 SDK_CPU_RATIO = 10.0
 SDK_RESULT_RATIO = 2.0
 HANG_SECONDS = 1.0
@@ -37,6 +40,7 @@ class Report:
     memory: dict[str, Memory] | None = None
     startup: Startup | None = None
     exact: Exact | None = None
+    bridge: Bridge | None = None
 
 
 @dataclass
@@ -184,6 +188,8 @@ def judge(report: Report) -> list[Target]:
     targets: list[Target] = []
     if report.throughput:
         targets += _throughput_targets(report.throughput)
+    if report.bridge:
+        targets.append(_bridge_target(report.bridge))
     if report.exact:
         targets += _exact_targets(report.exact)
     if report.memory is not None and "mcpd" in report.memory:
@@ -191,6 +197,14 @@ def judge(report: Report) -> list[Target]:
     if report.startup:
         targets += _startup_targets(report.startup)
     return targets
+
+
+def _bridge_target(bridge: Bridge) -> Target:
+    text = f"CPU per call, modern client, legacy stdio backend: ≤ {TRANSLATION_RATIO}x a legacy client's"
+    measured, problem = bridge_ratio(bridge, "modern client"), errors(bridge)
+    if measured is None:
+        return Target(text, problem, None)
+    return Target(text, problem or times(measured), not problem and measured <= TRANSLATION_RATIO)
 
 
 @dataclass
@@ -327,6 +341,8 @@ def render(report: Report) -> str:
     lines += [f"  {p.name:<10}{p.title}{': ' + p.problem if p.problem else ''}" for p in report.peers]
     if report.throughput:
         lines += throughput_lines(report.throughput)
+    if report.bridge:
+        lines += bridge_lines(report.bridge)
     if report.memory is not None:
         lines += memory_lines(report.memory)
     if report.startup:
@@ -351,6 +367,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "throughput": {"runs": runs, "problems": t.problems} if t else None,
         "memory": {n: asdict(m) for n, m in report.memory.items()} if report.memory is not None else None,
         "startup": asdict(report.startup)["results"] if report.startup else None,
+        "bridge": report.bridge.samples if report.bridge else None,
         "exact": report.exact.results if report.exact else None,
         "targets": [asdict(t) for t in judge(report)],
     }

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.bridge import measure_bridge
 from bench.exact import measure_exact
 from bench.memory import measure_memory
 from bench.report import Report
@@ -18,7 +19,7 @@ from bench.throughput import measure_throughput
 if TYPE_CHECKING:
     from bench.peers import Peer
 
-SECTIONS = ("load", "memory", "start", "exact")
+SECTIONS = ("load", "bridge", "memory", "start", "exact")
 
 
 def cpu_model() -> str:
@@ -46,6 +47,8 @@ def run(peers: list[Peer], sections: list[str], *, rounds: int, seconds: float, 
         with rig.http_echo():
             if "load" in sections:
                 report.throughput = measure_throughput(rig)
+            if "bridge" in sections:
+                report.bridge = measure_bridge(rig)
             if "memory" in sections:
                 report.memory = measure_memory(rig)
             if "start" in sections:

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 import trio
 
 from mcpd.backends.legacy import RefusedInitialize
+from mcpd.backends.opening import Era
 from mcpd.backends.replies import NotHere
+from mcpd.backends.tools import ToolFacts
 from mcpd.config.model import Timeouts
 from mcpd.errors import (
     BackendCrashed,
@@ -14,9 +18,10 @@ from mcpd.errors import (
     BackendUnavailable,
     RpcError,
 )
+from mcpd.protocol.mirror import Parameters
 from mcpd.protocol.versions import Version
 from tests.backends.http_parts import HELLO, Remote, connected, event_of, remote_server
-from tests.backends.parts import Client, calling, result_of
+from tests.backends.parts import DISCOVER, ENVELOPE, Client, calling, modern_client, result_of
 
 SHORT = Timeouts(init=5, call_idle=0.2, call_max=5, list=5)
 
@@ -675,3 +680,250 @@ async def test_large_arguments_and_results():
     async with remote_server(remote), connected(remote.url, message_max=1 << 26) as (link, _, _):
         text = "x" * (10 << 20)
         assert (await call(link, name=text))["echo"]["name"] == text
+
+
+# ---- a modern server: each request stands alone
+
+
+def modern_remote(**serve):
+    remote = Remote()
+
+    async def discover(seen):
+        seen.result(DISCOVER, b"Mcp-Session-Id: never\r\n")
+
+    remote.serve.update({"server/discover": discover, **serve})
+    return remote
+
+
+def modern(remote, **members):
+    return connected(remote.url, era=Era.UNKNOWN, **members)
+
+
+async def asked(link, client, method, **params):
+    made = client.call(method, **params)
+    return result_of(await link.call(made, method, made.members))
+
+
+NAMES = {
+    "a tool": ("tools/call", {"name": "say"}, b"say"),
+    "a tool in other letters": ("tools/call", {"name": "größe"}, b"=?base64?Z3LDtsOfZQ==?="),
+    "a name with a space before it": ("tools/call", {"name": " x"}, b"=?base64?IHg=?="),
+    "a name that looks encoded": ("tools/call", {"name": "=?base64?x?="}, b"=?base64?PT9iYXNlNjQ/eD89?="),
+    "a prompt": ("prompts/get", {"name": "greet"}, b"greet"),
+    "a resource": ("resources/read", {"uri": "file:///a b"}, b"file:///a b"),
+    "a completion": ("completion/complete", {"ref": {"type": "ref/prompt", "name": "greet"}, "argument": {}}, None),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_headers_say_what_a_modern_request_is_about(name):
+    method, params, header = NAMES[name]
+    remote = modern_remote()
+    async with remote_server(remote), modern(remote, headers={"X-Key": "k"}) as (link, _, _):
+        await asked(link, modern_client(), method, **params)
+    (seen,) = remote.named(method)
+    assert seen.headers[b"mcp-protocol-version"] == b"2026-07-28"
+    assert seen.headers[b"mcp-method"] == method.encode()
+    assert seen.headers.get(b"mcp-name") == header
+    assert seen.headers[b"x-key"] == b"k"
+    assert seen.headers[b"accept"] == b"application/json, text/event-stream"
+    assert b"mcp-session-id" not in seen.headers
+    assert {seen.verb for seen in remote.seen} == {"POST"}
+
+
+async def test_arguments_that_the_schema_marks_are_headers_too():
+    remote = modern_remote()
+    schema = {
+        "properties": {
+            "region": {"type": "string", "x-mcp-header": "Region"},
+            "count": {"type": "integer", "x-mcp-header": "Count"},
+            "fast": {"type": "boolean", "x-mcp-header": "Fast"},
+            "note": {"type": "string"},
+        }
+    }
+    arguments = {"region": "Zürich", "count": 7, "fast": None, "note": "n"}
+    async with remote_server(remote), modern(remote) as (link, _, heard):
+        heard.tools = ToolFacts(parameters={b'"t"': Parameters.read(json.dumps(schema).encode())})
+        await asked(link, Client(), "tools/call", name="t", arguments=arguments)
+    (seen,) = remote.named("tools/call")
+    assert seen.headers[b"mcp-param-region"] == b"=?base64?WsO8cmljaA==?="
+    assert seen.headers[b"mcp-param-count"] == b"7"
+    assert {name for name in seen.headers if name.startswith(b"mcp-param")} == {b"mcp-param-region", b"mcp-param-count"}
+    assert seen.message["params"]["arguments"] == arguments
+
+
+async def test_a_stream_of_progress_logs_and_the_answer():
+    async def serve(seen):
+        token = seen.message["params"]["_meta"]["progressToken"]
+        seen.stream(
+            event_of({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": token}}),
+            event_of({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "error", "data": 1}}),
+            ": ping\n\n",
+            seen.reply({"resultType": "complete", "ok": True}),
+        ).end()
+
+    remote = modern_remote(**{"tools/call": serve})
+    async with remote_server(remote), modern(remote) as (link, _, _):
+        client = modern_client(log_level=4)
+        made = client.call(token=b'"mine"', name="t")
+        assert result_of(await link.call(made, "tools/call", made.members))["ok"]
+        assert client.emitted == [
+            ("notifications/progress", {"progressToken": "mine"}),
+            ("notifications/message", {"level": "error", "data": 1}),
+        ]
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+async def test_cancelling_a_modern_call_closes_its_stream(streaming, nursery):
+    begun, gone = trio.Event(), trio.Event()
+
+    async def serve(seen):
+        if streaming:
+            seen.stream(": hello\n\n")
+        begun.set()
+        await seen.request.wait_gone()
+        gone.set()
+
+    remote = modern_remote(**{"tools/call": serve})
+    async with remote_server(remote), modern(remote) as (link, _, _):
+        made = modern_client().call()
+        outcome = calling(nursery, link.call, made, "tools/call", made.members)
+        await begun.wait()
+        outcome.scope.cancel()
+        with trio.fail_after(5):
+            await gone.wait()
+        assert await asked(link, modern_client(), "prompts/get", name="p"), "others go on"
+        assert "notifications/cancelled" not in {seen.method for seen in remote.seen}
+
+
+async def test_a_modern_call_that_takes_too_long_closes_its_stream():
+    gone = trio.Event()
+
+    async def serve(seen):
+        seen.stream(": hello\n\n")
+        await seen.request.wait_gone()
+        gone.set()
+
+    remote = modern_remote(**{"tools/call": serve})
+    async with remote_server(remote), modern(remote, timeouts=SHORT) as (link, _, _):
+        with pytest.raises(BackendTimedOut, match="call_idle"):
+            await asked(link, modern_client(), "tools/call", name="t")
+        with trio.fail_after(5):
+            await gone.wait()
+
+
+MODERN_ERRORS = {
+    "400": (400, -32602, "own"),
+    "400 without id": (400, -32021, "null"),
+    "404": (404, -32601, "own"),
+    "200": (200, -32603, "own"),
+    "500": (500, -32603, "null"),
+    "503": (503, -32603, "own"),
+}
+
+
+@pytest.mark.parametrize("name", MODERN_ERRORS)
+async def test_errors_of_a_modern_server_whatever_their_status(name):
+    status, code, id = MODERN_ERRORS[name]
+
+    async def serve(seen):
+        error = seen.error(code, "tripped", seen.message["id"] if id == "own" else None)
+        error["error"]["data"] = {"requiredCapabilities": {"sampling": {}}}
+        seen.answer(status, b"", error)
+
+    remote = modern_remote(**{"tools/call": serve})
+    async with remote_server(remote), modern(remote) as (link, _, _):
+        with pytest.raises(RpcError, match="tripped") as caught:
+            await asked(link, modern_client(), "tools/call", name="t")
+        assert caught.value.code == code
+        assert json.loads(caught.value.encode())["data"] == {"requiredCapabilities": {"sampling": {}}}
+        assert len(remote.named("tools/call")) == 1
+        assert not link.lost.is_set()
+
+
+async def test_a_refusal_for_its_headers_is_sent_again_after_the_tools_were_listed():
+    async def serve(seen):
+        if len(remote.named("tools/call")) == 1:
+            seen.answer(400, b"", seen.error(-32020, "Mcp-Param-Region header is missing"))
+        else:
+            seen.result({"resultType": "complete", "ok": True})
+
+    remote = modern_remote(**{"tools/call": serve})
+    async with remote_server(remote), modern(remote) as (link, _, heard):
+        assert (await asked(link, modern_client(), "tools/call", name="t"))["ok"]
+        assert heard.relisted == ["tools"]
+
+
+async def test_a_modern_stream_that_breaks_is_not_taken_up_again():
+    async def serve(seen):
+        seen.stream("id: 1\nretry: 10\ndata: \n\n").end()
+
+    remote = modern_remote(**{"tools/call": serve})
+    async with remote_server(remote), modern(remote) as (link, _, _):
+        with pytest.raises(BackendCrashed, match="ended without the response"):
+            await asked(link, modern_client(), "tools/call", name="t")
+        assert remote.named("GET") == []
+        assert len(remote.named("tools/call")) == 1
+
+
+async def test_news_of_a_modern_server():
+    closed = trio.Event()
+
+    async def listen(seen):
+        params = seen.message["params"]
+        meta = {f"{ENVELOPE}subscriptionId": seen.message["id"]}
+        uris = params["notifications"].get("resourceSubscriptions", ())
+        seen.stream(
+            notice("subscriptions/acknowledged", notifications=params["notifications"], _meta=meta),
+            notice("tools/list_changed", _meta=meta),
+            *(notice("resources/updated", uri=uri, _meta=meta) for uri in uris),
+        )
+        await seen.request.wait_gone()
+        if not uris:
+            closed.set()
+
+    remote = modern_remote(**{"subscriptions/listen": listen})
+    async with remote_server(remote), modern(remote) as (link, _, heard):
+        await link.replay()
+        (seen,) = remote.named("subscriptions/listen")
+        assert seen.headers[b"mcp-method"] == b"subscriptions/listen"
+        await heard.wait_until(lambda: heard.list_changes == ["notifications/tools/list_changed"])
+        assert link.dialect.announces("tools")
+        assert link.in_flight == 0
+        made = Client().call("resources/subscribe", uri="x:/1")
+        await link.subscribe(made, "x:/1", made.members)
+        await heard.wait_until(lambda: heard.updates == [({"uri": "x:/1"}, None)])
+        with trio.fail_after(5):
+            await closed.wait()
+        assert (await asked(link, modern_client(), "tools/call", name="t"))["echo"]["name"] == "t"
+
+
+def notice(method, **params):
+    return {"jsonrpc": "2.0", "method": f"notifications/{method}", "params": params}
+
+
+async def test_a_modern_server_that_goes_away_is_noticed_without_a_call(nursery, monkeypatch):
+    monkeypatch.setattr("mcpd.backends.listens.AGAIN", 0.01)
+    alive = trio.CancelScope()
+
+    async def listen(seen):
+        params = seen.message["params"]["notifications"]
+        meta = {f"{ENVELOPE}subscriptionId": seen.message["id"]}
+        seen.stream(notice("subscriptions/acknowledged", notifications=params, _meta=meta))
+        await seen.request.wait_gone()
+
+    remote = modern_remote(**{"subscriptions/listen": listen})
+
+    async def serve(task_status):
+        with alive:
+            async with remote_server(remote):
+                task_status.started()
+                await trio.sleep_forever()
+
+    await nursery.start(serve)
+    async with modern(remote) as (link, _, _):
+        await link.replay()
+        alive.cancel()
+        with trio.fail_after(5):
+            await link.lost.wait()
+        assert "connection refused" in str(link.reason)

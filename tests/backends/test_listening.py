@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 
 import pytest
 import trio
@@ -9,7 +10,7 @@ from mcpd.backends.listening import PASSING
 from mcpd.config.model import Timeouts
 from mcpd.errors import BackendUnavailable
 from tests.backends.http_parts import HELLO, Remote, connected, event_of, remote_server
-from tests.backends.parts import Client, calling
+from tests.backends.parts import Client, calling, modern_client
 
 CHANGED = {"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}
 SOON = "retry: 100\n\n"
@@ -231,3 +232,62 @@ async def refuse_connection(more, handle=None):
     from mcpd.errors import ConnectFailed
 
     raise ConnectFailed("no connection became free")
+
+
+async def test_a_question_on_it_is_of_the_only_call_in_flight():
+    """It should have come on the call's own stream; some servers put it here."""
+    remote = Remote()
+    begun, answered = trio.Event(), trio.Event()
+
+    async def get(seen):
+        stream = seen.stream(SOON)
+        await begun.wait()
+        stream.write(event_of({"jsonrpc": "2.0", "id": 7, "method": "roots/list"}).encode())
+        await trio.sleep_forever()
+
+    async def serve(seen):
+        begun.set()
+        await answered.wait()
+        seen.result({"ok": True})
+
+    async def answer(seen):
+        seen.answer(202)
+        answered.set()
+
+    remote.serve.update({"GET": get, "tools/call": serve, "answer": answer})
+    for client in (Client(), modern_client()):
+        begun, answered = trio.Event(), trio.Event()
+        client.answer = b'{"roots":[]}'
+        async with remote_server(remote), connected(remote.url) as (link, _, heard):
+            made = client.call()
+            result = await link.call(made, "tools/call", made.members)
+            assert json.loads(bytes(result.members["result"]))["ok"]
+            assert client.asked == [("roots/list", {})]
+            assert remote.named("answer")[-1].message["result"] == {"roots": []}
+            assert heard.asked == []
+
+
+async def test_of_several_clients_calls_none_is_asked(nursery):
+    remote = Remote()
+    begun = trio.Event()
+
+    async def get(seen):
+        stream = seen.stream(SOON)
+        await begun.wait()
+        stream.write(event_of({"jsonrpc": "2.0", "id": 7, "method": "roots/list"}).encode())
+        await trio.sleep_forever()
+
+    async def serve(seen):
+        if len(remote.named("tools/call")) == 2:
+            begun.set()
+        await trio.sleep_forever()
+
+    remote.serve.update({"GET": get, "tools/call": serve})
+    async with remote_server(remote), connected(remote.url) as (link, _, _):
+        clients = [Client("1"), Client("2")]
+        for client in clients:
+            made = client.call()
+            calling(nursery, link.call, made, "tools/call", made.members)
+        refusal = (await remote.wait_seen("answer")).message["error"]["message"]
+        assert "servers.b.instances to leased or per-session" in refusal
+        assert [client.asked for client in clients] == [[], []]

@@ -10,7 +10,7 @@ from tests.compatibility.clients import EXTENSION, Client
 from tests.compatibility.columns import Bench
 from tests.compatibility.rows import NONE, YES, Theme
 from tests.fixtures.everything_content import PNG, WAV
-from tests.fixtures.peer import JSON, META, HttpPeer, ModernHttpPeer
+from tests.fixtures.peer import JSON
 
 TOOLS = Theme("Tools")
 row = TOOLS.row
@@ -144,7 +144,7 @@ async def unknown_tool(bench: Bench) -> str:
 
 @row("JSON-RPC error of the server, with its data")
 async def rpc_error(bench: Bench) -> str:
-    for code in (-32602, -32603, -32050 + 20_000, 4711):
+    for code in (-32602, -32603, 4711):
         error = (await (await bench.client()).call("protocol_error", {"code": code})).error
         assert (error.code, error.message, error.data) == (code, "failed on request", {"detail": "kept"})
     return YES
@@ -213,43 +213,3 @@ async def task_until(client: Client, task: JSON, capabilities: JSON, status: str
         if state["status"] == status:
             return state
         await trio.sleep(POLL)
-
-
-@row("Headers that repeat the request: checked", NONE, "headers", M__http="-32020", ML_sse="-32020")
-async def headers_checked(bench: Bench) -> str:
-    client = await bench.client()
-    if not isinstance(client.peer, ModernHttpPeer):  # type: ignore[attr-defined]
-        return NONE
-    for name, value in (("Mcp-Name", "echo"), ("Mcp-Method", None), ("Mcp-Param-Region", "eu")):
-        outcome = await client.call("test_x_mcp_header", {"region": "us"}, headers={name: value})
-        assert (outcome.status, outcome.error.code) == (400, -32020), (name, outcome.answer)
-    return str(outcome.error.code)
-
-
-@row("Headers that repeat the request: made for the server", NONE, "headers", _M_http=YES, LM_sse=YES)
-async def headers_made(bench: Bench) -> str:
-    client = await bench.client()
-    one = await client.data("test_x_mcp_header", {"region": "häfen"})
-    assert one["region"] == "häfen"
-    many = await client.data("mirror", {"label": " a", "count": 42, "dry": True, "place": {"zone": "z"}})
-    if not many["headers"]:
-        return NONE
-    assert one["headers"] == {"mcp-param-region": "=?base64?aMOkZmVu?="}
-    assert many["headers"]["mcp-param-count"] == "42"
-    assert many["headers"]["mcp-param-zone"] == "z"
-    return YES
-
-
-@row("Array of requests, as 2025-03-26 has it", YES, "batch", M_="-32600", L__sse="-32600")
-async def batch(bench: Bench) -> str:
-    requests = [{"jsonrpc": "2.0", "id": f"b{n}", "method": "ping"} for n in (1, 2)]
-    if bench.is_modern:
-        client = await bench.modern()
-        requests = [client.peer.message("tools/list", request_id=f"b{n}") for n in (1, 2)]
-        peer: Any = client.peer
-        headers = {"MCP-Protocol-Version": "2026-07-28"}
-    else:
-        peer = (await bench.legacy("2025-03-26")).peer
-        headers = peer.session_headers() if isinstance(peer, HttpPeer) else {}
-    assert META
-    return await send_batch(peer, requests, headers)

@@ -124,7 +124,8 @@ async def check_progress(visit: Visit) -> None:
     tool = "everything_trigger-long-running-operation"
     result, reports = await visit.program.call_with_progress(tool, duration=0.5, steps=5)
     expect("completed" in result["content"][0]["text"], f"the result is {result}")
-    steps = [(report["progress"], report.get("total")) for report in reports]
+    # The TypeScript SDK 2 reports of its own when it answers a question meanwhile, without a total.
+    steps = [(report["progress"], report["total"]) for report in reports if "total" in report]
     expected = [(step, 5) for step in range(1, 6)]
     lost = visit.name.startswith(LOSES_LAST_REPORT) and steps == expected[:-1]
     expect(steps == expected or lost, f"progress was {steps}")
