@@ -90,7 +90,9 @@ class Daemon:
     def _backend(self, spec: ServerSpec) -> ManagedBackend:
         client = None
         if spec.url is not None:
-            limits = ClientLimits(body=self.config.limits.message)
+            each = self.config.limits
+            # Every call in flight or parked may hold a connection: one fewer would let calls wait for people.
+            limits = ClientLimits(body=each.message, connections=each.calls + each.parks)
             client = HttpClient(limits=limits, tls=tls_context(spec), deadlines=self.deadlines)
         connector = Connector(
             spec,

@@ -76,8 +76,12 @@ HANDSHAKE = {
     "config/servers.py": "the headers of the protocol, which a configuration may not set",
     "frontends/http.py": "the edge to clients: Streamable HTTP",
     "frontends/conversation.py": "the edge to clients: stdio and HTTP+SSE",
-    "backends/link.py": "the edge to backends: the handshake with one",
+    "frontends/era.py": "the edge to clients: which rules a message is judged by",
+    "backends/opening.py": "the edge to backends: which era one is of",
+    "backends/legacy.py": "the edge to backends: the handshake with one",
+    "backends/link.py": "the edge to backends: what is expected of both",
     "backends/http.py": "the edge to backends: Streamable HTTP",
+    "backends/replies.py": "the edge to backends: what their HTTP replies mean",
     "demo/stdio_server.py": "a server of its own",
 }
 """Who may know that there is an `initialize`, or a session id in a header: the two edges and the tables. The

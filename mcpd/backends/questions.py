@@ -96,6 +96,9 @@ class Questions:
                     return jsonrpc.error(id, error.encode())
             if question.withdrawn:
                 return jsonrpc.error(id, RpcError(INTERNAL_ERROR, "the call that this belongs to is over").encode())
+            if trio.current_time() >= question.scope.deadline:
+                late = RpcError(INTERNAL_ERROR, f"the client did not answer {message.method} in {self._timeout:g} s")
+                return jsonrpc.error(id, late.encode())
             return None
         finally:
             del self._open[id]
@@ -163,11 +166,9 @@ class Questions:
                 self.remember(call, elicitation)
         question.waiter = waiter
         waiter.questions += 1
+        question.scope.deadline = trio.current_time() + self._timeout
         try:
-            with trio.fail_after(self._timeout):
-                return await call.ask(method, params)
-        except trio.TooSlowError:
-            raise RpcError(INTERNAL_ERROR, f"the client did not answer {method} in {self._timeout:g} s") from None
+            return await call.ask(method, params)
         finally:
             waiter.questions -= 1
             waiter.alive()

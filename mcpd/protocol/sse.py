@@ -71,7 +71,8 @@ class EventDecoder:
         """The id to resume from, once its event was taken; empty when there is none."""
         self.comments = 0
         """Comment lines so far: signs of life."""
-        self._ready: deque[bytes] = deque()
+        # Whole events; made when there are any, for a deque has the size of everything else here together.
+        self._ready: deque[bytes] | None = None
         # The unfinished event: never starts with an empty line, never holds two line ends in a row.
         self._partial = bytearray()
         # What may be the start of a byte order mark; None once that is settled.
@@ -116,7 +117,7 @@ class EventDecoder:
         blocks = data.split(b"\n\n")
         rest = blocks.pop()
         if len(data) <= self.limit:
-            self._ready.extend(filter(None, blocks))  # empty lines at their start are passed over when read
+            self._add(filter(None, blocks))  # empty lines at their start are passed over when read
         else:
             for block in blocks:
                 self._finish(block.lstrip(b"\n"))
@@ -136,7 +137,14 @@ class EventDecoder:
             event = self._read(block)
             if event is not None:
                 return event
+        self._ready = None
         return None
+
+    def _add(self, blocks: Iterable[bytes]) -> None:
+        if self._ready is None:
+            self._ready = deque(blocks)
+        else:
+            self._ready.extend(blocks)
 
     def _keep(self, data: bytes) -> None:
         if self._dropping:
@@ -149,7 +157,7 @@ class EventDecoder:
         if len(partial) > self.limit and len(partial.removesuffix(b"\n")) > self.limit:
             self._dropping = True
             self._partial = partial[-1:]
-            self._ready.append(_OVERLONG)
+            self._add((_OVERLONG,))
 
     def _finish(self, block: bytes) -> None:
         if self._dropping:
@@ -158,10 +166,10 @@ class EventDecoder:
         if len(block) > self.limit:
             block = self._skip_comments(block)
             if len(block) > self.limit:
-                self._ready.append(_OVERLONG)
+                self._add((_OVERLONG,))
                 return
         if block:
-            self._ready.append(block)
+            self._add((block,))
 
     def _skip_comments(self, block: bytes) -> bytes:
         """What is left without the finished comment lines at its start, within the limit."""

@@ -139,6 +139,7 @@ class Connection:
             self._closed = self.ended = self.closing = True
             self.out.break_off()
             self._deadlines.discard(self)
+            self._memo.clear()  # a call that goes on without its connection would keep it
             trio.lowlevel.notify_closing(self.sock)
             self.sock.close()
             self._at_end(self)

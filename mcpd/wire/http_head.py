@@ -221,6 +221,11 @@ class Memo(Generic[H]):
         self.heads: dict[bytes, H] = {}
         self._templates: list[tuple[bytes, bytes, H]] = []
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self.heads.clear()
+        self._templates.clear()
+
     def recall(self, raw: bytes) -> H | None:
         """What h11 said about `raw`, or about `raw` with another Content-Length; None: ask h11 (also when
         over the limit).

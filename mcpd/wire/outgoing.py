@@ -20,6 +20,10 @@ JOIN_MAX = 32 * 1024
 """Up to this size parts are joined: copying is cheaper than handing the kernel a list."""
 
 
+_NOTHING: deque[memoryview] = deque(maxlen=0)
+"""The queue of every connection that has nothing queued, as most: a deque of its own would be most of their size."""
+
+
 class Outgoing:
     """Owns writing to `sock`, a non-blocking socket. The nursery is the server's: a flusher outlives the
     handler that wrote.
@@ -30,7 +34,7 @@ class Outgoing:
     def __init__(self, sock: socket.socket, nursery: trio.Nursery) -> None:
         self._sock = sock
         self._nursery = nursery
-        self._queue: deque[memoryview] = deque()
+        self._queue: deque[memoryview] = _NOTHING
         self._flushing = False
         self._drained: trio.Event | None = None
         self.queued = 0
@@ -96,7 +100,7 @@ class Outgoing:
     def break_off(self) -> None:
         """Drop what is queued; nothing is sent any more. The socket is the owner's to close."""
         self.broken = True
-        self._queue.clear()
+        self._queue = _NOTHING
         self.queued = 0
         self._wake()
 
@@ -106,7 +110,7 @@ class Outgoing:
             self._drained = None
 
     def _wait_for(self, views: list[memoryview]) -> None:
-        self._queue.extend(views)
+        self._queue = deque(views)
         self.queued = sum(map(len, views))
         if not self._flushing:
             self._flushing = True
@@ -138,6 +142,9 @@ class Outgoing:
     def _consume(self, sent: int) -> None:
         self.queued -= sent
         self.progress += 1
+        if not self.queued:
+            self._queue = _NOTHING
+            return
         queue = self._queue
         while sent:
             first = queue[0]

@@ -407,6 +407,8 @@ class MemoryConnector:
         self.stateless = False
         self.pid: int | None = None
         self.failures: list[Exception] = []
+        self.era = Era.LEGACY
+        """What the backends are, and are known to be."""
         self.failing: Exception | None = None
         """What every attempt comes to, once `failures` are used up."""
         self.prepare: Callable[[MemoryCarrier], None] = lambda carrier: None
@@ -427,7 +429,12 @@ class MemoryConnector:
         failure = self.failures.pop(0) if self.failures else self.failing
         if failure is not None:
             raise failure
-        link, carrier = make_link(nursery, self._deadlines, listener, owner=owner, timeouts=self.spec.timeouts)
+        link, carrier = make_link(
+            nursery, self._deadlines, listener, owner=owner, timeouts=self.spec.timeouts, era=self.era
+        )
+        if self.era is Era.MODERN:
+            self.stateless = True
+            speak_modern(carrier)
         self.prepare(carrier)
         self.carriers.append(carrier)
         await link.open()

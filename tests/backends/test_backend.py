@@ -9,13 +9,24 @@ from trio.testing import wait_all_tasks_blocked
 
 from mcpd.backends.backend import WAIT_FOR_ATTEMPT, ManagedBackend
 from mcpd.backends.lists import RELIST_DELAY, RELIST_FAILED
+from mcpd.backends.opening import Era
 from mcpd.backends.stdio import ChildEnded
 from mcpd.config.model import Restart, Timeouts
-from mcpd.errors import BackendCrashed, BackendUnavailable
+from mcpd.errors import BackendCrashed, BackendUnavailable, RpcError
+from mcpd.protocol.capabilities import EVERYTHING, NOTHING
 from mcpd.supervisor.exits import Exit
 from mcpd.supervisor.states import State
 from mcpd.wire.deadlines import Deadlines
-from tests.backends.parts import Client, Failure, Heard, MemoryConnector, calling, make_spec, result_of
+from tests.backends.parts import (
+    Client,
+    Failure,
+    Heard,
+    MemoryConnector,
+    calling,
+    make_spec,
+    modern_client,
+    result_of,
+)
 
 GONE = BackendCrashed("b", "was killed by SIGKILL", detail="last words")
 ONLY_TOOLS = {
@@ -26,9 +37,10 @@ ONLY_TOOLS = {
 
 
 @asynccontextmanager
-async def started(*, failures=(), prepare=None, wait=True, **members):
+async def started(*, failures=(), prepare=None, wait=True, modern=False, **members):
     deadlines = Deadlines()
     connector = MemoryConnector(make_spec(**members), deadlines)
+    connector.era = Era.MODERN if modern else Era.LEGACY
     connector.failures = list(failures)
     if prepare is not None:
         connector.prepare = prepare
@@ -439,6 +451,200 @@ async def test_subscribed_instances_come_back_with_the_backend(autojump_clock):
         await connector.carriers[3].wait_sent("resources/subscribe")
         await backend.unsubscribe(client.caller.key, "x:/1")
         assert connector.carriers[3].named("resources/unsubscribe")
+
+
+async def test_a_client_without_a_session_uses_the_shared_link_unless_it_may_be_asked(autojump_clock):
+    async with started(instances="per-session") as (backend, connector, _heard):
+        for number in range(3):
+            call = modern_client(f"m{number}", capabilities=NOTHING).call()
+            await backend.call(call, "tools/call", call.members)
+        assert len(connector.carriers) == 1
+        call = modern_client("m9").call("completion/complete", ref={}, argument={})
+        connector.carriers[0].answers["completion/complete"] = {}
+        await backend.call(call, "completion/complete", call.members)
+        assert len(connector.carriers) == 1, "nothing asks in the middle of that"
+        call = modern_client("m9").call()
+        await backend.call(call, "tools/call", call.members)
+        leased = [carrier for carrier in connector.carriers[1:] if carrier.named("tools/call")]
+        assert [carrier.link.owner for carrier in leased] == ["lease1"]
+        assert backend.describe()["sessions"] == 0
+
+
+@pytest.mark.parametrize(("capabilities", "leases"), [(NOTHING, 0), (EVERYTHING, 1)])
+async def test_leased_is_for_who_may_be_asked(capabilities, leases, autojump_clock):
+    async with started(instances="leased") as (backend, connector, _heard):
+        for client in (Client("1", capabilities=capabilities), modern_client("2", capabilities=capabilities)):
+            call = client.call()
+            await backend.call(call, "tools/call", call.members)
+        assert bool(connector.carriers[0].named("tools/call")) == (not leases)
+        assert any(carrier.named("tools/call") for carrier in connector.carriers[1:]) == bool(leases)
+
+
+# ---- modern backends
+
+
+@pytest.mark.parametrize("instances", ["shared", "per-session", "leased"])
+async def test_one_link_of_a_modern_backend_serves_everybody(instances, autojump_clock):
+    async with started(modern=True, instances=instances) as (backend, connector, _heard):
+        for client in (Client("1"), Client("2"), modern_client("3")):
+            call = client.call()
+            await backend.call(call, "tools/call", call.members)
+        assert len(connector.carriers) == 1
+        assert backend.describe()["protocol_version"] == "2026-07-28"
+        assert backend.describe()["calls_in_flight"] == 0, "what listens is no call"
+        assert (backend.describe()["sessions"], backend.describe()["leases"]) == (0, 0)
+
+
+async def test_it_listens_before_its_lists_are_fetched(autojump_clock):
+    """Or a change in between would never be heard of."""
+    async with started(modern=True) as (_backend, connector, _heard):
+        methods = connector.carriers[0].methods()
+        assert methods[:2] == ["server/discover", "subscriptions/listen"]
+        assert set(methods[2:]) == {"tools/list", "resources/list", "resources/templates/list", "prompts/list"}
+
+
+async def test_a_change_while_the_lists_are_fetched_is_not_missed(autojump_clock):
+    def prepare(carrier):
+        asked = []
+
+        def serve(message):
+            if not asked:
+                asked.append(message)
+                carrier.notify("notifications/tools/list_changed")
+                return {"tools": []}
+            return {"tools": [{"name": "new", "inputSchema": {}}]}
+
+        carrier.answers["tools/list"] = serve
+
+    async with started(modern=True, prepare=prepare) as (backend, _connector, heard):
+        await heard.wait_until(lambda: heard.catalogues == [("tools",)])
+        assert [entry.key for entry in backend.catalogue.tools] == ["new"]
+
+
+async def test_a_refusal_for_headers_lists_the_tools_of_the_backend(autojump_clock):
+    def prepare(carrier):
+        carrier.shared = False
+        carrier.answers["tools/call"] = lambda message: (
+            {"content": []} if len(carrier.named("tools/call")) == 2 else fail(-32020, "mismatch")
+        )
+
+    def fail(code, message):
+        raise Failure(code, message)
+
+    async with started(modern=True, prepare=prepare) as (backend, connector, _heard):
+        call = modern_client().call()
+        await backend.call(call, "tools/call", call.members)
+        assert len(connector.carriers[0].named("tools/list")) == 2
+
+
+async def test_a_backend_that_is_not_modern_any_more_is_opened_anew(autojump_clock):
+    async with started(modern=True) as (backend, connector, heard):
+        carrier = connector.carriers[0]
+        carrier.answers["tools/call"] = Failure(-32022, "unsupported", data={"supported": ["2025-11-25"]})
+        connector.era, connector.stateless = Era.LEGACY, False
+        call = Client().call()
+        with pytest.raises(BackendUnavailable, match="does not speak 2026-07-28 any more"):
+            await backend.call(call, "tools/call", call.members)
+        await heard.wait_until(lambda: len(connector.carriers) == 2 and backend.state is State.READY)
+        call = Client().call()
+        assert result_of(await backend.call(call, "tools/call", call.members))["echo"] == {"name": "t"}
+        assert backend.describe()["protocol_version"] == "2025-11-25"
+
+
+@pytest.mark.parametrize("instances", ["shared", "per-session"])
+async def test_subscriptions_at_a_modern_backend_survive_a_restart(instances, autojump_clock):
+    async with started(modern=True, instances=instances) as (backend, connector, heard):
+        client = Client("1")
+        call = client.call("resources/subscribe", uri="x:/1")
+        await backend.subscribe(call, "x:/1", call.members)
+        connector.carriers[0].link.fail(GONE)
+        await heard.wait_until(lambda: len(connector.carriers) == 2 and backend.state is State.READY)
+        again = connector.carriers[1]
+        assert again.named("subscriptions/listen")[0]["params"]["notifications"]["resourceSubscriptions"] == ["x:/1"]
+        again.notify("notifications/resources/updated", {"uri": "x:/1"})
+        assert heard.updates == [({"uri": "x:/1"}, None)]
+        await backend.unsubscribe(client.caller.key, "x:/1")
+        assert "resourceSubscriptions" not in again.named("subscriptions/listen")[-1]["params"]["notifications"]
+
+
+async def test_sessions_that_share_a_link_after_all_share_its_subscriptions(autojump_clock):
+    """The gateway subscribes each session of a per-session server; the backend is told of the first and the last."""
+    async with started(modern=True, instances="per-session") as (backend, connector, _heard):
+        carrier = connector.carriers[0]
+        clients = [Client(key) for key in "123"]
+        for client in clients:
+            call = client.call("resources/subscribe", uri="x:/1")
+            await backend.subscribe(call, "x:/1", call.members)
+        assert len(carrier.named("subscriptions/listen")) == 2
+        await backend.unsubscribe(clients[0].caller.key, "x:/1")
+        await backend.unsubscribe(clients[0].caller.key, "x:/1")
+        backend.forget(clients[1].caller.key)
+        await wait_all_tasks_blocked()
+        assert len(carrier.named("subscriptions/listen")) == 2, "one is left"
+        backend.forget(clients[2].caller.key)
+        await wait_all_tasks_blocked()
+        assert len(carrier.named("subscriptions/listen")) == 3
+        assert "resourceSubscriptions" not in carrier.named("subscriptions/listen")[-1]["params"]["notifications"]
+
+
+async def test_so_do_clients_without_a_session_at_a_legacy_backend(autojump_clock):
+    async with started(instances="per-session") as (backend, connector, _heard):
+        carrier = connector.carriers[0]
+        clients = [modern_client("m1"), modern_client("m2"), Client("s")]
+        for client in clients:
+            call = client.call("resources/subscribe", uri="x:/1")
+            await backend.subscribe(call, "x:/1", call.members)
+        assert [len(each.named("resources/subscribe")) for each in connector.carriers] == [1, 1]
+        await backend.unsubscribe(clients[0].caller.key, "x:/1")
+        assert carrier.named("resources/unsubscribe") == []
+        await backend.unsubscribe(clients[2].caller.key, "x:/1")
+        assert carrier.named("resources/unsubscribe") == []
+        assert len(connector.carriers[1].named("resources/unsubscribe")) == 1
+        await backend.unsubscribe(clients[1].caller.key, "x:/1")
+        assert len(carrier.named("resources/unsubscribe")) == 1
+
+
+async def test_a_subscription_that_is_refused_counts_for_nobody(autojump_clock):
+    async with started(instances="per-session") as (backend, connector, _heard):
+        carrier = connector.carriers[0]
+        carrier.answers["resources/subscribe"] = Failure(-32602, "no such resource")
+        for key in ("m1", "m1", "m2"):
+            call = modern_client(key).call("resources/subscribe", uri="x:/1")
+            with pytest.raises(RpcError, match="no such resource"):
+                await backend.subscribe(call, "x:/1", call.members)
+        assert len(carrier.named("resources/subscribe")) == 3
+
+
+# ---- the way of a call
+
+
+def awaiting(task) -> list[str]:
+    """The functions that a parked task is in, outermost first."""
+    names, coroutine = [], task.coro
+    while hasattr(coroutine, "cr_code"):
+        names.append(coroutine.cr_code.co_name)
+        coroutine = coroutine.cr_await
+    return names
+
+
+@pytest.mark.parametrize("instances", ["shared", "per-session"])
+async def test_a_call_is_parked_as_few_frames_deep_as_can_be(instances, nursery, autojump_clock):
+    """Each of them costs again whenever the task is parked and woken."""
+
+    def prepare(carrier):
+        carrier.answers["tools/call"] = lambda message: None
+
+    async with started(instances=instances, prepare=prepare) as (backend, _connector, _heard):
+        if instances == "per-session":
+            with trio.move_on_after(1):  # opens its link
+                call = Client("1").call()
+                await backend.call(call, "tools/call", call.members)
+        call = Client("1").call()
+        calling(nursery, backend.call, call, "tools/call", call.members)
+        await wait_all_tasks_blocked()
+        (task,) = nursery.child_tasks
+        # `carry` is of the carrier in these tests; a pipe's has no frame of its own.
+        assert awaiting(task) == ["run", "_request", "once", "carry", "wait", "wait_task_rescheduled"]
 
 
 # ---- the rest of the contract

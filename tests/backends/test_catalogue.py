@@ -5,8 +5,9 @@ import json
 import pytest
 
 from mcpd.backends import catalogue as catalogue_of
-from mcpd.backends.base import Catalogue, Entry
+from mcpd.backends.base import Catalogue, Entry, Hint
 from mcpd.backends.catalogue import ENTRIES_MAX, PAGES_MAX, fetch, fetch_kind
+from mcpd.backends.opening import Era
 from mcpd.config.model import Timeouts
 from mcpd.errors import BackendCrashed, BackendMisbehaved, BackendTimedOut, RpcError
 from tests.backends.parts import HELLO, Failure, linked
@@ -174,3 +175,71 @@ async def test_a_page_that_does_not_come(autojump_clock):
         carrier.answers["tools/list"] = lambda message: None
         with pytest.raises(BackendTimedOut, match=r"timeouts.list"):
             await fetch_kind(link, "tools", 5)
+
+
+# ---- modern backends
+
+
+def page(kind="tools", **members):
+    return {kind: [], "resultType": "complete", **members}
+
+
+@pytest.mark.parametrize(
+    ("members", "hint"),
+    [
+        ({"ttlMs": 300000, "cacheScope": "public"}, Hint(300000, True)),
+        ({"ttlMs": 1, "cacheScope": "private"}, Hint(1, False)),
+        ({"ttlMs": 5}, Hint(5, False)),
+        ({"cacheScope": "public"}, Hint(0, True)),
+        ({}, Hint(0, False)),
+        ({"ttlMs": -1, "cacheScope": "everybody"}, Hint(0, False)),
+        ({"ttlMs": 1.5}, Hint(0, False)),
+        ({"ttlMs": "5"}, Hint(0, False)),
+        ({"ttlMs": None}, Hint(0, False)),
+        ({"ttlMs": 10**17}, Hint(0, False)),
+    ],
+)
+async def test_how_long_a_list_may_be_kept(members, hint):
+    async with linked(era=Era.MODERN) as (link, carrier, _):
+        carrier.answers["tools/list"] = page(**members)
+        assert await fetch_kind(link, "tools", 5) == ((), hint)
+
+
+async def test_the_first_page_says_it():
+    async with linked(era=Era.MODERN) as (link, carrier, _):
+        pages = [page(ttlMs=5, nextCursor="a"), page(ttlMs=7, cacheScope="public")]
+        carrier.answers["tools/list"] = lambda message: pages.pop(0)
+        assert (await fetch_kind(link, "tools", 5))[1] == Hint(5, False)
+        assert carrier.named("tools/list")[1]["params"]["cursor"] == "a"
+
+
+@pytest.mark.parametrize("kind", ["input_required", "task", "x", 7])
+async def test_a_result_of_another_type_is_no_list(kind):
+    async with linked(era=Era.MODERN) as (link, carrier, _):
+        carrier.answers["tools/list"] = {**page(), "resultType": kind}
+        with pytest.raises(BackendMisbehaved, match="not a list"):
+            await fetch_kind(link, "tools", 5)
+
+
+@pytest.mark.parametrize(
+    ("era", "shared", "kept"),
+    [(Era.MODERN, False, ["right"]), (Era.MODERN, True, ["wrong", "right"]), (Era.LEGACY, False, ["wrong", "right"])],
+)
+async def test_tools_whose_headers_cannot_be_are_left_out_where_there_are_headers(era, shared, kept):
+    wrong = {"properties": {"x": {"type": "array", "x-mcp-header": "X"}}}
+    async with linked(era=era, shared=shared) as (link, carrier, _):
+        listed = [{"name": "wrong", "inputSchema": wrong}, *tools("right")]
+        carrier.answers["tools/list"] = {"tools": listed, "resultType": "complete"}
+        entries, _hint = await fetch_kind(link, "tools", 5)
+        assert keys(entries) == kept
+
+
+async def test_hints_are_part_of_a_catalogue():
+    async with linked(era=Era.MODERN) as (link, carrier, _):
+        carrier.answers["tools/list"] = page(ttlMs=5)
+        carrier.answers["prompts/list"] = Failure(-32603, "no database")
+        known = Catalogue().with_kind("prompts", (), Hint(9, True))
+        catalogue, failed = await fetch(link, 5, known)
+        assert failed == {"prompts"}
+        assert (catalogue.hint("tools"), catalogue.hint("prompts")) == (Hint(5, False), Hint(9, True))
+        assert catalogue.with_kind("tools", ()).hint("tools") is None

@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from mcpd.backends.questions import ELICITATIONS_MAX, QUESTIONS_MAX, Questions, allowed, elicitations_of
+from mcpd.backends.questions import ELICITATIONS_MAX, QUESTIONS_MAX, Questions, allowed, elicitations_of, needed_for
 from mcpd.backends.waiter import Waiter
 from mcpd.errors import INVALID_PARAMS, METHOD_NOT_FOUND, RpcError
 from mcpd.protocol import jsonrpc
@@ -17,6 +17,8 @@ from mcpd.types import SessionKey
 from tests.backends.parts import Client, Heard, text_of
 
 FORM = {"message": "?", "requestedSchema": {"type": "object", "properties": {}}}
+SAMPLE = {"messages": [], "maxTokens": 1}
+TOOLS = ClientCapability.SAMPLING | ClientCapability.SAMPLING_TOOLS
 URL = {"mode": "url", "message": "?", "url": "https://example.com", "elicitationId": "e1"}
 
 
@@ -184,6 +186,15 @@ def test_elicitations_of(text, ids):
     [
         ("roots/list", {}, ClientCapability.ROOTS, None),
         ("roots/list", {}, ClientCapability.SAMPLING, METHOD_NOT_FOUND),
+        ("roots/list", [], ClientCapability.ROOTS, None),
+        ("sampling/createMessage", SAMPLE, ClientCapability.SAMPLING, None),
+        ("sampling/createMessage", SAMPLE, ClientCapability.ROOTS, METHOD_NOT_FOUND),
+        ("sampling/createMessage", SAMPLE, ClientCapability.SAMPLING_TOOLS, METHOD_NOT_FOUND),
+        ("sampling/createMessage", {**SAMPLE, "tools": None, "toolChoice": None}, ClientCapability.SAMPLING, None),
+        ("sampling/createMessage", {**SAMPLE, "tools": []}, ClientCapability.SAMPLING, INVALID_PARAMS),
+        ("sampling/createMessage", {**SAMPLE, "toolChoice": {}}, ClientCapability.SAMPLING, INVALID_PARAMS),
+        ("sampling/createMessage", {**SAMPLE, "tools": []}, TOOLS, None),
+        ("sampling/createMessage", [], ClientCapability.SAMPLING, INVALID_PARAMS),
         ("elicitation/create", FORM, ClientCapability.ELICITATION_FORM, None),
         ("elicitation/create", FORM, ClientCapability.ELICITATION_URL, INVALID_PARAMS),
         ("elicitation/create", URL, ClientCapability.ELICITATION_URL, None),
@@ -222,3 +233,25 @@ async def test_whoever_may_have_caused_it_counts_even_if_it_cannot_be_asked():
     assert "2 clients" in refusal["message"]
     assert "per-session" in refusal["message"]
     assert able.asked == other.asked == []
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "needed"),
+    [
+        ("roots/list", {}, ClientCapability.ROOTS),
+        ("sampling/createMessage", SAMPLE, ClientCapability.SAMPLING),
+        ("sampling/createMessage", {**SAMPLE, "tools": []}, TOOLS),
+        ("elicitation/create", FORM, ClientCapability.ELICITATION_FORM),
+        ("elicitation/create", {**FORM, "mode": "form"}, ClientCapability.ELICITATION_FORM),
+        ("elicitation/create", URL, ClientCapability.ELICITATION_URL),
+    ],
+)
+async def test_what_was_refused_is_noted_with_the_request(method, params, needed):
+    assert needed_for(method, json.dumps(params).encode()) == needed
+    questions, peer, _ = make()
+    unable = running(peer, Client(capabilities=NOTHING))
+    assert "error" in await ask(questions, 1, method, params, related=unable)
+    assert unable.refused == needed
+    able = running(peer, Client())
+    assert "result" in await ask(questions, 1, method, params, related=able)
+    assert able.refused == NOTHING

@@ -8,12 +8,15 @@ import pytest
 
 from mcpd.backends.replies import (
     NotHere,
+    NotUnderstood,
+    answered_by_server,
     answers,
     dispose,
     error_in,
     messages_of,
     named,
     redirect_target,
+    refusal,
     retry_after,
 )
 from mcpd.backends.waiter import Waiter
@@ -27,6 +30,8 @@ from mcpd.errors import (
     ProtocolError,
 )
 from mcpd.protocol import jsonrpc
+from mcpd.protocol.exchange_client import Reply as Kind
+from mcpd.protocol.exchange_client import classify
 from mcpd.wire.http_url import parse_url
 
 
@@ -158,3 +163,73 @@ def test_named():
     assert type(named("b", LimitExceeded("x"))) is BackendMisbehaved
     assert "backend 'b'" in str(named("b", ConnectionBroken("x")))
     assert issubclass(NotHere, BackendUnavailable)
+
+
+def refused(method: str, status: int, **headers: str) -> Exception:
+    reply = Reply(status, **headers)
+    kind = classify(status, reply.headers.get(b"content-type", b""), expects_response=True, has_session=False)
+    return refusal("b", method, kind, reply)
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "kind", "words"),
+    [
+        ("tools/call", 401, BackendUnavailable, "HTTP 401: it wants credentials (set servers.b.headers)"),
+        ("tools/call", 403, BackendUnavailable, "it wants credentials"),
+        ("tools/call", 410, BackendUnavailable, "gone for good (remove it)"),
+        ("tools/call", 429, BackendUnavailable, "it is busy (try later)"),
+        ("tools/call", 302, BackendUnavailable, "redirects to another origin (set servers.b.url"),
+        ("tools/call", 202, BackendMisbehaved, "HTTP 202 with nothing is not an answer (check servers.b.url)"),
+        ("tools/call", 404, BackendUnavailable, "HTTP 404 to tools/call (see the server's own log)"),
+        ("tools/call", 500, BackendUnavailable, "HTTP 500 to tools/call"),
+        ("initialize", 404, NotHere, "HTTP 404 (check servers.b.url)"),
+        ("initialize", 405, NotHere, "HTTP 405"),
+        ("initialize", 400, NotHere, "HTTP 400"),
+        ("initialize", 500, BackendUnavailable, "HTTP 500 to initialize"),
+        ("server/discover", 401, BackendUnavailable, "it wants credentials"),
+        ("server/discover", 405, NotUnderstood, "HTTP 405 to server/discover"),
+        ("server/discover", 500, NotUnderstood, "HTTP 500 to server/discover"),
+        ("server/discover", 503, BackendUnavailable, "it is busy"),
+        ("server/discover", 502, BackendUnavailable, "HTTP 502 to server/discover"),
+    ],
+)
+def test_what_a_refusal_means(method, status, kind, words):
+    error = refused(method, status)
+    assert type(error) is kind
+    assert words in str(error)
+
+
+def test_refusals_say_when_to_come_back_and_whether_it_helps():
+    assert refused("tools/call", 503, retry_after="7").retry_after == 7
+    assert refused("tools/call", 500, retry_after="7").retry_after == 7
+    assert refused("tools/call", 401).needs_operator
+    assert not refused("tools/call", 404).needs_operator
+    assert refused("server/discover", 404).sure
+    assert not refused("server/discover", 501).sure
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "heard"),
+    [
+        ("tools/call", 400, True),
+        ("tools/call", 403, True),
+        ("tools/call", 503, True),
+        ("initialize", 400, True),
+        ("initialize", 500, True),
+        ("initialize", 404, False),
+        ("initialize", 401, False),
+        ("initialize", 503, False),
+        ("server/discover", 400, True),
+        ("server/discover", 404, True),
+        ("server/discover", 500, True),
+        ("server/discover", 401, False),
+        ("server/discover", 403, False),
+        ("server/discover", 429, False),
+        ("server/discover", 502, False),
+        ("server/discover", 503, False),
+    ],
+)
+def test_whose_word_an_error_in_a_refusal_is(method, status, heard):
+    kind = classify(status, b"application/json", expects_response=True, has_session=False)
+    assert isinstance(kind, Kind)
+    assert answered_by_server(method, kind, status) == heard

@@ -7,6 +7,7 @@ from trio.testing import wait_all_tasks_blocked
 from mcpd.backends.waiter import Waiter
 from mcpd.errors import BackendCrashed
 from mcpd.protocol import jsonrpc
+from mcpd.protocol.capabilities import ClientCapability
 
 ANSWER = jsonrpc.decode(b'{"jsonrpc":"2.0","id":1,"result":{}}')
 OTHER = jsonrpc.decode(b'{"jsonrpc":"2.0","id":1,"result":{"late":true}}')
@@ -92,3 +93,20 @@ async def test_expiry_is_left_to_the_link():
     waiter = Waiter("ping", None, idle=1, final=1, on_expire=seen.append)
     waiter.expire()
     assert seen == [waiter]
+
+
+async def test_it_can_be_sent_again_within_the_same_final_time(autojump_clock):
+    waiter = make(idle=10, final=25)
+    begun = trio.current_time()
+    waiter.headers = b"x"
+    waiter.refused |= ClientCapability.ROOTS
+    waiter.settle(BackendCrashed("b", "lost"))
+    await trio.sleep(5)
+    waiter.again()
+    assert (waiter.outcome, waiter.headers, waiter.method) == (None, b"", "ping")
+    assert (waiter.deadline, waiter.final, waiter.begun) == (begun + 15, begun + 25, begun)
+    assert waiter.refused is ClientCapability.ROOTS, "what happened to the call still did"
+    waiter.settle(ANSWER)
+    assert await waiter.wait() is ANSWER
+    waiter.again("tasks/result", idle=100)
+    assert (waiter.method, waiter.deadline) == ("tasks/result", begun + 25)

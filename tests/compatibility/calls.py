@@ -42,13 +42,10 @@ async def listed(bench: Bench) -> str:
     return YES
 
 
-@row("`execution` of a tool, which 2025-11-25 alone has", "left out", "execution", LL=YES, LM=NONE, MM=NONE)
+@row("`execution` of a tool, which 2025-11-25 alone has", "left out", "tasks", _M=NONE)
 async def execution(bench: Bench) -> str:
-    listed = "execution" in await tool_of(bench, "task_only")
-    if bench.has_modern_server:
-        assert not listed
-        return NONE
-    return YES if listed else "left out"
+    assert "execution" not in await tool_of(bench, "task_only")
+    return NONE if bench.has_modern_server else "left out"
 
 
 @row("Text, image, audio, embedded resource, and several at once")

@@ -19,7 +19,7 @@ NONE = "–"
 Test: TypeAlias = Callable[[Bench], Awaitable[str]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Row:
     """`expected` is the outcome by column, `notes` the names of what explains it."""
 

@@ -111,19 +111,19 @@ async def outcome_of(peer: Peer, first: int) -> str:
     return YES
 
 
-@row("Connection lost in mid-call", "cancelled", "lost", L__http="goes on", ___stdio="ends")
+@row("Connection lost in mid-call", "cancelled", "lost", L__http="goes on", ___stdio="answered")
 async def lost(bench: Bench) -> str:
     before = (await bench.stats())["cancelled"]
     client = await bench.client(fresh=True)
     async with client.began("sleep", {"seconds": 1}) as call:  # type: ignore[attr-defined]
         await call.working()
         await call.lose()
-    assert not call.answer
     if bench.column.transport == "stdio":
         pipe = client.peer if not bench.is_modern else client.peer.pipe  # type: ignore[attr-defined]
         assert isinstance(pipe, StdioPeer)
-        assert pipe.process.returncode == 0
-        return "ends"
+        assert (pipe.process.returncode, call.answer["result"]["content"][0]["text"]) == (0, "slept")
+        return "answered"
+    assert not call.answer
     if isinstance(client.peer, HttpPeer):  # type: ignore[attr-defined]
         events = await client.peer.resume(str(client.peer.last_event_id))  # type: ignore[attr-defined]
         assert json.loads(events[-1].data)["result"]["content"][0]["text"] == "slept"

@@ -53,7 +53,9 @@ DOCUMENT = "demo://resource/static/document/features.md"
 GRAPH = "memory://knowledge-graph"
 INSIGHTS = "memo://insights"
 LISTS_AFRESH = 20
-"""How often a list is asked for again after `list_changed`: each of nine servers may be late by itself."""
+"""How often a list is asked for again after `list_changed`: each of ten servers may be late by itself."""
+LISTS_ANEW = 3
+"""The same for a client that hears no news, and on stdio starts a new mcpd each time, with ten servers."""
 LOSES_LAST_REPORT = "typescript"
 """The SDK whose clients forget who waits for progress when the answer comes, before they have looked at a report that
 was read together with it. Directly in front of server-everything they lose the last one, too."""
@@ -89,7 +91,7 @@ async def check_tools(visit: Visit) -> None:
 
 async def wait_list(visit: Visit, method: str, key: str, missing: Callable[[list[Any]], str]) -> list[dict[str, Any]]:
     """A list with nothing missing. mcpd does not wait long for servers that start; it tells of them later."""
-    tries = LISTS_AFRESH if isinstance(visit.client, ProgramClient) else 1
+    tries = LISTS_AFRESH if isinstance(visit.client, ProgramClient) else LISTS_ANEW
     for at in range(tries):
         entries = (await visit.client.request(method))[key]
         lack = missing(entries)

@@ -1,10 +1,14 @@
-"""What a run found, as a table: a row for each check, a column for each client and transport."""
+"""What a run found, as tables: a row for each check, a column for each client and transport."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 OK, FAILED, LEFT_OUT, MISSING = "ok", "FAILED", "-", ""
+HEADS = ("check", "agreed on", "seconds")
+GAP = "  "
+WIDTH = 118
+"""Characters of a line of the table, where there is more than one column."""
 
 
 @dataclass(slots=True)
@@ -39,19 +43,9 @@ class Column:
 def render(columns: list[Column], checks: list[str]) -> str:
     """The matrix, failures with their reasons, remarks, how the servers were reached, what was left out and why."""
     shown = [check for check in checks if any(column.cell(check) for column in columns)]
-    first = max(map(len, [*shown, "agreed on"]), default=0)
-    widths = [max(len(column.client), len(column.transport), len(column.version), len(FAILED)) for column in columns]
-
-    def line(head: str, cells: list[str]) -> str:
-        return f"{head:{first}}" + "".join(f"  {cell:{width}}" for cell, width in zip(cells, widths, strict=True))
-
-    lines = [
-        line("", [column.client for column in columns]),
-        line("check", [column.transport for column in columns]),
-        line("agreed on", [column.version for column in columns]),
-        *(line(check, [column.cell(check) for column in columns]) for check in shown),
-        line("seconds", [f"{column.seconds:.1f}" for column in columns]),
-    ]
+    lines = []
+    for block in blocks(columns, max(map(len, [*shown, *HEADS]))):
+        lines += [*table(block, shown), ""]
     for column in columns:
         lines += [f"FAILED {column.title} {check}: {reason}" for check, reason in column.failures.items()]
         lines += [f"note: {column.title}: {remark}" for remark in column.remarks]
@@ -61,16 +55,48 @@ def render(columns: list[Column], checks: list[str]) -> str:
             ways.setdefault(by_version(column.reached), []).append(column.title)
     for way, titles in ways.items():
         lines.append(f"servers reached: {way} ({'all' if len(ways) == 1 else ', '.join(titles)})")
-    reasons: dict[tuple[str, str], list[str]] = {}
+    reasons: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
     for column in columns:
         for check, reason in column.left_out.items():
-            checks_of = reasons.setdefault((column.client, reason), [])
-            if check not in checks_of:
-                checks_of.append(check)
+            left, clients = reasons.setdefault(reason, ({}, {}))
+            left[check] = clients[column.client] = None
     if reasons:
         lines.append(f"left out ({LEFT_OUT}), because the client cannot express it:")
-        lines += [f"  {client} {', '.join(of)}: {reason}" for (client, reason), of in reasons.items()]
+        lines += [f"  {', '.join(left)}: {reason} ({', '.join(who)})" for reason, (left, who) in reasons.items()]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def blocks(columns: list[Column], first: int) -> list[list[Column]]:
+    """The columns, as many side by side as there is room for beside the first one of that width."""
+    found: list[list[Column]] = []
+    room = 0
+    for column in columns:
+        if room < width(column) + len(GAP):
+            found.append([])
+            room = WIDTH - first
+        found[-1].append(column)
+        room -= width(column) + len(GAP)
+    return found
+
+
+def table(columns: list[Column], shown: list[str]) -> list[str]:
+    first = max(map(len, [*shown, *HEADS]))
+
+    def line(head: str, cells: list[str]) -> str:
+        padded = (f"{cell:{width(column)}}" for cell, column in zip(cells, columns, strict=True))
+        return GAP.join([f"{head:{first}}", *padded])
+
+    return [
+        line("", [column.client for column in columns]),
+        line("check", [column.transport for column in columns]),
+        line("agreed on", [column.version for column in columns]),
+        *(line(check, [column.cell(check) for column in columns]) for check in shown),
+        line("seconds", [f"{column.seconds:.1f}" for column in columns]),
+    ]
+
+
+def width(column: Column) -> int:
+    return max(len(column.client), len(column.transport), len(column.version), len(FAILED))
 
 
 def by_version(reached: dict[str, str]) -> str:

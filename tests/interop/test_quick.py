@@ -1,4 +1,4 @@
-"""The official Python SDK in front of mcpd and its demo servers, on every transport, in seconds.
+"""The official Python SDK in front of mcpd and its demo servers, on every transport, in both eras, in seconds.
 
 The first run installs the SDK into .cache/interop; later ones find it there, whichever Python they run on.
 """
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
-from tests.fixtures.peer import ROOT, start_daemon
+from tests.fixtures.peer import LATEST, MODERN, ROOT, start_daemon
 from tests.interop.client import ClientFailure, ProgramClient
-from tests.interop.kinds import PROGRAMS, TRANSPORTS
-from tests.interop.matrix import Column, render
+from tests.interop.kinds import PROGRAMS
+from tests.interop.matrix import WIDTH, Column, render
 from tests.interop.packages import PYTHON_SDK_2
 from tests.packages import install_all
 
@@ -47,13 +47,15 @@ def configuration() -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_the_official_sdk_uses_every_feature(sdk: list[str], transport: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["legacy", MODERN])
+@pytest.mark.parametrize("transport", ["http", "sse", "stdio"])
+async def test_the_official_sdk_uses_every_feature(sdk: list[str], transport: str, mode: str, tmp_path: Path) -> None:
     file = tmp_path / "mcpd.json"
     file.write_text(json.dumps(configuration()))
     mcpd = [sys.executable, "-m", "mcpd", "--config", str(file), "--transport", "stdio"]
     target = {
         "transport": transport,
+        "mode": mode,
         "command": [*mcpd, "--state-dir", str(tmp_path / "state"), "--log-level", "warning"],
         "env": {},
         "root": tmp_path.as_uri(),
@@ -63,11 +65,16 @@ async def test_the_official_sdk_uses_every_feature(sdk: list[str], transport: st
             daemon = await stack.enter_async_context(start_daemon(configuration()))
             target["url"] = f"{daemon.base}/{'mcp' if transport == 'http' else 'sse'}"
         client = await stack.enter_async_context(ProgramClient(sdk, target))
-        assert client.server["protocolVersion"] == "2025-11-25"
+        assert client.server["protocolVersion"] == (LATEST if mode == "legacy" else MODERN)
+        assert client.server["serverInfo"]["name"] == "mcpd"
         await use_tools(client)
+        if mode == "legacy":
+            await use_what_ended(client)
         await use_resources(client)
         await use_prompts(client)
         await answer_questions(client)
+        await client.cancel_call("clock_countdown", seconds=60, steps=10)
+        assert (await client.call("calculator_add", a=2, b=40))["structuredContent"] == {"result": 42}
         await client.leave()
 
 
@@ -78,12 +85,16 @@ async def use_tools(client: ProgramClient) -> None:
     assert (await client.call("calculator_divide", a=1, b=0))["isError"]
     with pytest.raises(ClientFailure, match="no_such_tool"):
         await client.call("no_such_tool")
-    await client.request("logging/setLevel", {"level": "info"})
     result, reports = await client.call_with_progress("clock_countdown", seconds=0.2, steps=4)
     assert "over" in result["content"][0]["text"]
     assert [report["progress"] for report in reports] == [0, 1, 2, 3, 4]
+
+
+async def use_what_ended(client: ProgramClient) -> None:
+    """What 2026-07-28 has no more."""
+    await client.request("logging/setLevel", {"level": "info"})
+    await client.call("clock_countdown", seconds=0.1, steps=1)
     await client.wait_notification("notifications/message", level="info")
-    await client.cancel_call("clock_countdown", seconds=60, steps=10)
     assert await client.request("ping") == {}
 
 
@@ -98,6 +109,7 @@ async def use_resources(client: ProgramClient) -> None:
     await client.request("resources/unsubscribe", {"uri": WELCOME})
     read = await client.request("resources/read", {"uri": WELCOME})
     assert "a heron came by" in read["contents"][0]["text"]
+    client.notifications.clear()  # The servers that started after the client have changed the list, too.
     await client.text("notes_add_note", title="fresh", text="new")
     await client.wait_notification("notifications/resources/list_changed")
     listed = (await client.request("resources/list"))["resources"]
@@ -127,15 +139,31 @@ async def answer_questions(client: ProgramClient) -> None:
 
 
 def test_the_matrix_shows_what_passed_failed_and_was_left_out() -> None:
-    column = Column("sdk", "http", {"b": "a reason"}, {"a"}, {"c": "it cannot"}, ["a remark"], 1.5)
+    reached = {"new": MODERN, "old": LATEST, "older": LATEST}
+    column = Column("sdk", "http", {"b": "a reason"}, {"a"}, {"c": "it cannot"}, ["a remark"], 1.5, MODERN, reached)
     lines = render([column], ["a", "b", "c", "never-run"]).splitlines()
-    assert [line.split() for line in lines[:6]] == [
+    assert [line.split() for line in lines[:7]] == [
         ["sdk"],
         ["check", "http"],
+        ["agreed", "on", MODERN],
         ["a", "ok"],
         ["b", "FAILED"],
         ["c", "-"],
         ["seconds", "1.5"],
     ]
-    assert lines[6:8] == ["FAILED sdk http b: a reason", "note: sdk http: a remark"]
-    assert lines[-1] == "  sdk c: it cannot"
+    assert lines[7:11] == [
+        "",
+        "FAILED sdk http b: a reason",
+        "note: sdk http: a remark",
+        "servers reached: 2025-11-25: old, older; 2026-07-28: new (all)",
+    ]
+    assert lines[-1] == "  c: it cannot (sdk)"
+
+
+def test_a_wide_matrix_is_shown_in_blocks() -> None:
+    columns = [Column(f"client-{number:02}", "http", passed={"a"}) for number in range(20)]
+    lines = render(columns, ["a"]).splitlines()
+    assert max(map(len, lines)) <= WIDTH
+    heads = [line.split() for line in lines if "client" in line]
+    assert len(heads) == 3
+    assert [word for head in heads for word in head] == [column.client for column in columns]

@@ -120,6 +120,32 @@ def test_take_all():
     assert peer.open(Pending("c", None)) == 3  # the numbering goes on
 
 
+def test_what_a_request_started_may_outlive_it():
+    peer = Peer()
+    request = pending(client("a"))
+    first = peer.open(request)
+    assert peer.take(answer(b"1")) is request
+    peer.bequeath(first, request)
+    second = peer.open(request)
+    assert peer.find(b"%d" % first) is peer.find(b"%d" % second) is request
+    assert peer.take(answer(b"1")) is None, "only progress is inherited"
+    assert len(peer) == 1
+    peer.forget(first)
+    peer.forget(first)
+    assert peer.find(b"%d" % first) is None
+    assert peer.find(b"%d" % second) is request
+
+
+def test_what_stands_open_for_news_is_waited_for_by_nobody():
+    peer = Peer()
+    listening, waited_for = Pending("subscriptions/listen", None), Pending("tools/list", None)
+    listening.standing = True
+    opened(peer, listening, waited_for)
+    assert len(peer) == 1
+    assert peer.find(b"1") is listening
+    assert peer.take_all() == [listening, waited_for], "it ends with the connection all the same"
+
+
 # ---- whose question is it? ---------------------------------------------------------------------------------
 
 
@@ -186,6 +212,25 @@ def test_requests_that_cannot_ask_are_no_candidates(method):
     assert peer.whose_log() == (other, 1)
     asking = opened(peer, pending(client("b")))
     assert peer.whose_question() == (asking, 1)
+
+
+def test_it_is_what_the_client_called_that_may_ask():
+    """mcpd may ask for the outcome by another method."""
+    peer = Peer()
+    fetching = pending(client("a"))
+    fetching.method = "tasks/result"
+    opened(peer, fetching)
+    assert peer.whose_question() == (fetching, 1)
+
+
+def test_where_logs_are_asked_for_who_did_not_ask_is_no_candidate():
+    peer = Peer()
+    quiet, loud = client("a"), Caller(SessionKey("b"), "", Version.V2026_07_28, EVERYTHING, 3)
+    opened(peer, pending(quiet))
+    assert peer.whose_log(asked=True) == (None, 0)
+    wants = opened(peer, pending(loud))
+    assert peer.whose_log(asked=True) == (wants, 1)
+    assert peer.whose_log() == (None, 2)
 
 
 def test_order_does_not_matter():
