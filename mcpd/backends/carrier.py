@@ -1,9 +1,11 @@
 """What stands on either side of a link: below it the carrier that moves its messages, above it who hears its
-news."""
+news, and for whom it is meant."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
+
+import trio
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
     from mcpd.backends.tools import ToolFacts
     from mcpd.backends.waiter import Waiter
     from mcpd.protocol import handshake
+    from mcpd.protocol.capabilities import ClientCapability
     from mcpd.protocol.jsonrpc import Buffer, Message
     from mcpd.types import SessionKey
 
@@ -39,6 +42,26 @@ class Carrier(Protocol):
 
     def reset(self) -> None:
         """The session was lost; the next message is a new initialize."""
+
+
+class Wish:
+    """What a link is to declare on behalf of those it serves. A child may be started before that is known, and waits
+    with the handshake until it is.
+    """
+
+    __slots__ = ("capabilities", "known")
+
+    def __init__(self, capabilities: ClientCapability | None = None) -> None:
+        self.capabilities: ClientCapability | None = None
+        self.known = trio.Event()
+        if capabilities is not None:
+            self.settle(capabilities)
+
+    def settle(self, capabilities: ClientCapability) -> None:
+        """Now it is known, once and for all."""
+        assert not self.known.is_set(), "it was declared already"
+        self.capabilities = capabilities
+        self.known.set()
 
 
 class Listener(Protocol):

@@ -29,7 +29,7 @@ from mcpd.supervisor.tree import cpu_ticks
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from mcpd.backends.carrier import Listener
+    from mcpd.backends.carrier import Listener, Wish
     from mcpd.config.model import ServerSpec
     from mcpd.protocol.capabilities import ClientCapability
     from mcpd.supervisor.supervisor import Supervisor
@@ -89,10 +89,11 @@ class Connector:
         self,
         nursery: trio.Nursery,
         listener: Listener,
-        capabilities: ClientCapability,
+        capabilities: ClientCapability | Wish,
         owner: SessionKey | None,
     ) -> AsyncIterator[Link]:
-        """A link that is open; it ends with the block. `nursery` is the link's own.
+        """A link that is open; it ends with the block. `nursery` is the link's own. Only a child can be connected with a
+        wish that is not known yet: it is started, and opened when the wish is known.
 
         Raises: BackendError.
         """
@@ -105,7 +106,7 @@ class Connector:
                 self.eras.forget()
                 raise
             except (stdio.ChildEnded, websocket.SocketEnded):
-                if link.era is not Era.UNKNOWN:
+                if link.era is not Era.UNKNOWN or not link.wish.known.is_set():
                     raise
                 log.info("backend=%s event=ended_by_probe action=initialize", self.spec.name)
                 link = self._link(nursery, listener, capabilities, owner, Era.LEGACY)
@@ -125,7 +126,7 @@ class Connector:
         self,
         nursery: trio.Nursery,
         listener: Listener,
-        capabilities: ClientCapability,
+        capabilities: ClientCapability | Wish,
         owner: SessionKey | None,
         era: Era,
     ) -> Link:

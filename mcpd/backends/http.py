@@ -71,6 +71,11 @@ DRAIN: Final = 1.0
 """Seconds that a stream may stay open after the response that ends it; then its connection is closed instead
 of reused."""
 
+STREAM_WAIT: Final = 0.25
+"""Seconds that a new session waits for the backend to answer the first GET before it is used. Many servers put their
+questions on that stream, and one that is asked before it is open loses them. A server that sends no head before it has
+something to say costs this once a session."""
+
 PROBE: Final = b'{"jsonrpc":"2.0","id":"mcpd-probe","method":"ping"}'
 """Sent when a status leaves open whether the session is known. Our other ids are numbers, so this one is
 free."""
@@ -356,7 +361,10 @@ async def connect(
     try:
         await link.open_within(spec.timeouts.init)
         if link.era is Era.LEGACY:
-            nursery.start_soon(Listening(spec.name, carrier, link, message_max).run)
+            listening = Listening(spec.name, carrier, link, message_max)
+            nursery.start_soon(listening.run)
+            with trio.move_on_after(STREAM_WAIT):
+                await listening.tried.wait()
         yield carrier
     finally:
         await carrier.goodbye()

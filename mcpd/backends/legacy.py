@@ -37,6 +37,7 @@ from mcpd.errors import (
 from mcpd.protocol import handshake, jsonrpc
 from mcpd.protocol.calls import LOG_LEVELS
 from mcpd.protocol.capabilities import encode_client_capabilities
+from mcpd.protocol.convert import drop_envelope
 from mcpd.protocol.meta import with_progress_token
 from mcpd.protocol.modern import complete
 from mcpd.protocol.versions import COMPLETION_CONTEXT, MODERN, TASKS, has
@@ -136,6 +137,8 @@ class Legacy:
         """A call that takes more than one request, or whose result must be put into the caller's form."""
         link = self._link
         caller = call.caller
+        if caller.stateless:
+            drop_envelope(members)  # it is between the client and mcpd
         level = caller.log_level
         if caller.stateless and level is not None and (link.level is None or LOG_LEVELS.index(link.level) > level):
             await link.set_level(LOG_LEVELS[level if link.level is not None else min(level, RESTING)])

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from mcpd.backends.carrier import SessionLost
+from mcpd.backends.carrier import SessionLost, Wish
 from mcpd.backends.errands import Errands
 from mcpd.backends.legacy import FIRST, Legacy
 from mcpd.backends.opening import Era, open_link
@@ -102,7 +102,7 @@ class Link:
         self,
         name: str,
         *,
-        capabilities: ClientCapability,
+        capabilities: ClientCapability | Wish,
         owner: SessionKey | None,
         listener: Listener,
         timeouts: Timeouts,
@@ -113,7 +113,7 @@ class Link:
     ) -> None:
         self.name = name
         self.owner = owner
-        self.capabilities = capabilities
+        self.wish = capabilities if isinstance(capabilities, Wish) else Wish(capabilities)
         self.listener = listener
         self.timeouts = timeouts
         self.label = label
@@ -151,9 +151,30 @@ class Link:
         return self._carrier
 
     @property
+    def capabilities(self) -> ClientCapability:
+        """What it declares."""
+        assert self.wish.capabilities is not None, "a link is opened after it is known"
+        return self.wish.capabilities
+
+    @property
     def in_flight(self) -> int:
         """Requests that somebody waits for; what listens for news is none."""
         return len(self.peer)
+
+    async def wait_wanted(self) -> None:
+        """Return when it is known what to declare. Raises: the reason why the link was lost before."""
+        if self.wish.known.is_set():
+            return
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._cancel_when_lost, nursery.cancel_scope)
+            await self.wish.known.wait()
+            nursery.cancel_scope.cancel()
+        if self.reason is not None:
+            raise self.reason.with_traceback(None)
+
+    async def _cancel_when_lost(self, scope: trio.CancelScope) -> None:
+        await self.lost.wait()
+        scope.cancel()
 
     async def open(self) -> handshake.ServerHello:
         """Find out which era the backend is of, and get to know it. The caller bounds it by `timeouts.init`.

@@ -40,11 +40,19 @@ class Listening:
         self._carrier = carrier
         self._link = link
         self._message_max = message_max
+        self.tried = trio.Event()
+        """Set once the backend has answered the first GET, or cannot."""
 
     async def run(self) -> None:
         """Listen for as long as the link lasts. Returns when the backend has no such stream, or the link is
         lost.
         """
+        try:
+            await self._listen()
+        finally:
+            self.tried.set()
+
+    async def _listen(self) -> None:
         at = Position()
         generation = self._link.generation
         while True:
@@ -74,6 +82,7 @@ class Listening:
                 log.debug("backend=%s event=get_stream_broken reason=%s", self._name, error)
             except BackendError:
                 return  # the session could not be opened anew, so the link is lost
+            self.tried.set()
             await trio.sleep(at.pause())
 
     async def _hear(self, at: Position) -> tuple[int, Reply]:
@@ -83,6 +92,7 @@ class Listening:
         more = header_block([("Last-Event-ID", at.last_id)]) if at.last_id is not None else b""
         has_session = self._carrier.has_session
         response = await self._carrier.get(more)
+        self.tried.set()
         try:
             kind = response.headers.get(b"content-type", b"")
             reply = classify(response.status, kind, expects_response=True, has_session=has_session)

@@ -36,7 +36,6 @@ from mcpd.backends.replies import NotUnderstood
 from mcpd.errors import (
     BackendError,
     BackendMisbehaved,
-    BackendTimedOut,
     BackendUnavailable,
     ProtocolError,
     RpcError,
@@ -184,9 +183,9 @@ class Opening:
             self._verdict = await self._discover()
             if self._verdict is Verdict.RESEND:
                 self._verdict = await self._discover()
-        except (NotUnderstood, BackendTimedOut) as error:
-            log.debug("backend=%s event=probe_unanswered reason=%s", self._link.name, error)
-            if isinstance(error, NotUnderstood) and error.sure:
+        except NotUnderstood as error:
+            log.debug("backend=%s event=probe_refused reason=%s", self._link.name, error)
+            if error.sure:
                 self._verdict = Verdict.LEGACY
         except BackendError as error:
             self._failure = error

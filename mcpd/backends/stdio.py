@@ -147,8 +147,8 @@ async def connect(
     message_max: int,
     secrets: Secrets,
 ) -> AsyncIterator[Child]:
-    """Start the child, do the handshake, and read its messages while the block runs; then stop its whole
-    tree.
+    """Start the child, do the handshake as soon as the link is wanted, and read its messages while the block runs;
+    then stop its whole tree.
 
     `nursery` is the link's own. Raises: BackendUnavailable, BackendCrashed, BackendTimedOut when it does not
     come up.
@@ -164,6 +164,7 @@ async def connect(
         nursery.start_soon(_read, child, link, message_max, secrets.redact)
         nursery.start_soon(_watch, child, link, secrets.redact)
         link.attach(StdioCarrier(child, link, secrets.redact))
+        await link.wait_wanted()
         try:
             with trio.fail_after(spec.timeouts.init):
                 await link.open()

@@ -64,7 +64,7 @@ LOCAL = ""
 class Notes:
     """What a head means to this front, derived once from its exact bytes."""
 
-    __slots__ = ("prefers_stream", "refusal", "session_id", "version_refusal")
+    __slots__ = ("mirrored", "prefers_stream", "refusal", "session_id", "version_refusal")
 
     def __init__(self, request: Request) -> None:
         head = request.head
@@ -74,6 +74,8 @@ class Notes:
         self.prefers_stream = prefers_stream(head.headers)
         id = head.headers.get(b"mcp-session-id")
         self.session_id = id.decode("latin-1") if id else ""
+        self.mirrored: tuple[str, bytes, str] | None = None
+        """What the body of a modern request said that this head agrees with."""
 
 
 class StreamableHttp:
@@ -105,7 +107,7 @@ class StreamableHttp:
         if post and (notes.version_refusal is not None or MARK in request.body):
             message = self._modern_message(request, notes)
             if message is not None:
-                return self._modern.take(request, message, LOCAL, prefers_stream=notes.prefers_stream)
+                return self._modern.take(request, message, LOCAL, notes)
         try:
             session = self._sessions.find(notes.session_id, LOCAL) if notes.session_id else None
         except RpcError as error:  # it left memory, which is now full of sessions in use

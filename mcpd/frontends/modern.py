@@ -31,12 +31,14 @@ from mcpd.frontends.turn import HttpTurn
 from mcpd.protocol import jsonrpc, mirror
 from mcpd.protocol.envelope import require_supported
 from mcpd.protocol.exchange import repeated_routing
+from mcpd.protocol.mirror import NAMED
 from mcpd.protocol.modern import status_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from mcpd.frontends.exchange import Terms
+    from mcpd.frontends.http import Notes
     from mcpd.gateway.catalog import Route
     from mcpd.gateway.gateway import Gateway
     from mcpd.protocol.calls import Caller
@@ -53,7 +55,7 @@ class ModernHttp:
         self._gateway = gateway
         self._terms = terms
 
-    def take(self, request: Request, message: Message, principal: str, *, prefers_stream: bool) -> Awaitable[None]:
+    def take(self, request: Request, message: Message, principal: str, notes: Notes) -> Awaitable[None]:
         """Answer one modern message, a request or a notification: what this returns does, when it is awaited."""
         id = message.id
         if id is None:
@@ -61,22 +63,25 @@ class ModernHttp:
             return ANSWERED
         assert message.method is not None
         head = request.head
+        method = message.method
         try:
-            repeated = repeated_routing(head.repeated)
+            repeated = repeated_routing(head.repeated) if head.repeated else None
             if repeated is not None:
                 raise mirror.HeaderMismatch(f"{repeated} header comes more than once")
             members, envelope = open_envelope(message)
-            mirror.check(
-                head.headers, head.repeated, method=message.method, members=members, version=envelope.version_text
-            )
-            require_supported(envelope)
+            version = envelope.version_text
+            said = method, bytes(members.get(NAMED.get(method, ""), b"")), version
+            if said != notes.mirrored:
+                mirror.check(head.headers, head.repeated, method=method, members=members, version=version)
+                require_supported(envelope)
+                notes.mirrored = said
         except ProtocolError as error:
             send_error(request, error, id)
             return ANSWERED
         caller = caller_of(envelope, principal, self._gateway.modern.relayed(envelope.extensions))
-        if message.method == LISTEN:
+        if method == LISTEN:
             return self._listen(request, id, caller, members)
-        return self._call(request, id, caller, message, members, prefers_stream)
+        return self._call(request, id, caller, message, members, notes.prefers_stream)
 
     async def _call(
         self, request: Request, id: bytes, caller: Caller, message: Message, members: Members, prefers_stream: bool

@@ -110,7 +110,7 @@ class Modern:
                         if fit is None:
                             return
                         params = fit
-                    if caller.capabilities & ASKABLE:
+                    if caller.capabilities and caller.capabilities & ASKABLE:
                         rounds = Rounds(self._inputs, caller, method, params, members, turn)
                         await rounds.run(self._work(rounds))
                         return

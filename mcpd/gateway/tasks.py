@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from mcpd.errors import INVALID_PARAMS, MissingCapability, ProtocolError, RpcError
+from mcpd.errors import INVALID_PARAMS, METHOD_NOT_FOUND, MissingCapability, ProtocolError, RpcError
 from mcpd.protocol import edits, jsonrpc
 from mcpd.protocol.versions import EXTENSIONS, has
 
@@ -61,6 +61,8 @@ def owner(backends: Sequence[Backend], exposed: str) -> tuple[Backend, str]:
 
 def route(backends: Sequence[Backend], call: Call) -> Backend:
     """Whose task a request is about; its `taskId` becomes the backend's own. Raises: RpcError."""
+    if not any(backend.hello is None or EXTENSION in extensions_of(backend) for backend in backends):
+        raise RpcError(METHOD_NOT_FOUND, f"Method not found: {call.method}")
     if not declared(call.caller):
         raise MissingCapability(_REQUIRED, f"the extension {EXTENSION}")
     jsonrpc.refuse_repeated(call.params, call.members, b'"taskId"')

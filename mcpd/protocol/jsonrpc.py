@@ -210,7 +210,8 @@ def refuse_duplicate(data: Buffer, members: Members, key: bytes) -> None:
     text = bytes(data)
     outside = text.count(key)
     if outside > 1:
-        outside -= sum(bytes(raw).count(key) for raw in members.values())
+        for raw in members.values():
+            outside -= bytes(raw).count(key)
     if outside > 1:
         raise ProtocolError(INVALID_REQUEST, f"member {key.decode()} comes more than once")
 

@@ -320,13 +320,19 @@ async def test_a_result_that_cannot_be_completed(result):
             await call(link, modern_client())
 
 
-async def test_nothing_of_the_envelope_is_sent_but_what_was_there():
+async def test_nothing_of_the_envelope_is_sent():
     async with linked() as (link, carrier, _):
         carrier.answers["tools/call"] = {"content": []}
-        made = modern_client().call(token=b'"mine"', name="t", _meta={"progressToken": "mine", "vendor/x": 1})
-        await link.call(made, "tools/call", made.members)
-        (sent,) = carrier.named("tools/call")
-        assert sent["params"] == {"name": "t", "_meta": {"progressToken": sent["id"], "vendor/x": 1}}
+        envelope = {ENVELOPE + name: {} for name in ("protocolVersion", "clientCapabilities", "clientInfo", "logLevel")}
+        meta = {**envelope, "progressToken": "mine", "vendor/x": 1}
+        for made in (
+            modern_client().call(token=b'"mine"', name="t", _meta=meta),
+            modern_client().call(name="t", _meta=envelope),
+        ):
+            await link.call(made, "tools/call", made.members)
+        first, second = carrier.named("tools/call")
+        assert first["params"] == {"name": "t", "_meta": {"progressToken": first["id"], "vendor/x": 1}}
+        assert second["params"] == {"name": "t"}
         assert carrier.headers[-1] == b""
 
 

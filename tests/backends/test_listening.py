@@ -5,6 +5,7 @@ import json
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from mcpd.backends.listening import PASSING
 from mcpd.config.model import Timeouts
@@ -31,6 +32,34 @@ async def test_news_comes_up_and_the_stream_is_opened_again_where_it_ended():
         await heard.wait_until(lambda: len(heard.list_changes) == 3)
         assert [seen.headers.get(b"last-event-id") for seen in remote.named("GET")] == [None, b"e1", b"e2"]
         assert heard.list_changes == ["notifications/tools/list_changed"] * 3
+
+
+async def test_a_session_is_not_used_before_its_stream_is_open():
+    remote = Remote()
+    opened = []
+
+    async def get(seen):
+        await wait_all_tasks_blocked()
+        opened.append(remote.named("tools/list"))
+        seen.stream()
+        await trio.sleep_forever()
+
+    remote.serve["GET"] = get
+    async with remote_server(remote), connected(remote.url) as (link, _, _):
+        await link.request("tools/list", {}, 5)
+        assert opened == [[]]
+
+
+async def test_a_server_that_never_answers_the_get_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr("mcpd.backends.http.STREAM_WAIT", 0.01)
+    remote = Remote()
+
+    async def get(seen):
+        await trio.sleep_forever()
+
+    remote.serve["GET"] = get
+    async with remote_server(remote), connected(remote.url) as (link, _, _):
+        assert await link.request("tools/list", {}, 5)
 
 
 async def test_a_question_on_it_is_answered():

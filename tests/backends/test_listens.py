@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 
 import pytest
 import trio
@@ -377,6 +378,7 @@ async def test_one_that_is_acknowledged_late(autojump_clock):
 
 
 async def test_the_end_of_the_link_ends_it(autojump_clock, caplog):
+    caplog.set_level(logging.INFO)
     async with modern() as (link, carrier, _):
         await link.replay()
         link.fail(BackendCrashed("b", "gone"))

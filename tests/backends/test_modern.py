@@ -441,6 +441,7 @@ LEGACY_WORDS = {
 LOST = {
     "an error": Failure(-32601, "Method not found"),
     "legacy versions": Failure(-32022, "unsupported", data={"supported": ["2025-11-25"]}),
+    "versions that nobody knows": Failure(-32022, "unsupported", data={"supported": ["2031-01-01"]}),
     "a result that is none": {"ok": True},
     "other versions": {**DISCOVER, "supportedVersions": ["2025-11-25"]},
 }

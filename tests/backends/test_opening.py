@@ -233,6 +233,8 @@ async def test_a_server_that_drops_what_it_does_not_know(autojump_clock):
         assert carrier.methods() == ["server/discover", "initialize", "notifications/initialized"]
         assert link.era is Era.LEGACY
         assert link.remember == DOUBTFUL_FOR, "it said nothing, so it may just have been slow"
+        await trio.testing.wait_all_tasks_blocked()
+        assert carrier.named("notifications/cancelled") == []
         carrier.answer_to(carrier.sent[0], DISCOVER)
         assert link.era is Era.LEGACY
         assert link.dialect is link.legacy

@@ -147,6 +147,19 @@ async def test_a_question_that_is_refused_counts_for_the_call(on_own_stream, nur
         assert isinstance(outcome.error, MissingCapability)
 
 
+async def test_a_legacy_client_is_told_what_the_backend_says(nursery, autojump_clock):
+    async with linked() as (link, carrier, heard):
+        slow_tool(heard)
+        outcome, _ = await begun(nursery, link, carrier, Client(capabilities=NOTHING))
+        carrier.say({"id": "q", "method": "roots/list"})
+        assert "error" in await carrier.wait_sent("answer")
+        fetch = carrier.named("tasks/result")[0]
+        carrier.say({"id": fetch["id"], "error": {"code": -32603, "message": "cannot go on"}})
+        await outcome.done.wait()
+        assert not isinstance(outcome.error, MissingCapability)
+        assert outcome.error.code == -32603
+
+
 # ---- the end of it
 
 

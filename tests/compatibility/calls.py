@@ -67,7 +67,7 @@ async def content(bench: Bench) -> str:
 async def audio(bench: Bench) -> str:
     if bench.is_modern:
         return NONE
-    [block] = await blocks(await bench.legacy("2024-11-05"), "test_audio_content")
+    [block] = await blocks(await bench.legacy("2024-11-05", able=True), "test_audio_content")
     assert (block["resource"]["blob"], block["resource"]["mimeType"]) == (WAV, "audio/wav")
     return str(block["type"])
 

@@ -12,6 +12,8 @@ row = OPENING.row
 
 FAMILIES = {"tools", "prompts", "resources", "logging", "completions"}
 UNKNOWN = "2099-01-01"
+OLDER_AND_ABLE = ("2024-11-05", "2025-06-18")
+"""Versions whose clients can be asked in all rows: each client on stdio has an mcpd of its own."""
 VENDOR = "com.example/mark"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -50,7 +52,7 @@ async def versions(bench: Bench) -> str:
         await (await bench.client()).text("test_simple_text")
         return "1"
     for version in VERSIONS:
-        client = await bench.legacy(version)
+        client = await bench.legacy(version, able=version in OLDER_AND_ABLE)
         assert client.peer.version == version
         assert await client.text("test_simple_text") == "This is a simple text response for testing."
     return str(len(VERSIONS))
@@ -86,14 +88,14 @@ async def nothing_said(bench: Bench) -> str:
 
 @row("Unknown session", NONE, "sessions", L__http="404", L__sse="404")
 async def unknown_session(bench: Bench) -> str:
+    if bench.is_modern or bench.column.transport in ("stdio", "websocket"):
+        return NONE
     peer = await bench.connect()
-    if isinstance(peer, HttpPeer) and not bench.is_modern:
+    if isinstance(peer, HttpPeer):
         await peer.initialize()
         peer.session_id = "unknown"
     elif isinstance(peer, SsePeer):
         peer.endpoint = peer.url.replace("/sse", "/messages?session=unknown")
-    else:
-        return NONE
     try:
         await peer.notify("notifications/cancelled", {"requestId": 1})
     except HttpError as refused:

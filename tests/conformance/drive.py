@@ -166,11 +166,9 @@ async def elicit(front: Front) -> None:
 
 
 async def reconnect(front: Front) -> None:
-    """Twice: the mock server answers on any stream, so the first answer may come on the one that mcpd is opening."""
     await front.list_tools()
-    for _ in range(2):
-        text = await front.call("test_reconnection")
-        assert "completed successfully" in text, text
+    text = await front.call("test_reconnection")
+    assert "completed successfully" in text, text
 
 
 async def echo_schema(front: Front) -> None:
@@ -233,7 +231,8 @@ SCENES: dict[str, Scene] = {
 async def main(front: str, url: str) -> None:
     scene = SCENES[os.environ["MCP_CONFORMANCE_SCENARIO"]]
     era = "modern" if os.environ["MCP_CONFORMANCE_PROTOCOL_VERSION"] >= MODERN_MOCK else "legacy"
-    config = configuration({"url": url}, front, era)
+    # A mock server is one session: what it has to say to a second one would be lost to the first.
+    config = configuration({"url": url, "max_instances": 1}, front, era)
     with trio.fail_after(LIMIT):
         async with start_daemon(config) as daemon, HttpPeer(daemon.url) as peer:
             client = ModernFront(peer) if front == "modern" else LegacyFront(peer)

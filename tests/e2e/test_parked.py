@@ -16,7 +16,7 @@ from tests.fixtures.peer import HttpPeer, start_daemon, start_fixture
 PARKED = 240
 CONNECTIONS = 8
 KIB_EACH = 20.0
-ASK = 8
+ASK = 5
 """Seconds for which a call stays parked: longer than it takes to make them all on a busy machine."""
 
 ENVELOPE = {

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mcpd.errors import INVALID_PARAMS, MISSING_CAPABILITY, RpcError
+from mcpd.errors import INVALID_PARAMS, METHOD_NOT_FOUND, MISSING_CAPABILITY, RpcError
 from mcpd.gateway import tasks
 from mcpd.protocol import jsonrpc
 from mcpd.protocol.calls import Call, Caller
@@ -57,6 +57,20 @@ def test_an_id_that_cannot_exist_is_unknown(id):
     with pytest.raises(RpcError, match="Unknown task") as caught:
         tasks.route(ALL, calling({"taskId": id}))
     assert caught.value.code == INVALID_PARAMS
+
+
+@pytest.mark.parametrize("backends", [(), (PLAIN,), (PLAIN, OLD)])
+def test_where_nobody_makes_tasks_there_is_no_such_method(backends):
+    with pytest.raises(RpcError) as caught:
+        tasks.route(backends, calling({"taskId": "plain:1"}))
+    assert caught.value.code == METHOD_NOT_FOUND
+
+
+def test_a_backend_that_was_not_reached_yet_might_make_tasks():
+    new = FakeBackend("new")
+    new.hello = None
+    with pytest.raises(RpcError, match="Unknown task"):
+        tasks.route((PLAIN, new), calling({"taskId": "new:1"}))
 
 
 @pytest.mark.parametrize("params", [{}, {"taskId": 7}, {"taskId": None}])
