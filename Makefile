@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PORT ?= 8080
 ARGS ?=
 
-.PHONY: run test lint format conformance interop bench fuzz clean
+.PHONY: run test lint format conformance interop compatibility bench fuzz clean
 
 run: $(READY)
 	@$(BIN)/mcpd --demo --port $(PORT) --state-dir .cache/state --log-level warning
@@ -29,6 +29,9 @@ conformance: $(READY)
 
 interop: $(READY)
 	$(BIN)/python -m tests.interop.run $(ARGS)
+
+compatibility: $(READY)
+	$(BIN)/python -m tests.compatibility.run $(ARGS)
 
 bench: $(READY)
 	$(BIN)/python -m bench $(ARGS)

@@ -103,8 +103,7 @@ class ManagedBackend:
                 self.error = failure
                 delay = self._judge(failure, was_ready, uptime)
                 self._news.verdict(self)
-                if not self._verdict.is_set():
-                    self._verdict.set()
+                self._verdict.set()
                 await self._pause(delay)
                 self._restart_count += 1
 
@@ -197,6 +196,7 @@ class ManagedBackend:
         self._verdict.set()
         self._news.verdict(self)
         self._instances.revive(self._own_levels)
+        self._leases.warm()
 
     def _step(self, event: Event) -> None:
         self.state = step(self.state, event)

@@ -92,8 +92,8 @@ class Connector:
         capabilities: ClientCapability | Wish,
         owner: SessionKey | None,
     ) -> AsyncIterator[Link]:
-        """A link that is open; it ends with the block. `nursery` is the link's own. Only a child can be connected with a
-        wish that is not known yet: it is started, and opened when the wish is known.
+        """A link that is open; it ends with the block. `nursery` is the link's own. A wish need not be known yet if the
+        server is a child: it is started, and the link opened once the wish is known.
 
         Raises: BackendError.
         """

@@ -3,18 +3,20 @@
 Theory of operation. A call takes a link, is carried out, and gives the link back. Links that are alike, and the calls
 that wait for one, stand on one `Shelf`. All waiting calls stand in one queue as well, and `_serve` goes through it
 whenever something changes, the oldest call first: what rests on the call's shelf is its; else what is being opened
-there; else, if there is room, one is opened; else the longest idle link of another shelf ends to make room; else every
-link serves a call, and the next one that is given back is for this call. Who waits for what is worked out anew each
-time, so a call that leaves the queue leaves no trace.
+there; else the blank link, which is opened for it; else, if there is room, one is begun; else the longest idle link of
+another shelf ends to make room; else every link serves a call, and the next one that is given back is for this call.
+Who waits for what is worked out anew each time, so a call that leaves the queue leaves no trace.
 
 Rules.
 1. A link serves one call. What its backend asks outside any call reaches nobody: the link's owner is no client.
 2. A link is used again only if the backend itself answered the call and none of its questions is open. Any other link
    ends: a late question of a call that is over must not reach the next one.
 3. At most `max_instances` links, those that are still ending among them: a process that ends slowly is one, too.
-4. While calls come, one link more than they need is kept ready, if there is room: a cold start takes longer than some
-   clients wait. It ends like every link that nobody used for `instance_idle`.
-5. A link that cannot be opened fails the oldest call that waits for one like it, and no other.
+4. While calls come, one child more than they need is kept ready, if there is room: a cold start takes longer than some
+   clients wait. It is blank, started and not yet spoken to, so that it suits whatever call comes next, for which only
+   the handshake is left to do. It ends like every link that nobody used for `instance_idle`.
+5. A link that cannot be opened fails the oldest call that waits for one like it, and no other. A child that had been
+   blank and ended fails none: that it was ready was a mere guess, and the call gets another.
 
 Source: "Sampling", "Elicitation", "Roots" of 2024-11-05 to 2025-11-25: no question says which call it is for.
 """
@@ -31,8 +33,8 @@ import msgspec
 import trio
 
 from mcpd.backends.instances import SWEEP
-from mcpd.backends.shelf import Lease, Shelf, State, Ticket
-from mcpd.errors import BackendError, BackendUnavailable, ProtocolError, RpcError
+from mcpd.backends.shelf import Lease, Shelf, State, Ticket, key_for
+from mcpd.errors import BackendCrashed, BackendError, BackendUnavailable, ProtocolError, RpcError
 from mcpd.protocol.calls import LOG_LEVELS
 from mcpd.protocol.capabilities import ASKED_FOR, NOTHING, ClientCapability
 from mcpd.protocol.methods import ASKING
@@ -60,7 +62,7 @@ PARTING: Final = 0.25
 """Seconds that a backend has to hear that its call was given up, before its session ends: one round trip."""
 
 SPARE_PAUSE: Final = 60.0
-"""Seconds without a new spare after a link could not be opened: some servers run only once, and each call would start
+"""Seconds without a new blank link after one could not be opened: some servers run only once, and each call would start
 one more in vain."""
 
 SETTLING: Final = 2
@@ -76,15 +78,11 @@ def may_be_asked(call: Call, method: str) -> bool:
     return method in ASKING and call.caller.capabilities & ASKABLE != NOTHING
 
 
-def key_for(caller: Caller) -> Key:
-    """What a link must be like to serve this client. Nobody says on it that roots changed: it is not open so long."""
-    return caller.principal, caller.capabilities & ~ClientCapability.ROOTS_LIST_CHANGED
-
-
 @dataclass(frozen=True, slots=True)
 class LeasesStatistics:
     """Links now, by what they do, the calls that wait for one, and what was done since the start."""
 
+    blank: int
     opening: int
     idle: int
     busy: int
@@ -107,6 +105,7 @@ class Leases:
         self._leases: set[Lease] = set()
         self._shelves: dict[Key, Shelf] = {}
         self._queue: dict[Ticket, None] = {}
+        self._blank: Lease | None = None
         self._ending = 0
         self._numbers = itertools.count(1)
         self._opened = 0
@@ -128,6 +127,7 @@ class Leases:
         """What the links do, and what has become of links so far."""
         states = [lease.state for lease in self._leases]
         return LeasesStatistics(
+            blank=states.count(State.BLANK),
             opening=states.count(State.OPENING),
             idle=states.count(State.IDLE),
             busy=states.count(State.BUSY),
@@ -151,6 +151,11 @@ class Leases:
                 self._nursery = None
                 for ticket in list(self._queue):
                     self._settle(ticket, self._stopping())
+
+    def warm(self) -> None:
+        """The server is ready: if its calls will come here, have a link ready for the first one."""
+        if self._spec.instances == "leased" and not self._connector.stateless:
+            self._keep_spare()
 
     async def call(self, call: Call, method: str, members: Members) -> Message:
         """Carry out a client's call on a link that serves nobody else meanwhile.
@@ -193,7 +198,7 @@ class Leases:
         lease = self._pop_idle(shelf)
         if lease is None:
             return await self._wait(shelf)
-        self._keep_spare(shelf)
+        self._keep_spare()
         return lease
 
     def _pop_idle(self, shelf: Shelf) -> Lease | None:
@@ -202,8 +207,7 @@ class Leases:
             if lease.lost:
                 self._end(lease)
                 continue
-            shelf.idle.pop()
-            lease.state = State.BUSY
+            lease.become(State.BUSY)
             return lease
         return None
 
@@ -244,9 +248,7 @@ class Leases:
 
     def _rest(self, lease: Lease) -> None:
         """The link is free: for the oldest call that can use it, or its room."""
-        lease.state = State.IDLE
-        lease.idle_since = trio.current_time()
-        lease.shelf.idle.append(lease)
+        lease.become(State.IDLE)
         self._serve()
 
     def _serve(self) -> None:
@@ -258,15 +260,19 @@ class Leases:
             lease = self._pop_idle(shelf)
             if lease is not None:
                 self._settle(ticket, lease)
-                self._keep_spare(shelf)
+                self._keep_spare()
             elif coming.setdefault(shelf, shelf.opening):
                 coming[shelf] -= 1
-            elif len(self._leases) < self._spec.max_instances:
+            elif self._blank is not None or self._has_room:
                 self._open(shelf)
             elif rooms:
                 rooms -= 1
             elif not self._make_room():
                 break  # the next link that is given back is for this call
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self._leases) < self._spec.max_instances
 
     def _make_room(self) -> bool:
         """End the longest idle link, if any is idle."""
@@ -276,11 +282,13 @@ class Leases:
         self._end(min(idle, key=lambda lease: lease.idle_since))
         return True
 
-    def _keep_spare(self, shelf: Shelf) -> None:
-        """A link was taken: have one more ready (rule 4)."""
-        room = len(self._leases) < self._spec.max_instances
-        if room and not shelf.has_spare and trio.current_time() >= self._spare_after:
-            self._open(shelf)
+    def _keep_spare(self) -> None:
+        """Calls come: have a blank link for the next one (rule 4). None without a process to start."""
+        now = trio.current_time()
+        if self._blank is not None:
+            self._blank.idle_since = now
+        elif self._spec.transport == "stdio" and self._has_room and self._nursery and now >= self._spare_after:
+            self._blank = self._begin(self._nursery, ahead=True)
 
     def _settle(self, ticket: Ticket, outcome: Lease | BackendError) -> None:
         ticket.settle(outcome)
@@ -294,21 +302,24 @@ class Leases:
     # ---- a link from its beginning to its end --------------------------------------------------------------
 
     def _open(self, shelf: Shelf) -> None:
+        """Open the blank link for those who wait at this shelf, or else one that is only begun now."""
         assert self._nursery is not None, "when it is over nobody waits"
-        lease = Lease(shelf, next(self._numbers))
+        lease, self._blank = self._blank or self._begin(self._nursery), None
+        lease.place(shelf)
+
+    def _begin(self, nursery: trio.Nursery, *, ahead: bool = False) -> Lease:
+        lease = Lease(next(self._numbers), ahead=ahead)
         self._leases.add(lease)
-        shelf.links += 1
-        shelf.opening += 1
-        self._nursery.start_soon(self._keep, lease)
+        nursery.start_soon(self._keep, lease)
+        return lease
 
     async def _keep(self, lease: Lease) -> None:
-        _principal, capabilities = lease.shelf.key
         failure: BackendError | None = None
         try:
             with lease.scope:
                 async with trio.open_nursery() as nursery:
                     try:
-                        async with self._connector.connect(nursery, self._listener, capabilities, lease.owner) as link:
+                        async with self._connector.connect(nursery, self._listener, lease.wish, lease.owner) as link:
                             lease.link = link
                             self._ready(lease)
                             await link.lost.wait()
@@ -328,38 +339,39 @@ class Leases:
 
     def _ready(self, lease: Lease) -> None:
         """The link is open: for who waits longest, which need not be the one for whom it was begun."""
-        lease.shelf.opening -= 1
         self._opened += 1
         self._rest(lease)
+        self._keep_spare()
 
     def _end(self, lease: Lease, *, after: float = 0.0) -> None:
         """End a link that serves nobody, in `after` seconds."""
-        if lease.state is State.IDLE:
-            lease.shelf.idle.remove(lease)
-        lease.state = State.ENDING
+        if lease is self._blank:
+            self._blank = None
+        lease.become(State.ENDING)
         self._ending += 1
         lease.scope.deadline = trio.current_time() + after
 
     def _ended(self, lease: Lease, failure: BackendError | None) -> None:
-        state, lease.state = lease.state, State.ENDED
-        shelf = lease.shelf
+        state = lease.state
+        lease.become(State.ENDED)
         self._leases.discard(lease)
-        shelf.links -= 1
-        if state is State.OPENING:
-            shelf.opening -= 1
-            if failure is not None:
-                self._could_not_open(shelf, failure)
-        elif state is State.IDLE:
-            shelf.idle.remove(lease)
+        if state is State.BLANK:
+            self._blank = None
         elif state is State.ENDING:
             self._ending -= 1
-        self._prune(shelf)
+        if failure is not None and state in (State.BLANK, State.OPENING):
+            self._could_not_open(lease, failure)
+        if lease.placed:
+            self._prune(lease.shelf)
         self._serve()
 
-    def _could_not_open(self, shelf: Shelf, failure: BackendError) -> None:
+    def _could_not_open(self, lease: Lease, failure: BackendError) -> None:
         self._failed += 1
         self._spare_after = trio.current_time() + SPARE_PAUSE
         log.warning("backend=%s event=lease_failed reason=%s", self._spec.name, failure)
+        if not lease.placed or (lease.ahead and isinstance(failure, BackendCrashed)):
+            return
+        shelf = lease.shelf
         ticket = shelf.first
         if ticket is not None and len(shelf.waiting) > shelf.opening:
             self._settle(ticket, failure)
@@ -367,7 +379,7 @@ class Leases:
     def _end_idle(self) -> None:
         horizon = trio.current_time() - self._spec.instance_idle
         for lease in self._leases:
-            if lease.state is State.IDLE and lease.idle_since < horizon:
+            if lease.state in (State.BLANK, State.IDLE) and lease.idle_since < horizon:
                 log.info("backend=%s event=lease_idle", self._spec.name)
                 self._end(lease)
 

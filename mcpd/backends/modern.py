@@ -10,8 +10,9 @@ Rules.
    did not fit, which it checks before anything else.
 2. A backend that does not speak the version any more is lost, to be opened anew: if it says so itself, or if it answers
    as legacy servers do and another look shows it.
+3. A resource that the backend lets be kept is read once (`reads`), whoever asks; the end of the link forgets it.
 
-Source: 2026-07-28 "Versioning", "Multi Round-Trip Requests", "Streamable HTTP", "Cancellation".
+Source: 2026-07-28 "Versioning", "Multi Round-Trip Requests", "Streamable HTTP", "Cancellation", "Caching".
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+import trio
 
 from mcpd.backends import rounds
 from mcpd.backends.legacy import FIRST
 from mcpd.backends.listens import Listens
 from mcpd.backends.notifications import Notifications
+from mcpd.backends.reads import Reads, uri_of
 from mcpd.backends.replies import NotUnderstood
 from mcpd.errors import (
     HEADER_MISMATCH,
@@ -43,6 +46,7 @@ from mcpd.protocol.capabilities import EVERYTHING, ClientCapability, encode_clie
 from mcpd.protocol.discover import Verdict, judge_error, read_discover
 from mcpd.protocol.envelope import stamp
 from mcpd.protocol.inputs import INPUT_REQUIRED
+from mcpd.protocol.jsonrpc import Message
 from mcpd.protocol.modern import own_server_info
 from mcpd.protocol.versions import MODERN
 from mcpd.types import IMPLEMENTATION
@@ -53,9 +57,11 @@ if TYPE_CHECKING:
     from mcpd.backends.link import Link
     from mcpd.backends.waiter import Waiter
     from mcpd.protocol.calls import Call
-    from mcpd.protocol.jsonrpc import Buffer, Members, Message
+    from mcpd.protocol.jsonrpc import Buffer, Members
 
 log = logging.getLogger("mcpd.backends")
+
+READ: Final = "resources/read"
 
 VERSION_HEADER: Final = b"MCP-Protocol-Version: %b\r\n" % MODERN.text.encode()
 
@@ -72,15 +78,17 @@ class Modern:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._notifications = Notifications(link.peer, owner=link.owner, listener=link.listener, questions=None)
-        self._listens = Listens(link)
+        self._reads = Reads()
+        self._listens = Listens(link, self._reads)
         self._looking = False
 
     # ---- what mcpd sends -----------------------------------------------------------------------------------
 
     def call(self, call: Call, method: str, members: Members) -> Awaitable[Message]:
+        send = self._read if method == READ else self._send
         if call.caller.stateless:
-            return self._relay(call, method, members)
-        return rounds.carry_out(self._link, self._send, call, method, members)
+            return self._relay(send, call, method, members)
+        return rounds.carry_out(self._link, send, call, method, members)
 
     def request(self, method: str, members: Members, timeout: float) -> Awaitable[Message]:
         return self._send(self._link.waiter(method, None, timeout, timeout), members)
@@ -144,15 +152,31 @@ class Modern:
     async def wait_settled(self) -> None:
         """Nor to open."""
 
-    async def _relay(self, call: Call, method: str, members: Members) -> Message:
+    async def _relay(self, send: rounds.Send, call: Call, method: str, members: Members) -> Message:
         """A modern client's call; its result is as the backend gave it, but for who says to have given it."""
         link = self._link
         timeouts = link.timeouts
-        answer = await self._send(link.waiter(method, call, timeouts.call_idle, timeouts.call_max), members)
+        answer = await send(link.waiter(method, call, timeouts.call_idle, timeouts.call_max), members)
         result = answer.members["result"]
         if rounds.kind_of(result, call, method, link.name) == INPUT_REQUIRED and link.label:
             result = msgspec.Raw(rounds.relabelled(result, link.label))
-        answer.members["result"] = msgspec.Raw(own_server_info(result, IMPLEMENTATION))
+        answer.members["result"] = msgspec.Raw(own_server_info(result, IMPLEMENTATION, method=method))
+        return answer
+
+    async def _read(self, waiter: Waiter, members: Members) -> Message:
+        """A resource as it was kept, or from the backend, and then kept if it may be (rule 3). Raises as `_send`."""
+        uri = uri_of(members)
+        if uri is None:
+            return await self._send(waiter, members)
+        assert waiter.call is not None
+        principal, reads = waiter.call.caller.principal, self._reads
+        fresh = reads.get(uri, principal, trio.current_time())
+        if fresh is not None:
+            return Message({"result": msgspec.Raw(fresh)}, None, None)
+        changes = reads.changes
+        answer = await self._send(waiter, members)
+        if reads.changes == changes:
+            reads.keep(uri, principal, answer.members["result"], trio.current_time())
         return answer
 
     async def _send(self, waiter: Waiter, members: Members) -> Message:

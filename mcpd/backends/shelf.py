@@ -1,7 +1,8 @@
 """Links that serve one call at a time and are alike, and the calls that wait for one of them.
 
 Alike are links that were opened for the same principal and declared the same capabilities. A shelf knows what it holds;
-what is done about it is decided for all shelves at once, by `leases`.
+what is done about it is decided for all shelves at once, by `leases`. A link that is begun before anybody needs it is
+*blank*: it stands on no shelf yet.
 """
 
 from __future__ import annotations
@@ -11,22 +12,29 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import trio
 
+from mcpd.backends.carrier import Wish
+from mcpd.protocol.capabilities import ClientCapability
 from mcpd.types import SessionKey
 
 if TYPE_CHECKING:
     from mcpd.backends.link import Link
     from mcpd.errors import BackendError
-    from mcpd.protocol.calls import Ask
-    from mcpd.protocol.capabilities import ClientCapability
+    from mcpd.protocol.calls import Ask, Caller
     from mcpd.protocol.jsonrpc import Buffer
 
-Key: TypeAlias = "tuple[str, ClientCapability]"
+Key: TypeAlias = tuple[str, ClientCapability]
 """What makes links alike: the principal, and what they declared on its behalf."""
+
+
+def key_for(caller: Caller) -> Key:
+    """What a link must be like to serve this client. Nobody says on it that roots changed: it is not open so long."""
+    return caller.principal, caller.capabilities & ~ClientCapability.ROOTS_LIST_CHANGED
 
 
 class State(enum.Enum):
     """What a link does. It serves a call only while it is BUSY."""
 
+    BLANK = enum.auto()
     OPENING = enum.auto()
     IDLE = enum.auto()
     BUSY = enum.auto()
@@ -35,21 +43,52 @@ class State(enum.Enum):
 
 
 class Lease:
-    """One link, from the wish to open it to its end."""
+    """One link, from the wish to open it to its end. It is blank until it is placed on a shelf. `ahead`: it was begun
+    before any call needed it.
+    """
 
-    __slots__ = ("asking", "idle_since", "link", "owner", "scope", "shelf", "state")
+    __slots__ = ("_shelf", "ahead", "asking", "idle_since", "link", "owner", "scope", "state", "wish")
 
-    def __init__(self, shelf: Shelf, number: int) -> None:
-        self.shelf = shelf
+    def __init__(self, number: int, *, ahead: bool = False) -> None:
         self.owner = SessionKey(f"lease{number}")
         """No session of a client is called so: what the backend says outside any call reaches nobody."""
-        self.state = State.OPENING
+        self.ahead = ahead
+        self.wish = Wish()
+        self.state = State.BLANK
         self.link: Link | None = None
         self.asking = 0
         """Questions that clients have not answered yet."""
-        self.idle_since = 0.0
+        self.idle_since = trio.current_time()
+        """Since when it is of no use, while it is idle or blank."""
         self.scope = trio.CancelScope()
         """Round the task that keeps the link: to cancel it ends the link."""
+        self._shelf: Shelf | None = None
+
+    @property
+    def placed(self) -> bool:
+        """Whether it stands on a shelf."""
+        return self._shelf is not None
+
+    @property
+    def shelf(self) -> Shelf:
+        assert self._shelf is not None, "a blank one has none"
+        return self._shelf
+
+    def place(self, shelf: Shelf) -> None:
+        """It is for those who wait at this shelf: let it be opened."""
+        self._shelf = shelf
+        shelf.links += 1
+        self.become(State.OPENING)
+        _principal, capabilities = shelf.key
+        self.wish.settle(capabilities)
+
+    def become(self, state: State) -> None:
+        """Do something else from now on, and have its shelf know."""
+        before, self.state = self.state, state
+        if state is State.IDLE:
+            self.idle_since = trio.current_time()
+        if self._shelf is not None:
+            self._shelf.note(self, before)
 
     @property
     def lost(self) -> bool:
@@ -114,10 +153,18 @@ class Shelf:
         """Who waits longest."""
         return next(iter(self.waiting), None)
 
-    @property
-    def has_spare(self) -> bool:
-        """Whether a link is at hand for the next call, or will be without anybody waiting for it."""
-        return bool(self.idle) or self.opening > len(self.waiting)
+    def note(self, lease: Lease, before: State) -> None:
+        """A lease of this shelf does something else than `before`."""
+        if before is State.OPENING:
+            self.opening -= 1
+        elif before is State.IDLE:
+            self.idle.remove(lease)
+        if lease.state is State.OPENING:
+            self.opening += 1
+        elif lease.state is State.IDLE:
+            self.idle.append(lease)
+        elif lease.state is State.ENDED:
+            self.links -= 1
 
     def expects(self, ticket: Ticket) -> bool:
         """Whether a link is being opened that will be for this ticket, unless it fails."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from mcpd.backends.carrier import SessionLost
+from mcpd.backends.carrier import SessionLost, Wish
 from mcpd.backends.link import Link
 from mcpd.backends.opening import Era
 from mcpd.backends.tools import NO_FACTS
@@ -328,10 +328,11 @@ def make_link(
     timeouts: Timeouts | None = None,
     era: Era = Era.LEGACY,
     label: str = "",
+    capabilities: ClientCapability | Wish = EVERYTHING,
 ) -> tuple[Link, MemoryCarrier]:
     link = Link(
         "b",
-        capabilities=EVERYTHING,
+        capabilities=capabilities,
         owner=SessionKey(owner) if owner is not None else None,
         listener=heard,
         timeouts=timeouts or Timeouts(),
@@ -422,7 +423,7 @@ class MemoryConnector:
 
     @asynccontextmanager
     async def connect(
-        self, nursery: trio.Nursery, listener: Any, capabilities: ClientCapability, owner: SessionKey | None
+        self, nursery: trio.Nursery, listener: Any, capabilities: ClientCapability | Wish, owner: SessionKey | None
     ) -> AsyncIterator[Link]:
         self.attempts.append(trio.current_time())
         self._tell()
@@ -430,16 +431,23 @@ class MemoryConnector:
         if failure is not None:
             raise failure
         link, carrier = make_link(
-            nursery, self._deadlines, listener, owner=owner, timeouts=self.spec.timeouts, era=self.era
+            nursery,
+            self._deadlines,
+            listener,
+            owner=owner,
+            timeouts=self.spec.timeouts,
+            era=self.era,
+            capabilities=capabilities,
         )
         if self.era is Era.MODERN:
             self.stateless = True
             speak_modern(carrier)
         self.prepare(carrier)
         self.carriers.append(carrier)
-        await link.open()
-        self._tell()
         try:
+            await link.wait_wanted()
+            await link.open()
+            self._tell()
             try:
                 yield link
             finally:

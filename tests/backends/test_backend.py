@@ -18,6 +18,7 @@ from mcpd.supervisor.exits import Exit
 from mcpd.supervisor.states import State
 from mcpd.wire.deadlines import Deadlines
 from tests.backends.parts import (
+    DISCOVER,
     Client,
     Failure,
     Heard,
@@ -495,6 +496,28 @@ async def test_one_link_of_a_modern_backend_serves_everybody(instances, autojump
         assert (backend.describe()["sessions"], backend.describe()["leases"]) == (0, 0)
 
 
+@pytest.mark.parametrize("instances", ["per-session", "leased"])
+async def test_also_those_who_called_before_it_was_ready(instances, nursery, autojump_clock):
+    waiting = []
+
+    def prepare(carrier):
+        carrier.answers["server/discover"] = lambda message: waiting.append((carrier, message))
+
+    async with started(modern=True, instances=instances, prepare=prepare, wait=False) as (backend, connector, _heard):
+        await connector.wait_attempts(1)
+        outcomes = []
+        for client in (Client("1"), modern_client("2")):
+            call = client.call()
+            outcomes.append(calling(nursery, backend.call, call, "tools/call", call.members))
+        await wait_all_tasks_blocked()
+        carrier, message = waiting[0]
+        carrier.answer_to(message, DISCOVER)
+        for outcome in outcomes:
+            await outcome.done.wait()
+            assert outcome.error is None
+        assert len(connector.carriers) == 1
+
+
 async def test_it_listens_before_its_lists_are_fetched(autojump_clock):
     """Or a change in between would never be heard of."""
     async with started(modern=True) as (_backend, connector, _heard):
@@ -613,6 +636,11 @@ async def test_a_subscription_that_is_refused_counts_for_nobody(autojump_clock):
             with pytest.raises(RpcError, match="no such resource"):
                 await backend.subscribe(call, "x:/1", call.members)
         assert len(carrier.named("resources/subscribe")) == 3
+        carrier.answers["resources/subscribe"] = {}
+        call = modern_client("m2").call("resources/subscribe", uri="x:/1")
+        await backend.subscribe(call, "x:/1", call.members)
+        await backend.unsubscribe(call.caller.key, "x:/1")
+        assert len(carrier.named("resources/unsubscribe")) == 1, "it was the only one that had it"
 
 
 # ---- the way of a call

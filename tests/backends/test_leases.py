@@ -35,13 +35,18 @@ class Connector(MemoryConnector):
 
     def __init__(self, *args):
         super().__init__(*args)
-        self.declared = []
+        self.wishes = []
         self.owners = []
 
     def connect(self, nursery, listener, capabilities, owner):
-        self.declared.append(capabilities)
+        self.wishes.append(capabilities)
         self.owners.append(owner)
         return super().connect(nursery, listener, capabilities, owner)
+
+    @property
+    def declared(self):
+        """None for one that is blank."""
+        return [wish.capabilities for wish in self.wishes]
 
 
 @asynccontextmanager

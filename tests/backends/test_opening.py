@@ -375,7 +375,22 @@ async def test_a_slow_server_whose_refusal_names_a_modern_version_is_probed_agai
         assert link.era is Era.MODERN
 
 
-async def test_a_slow_server_without_a_way(nursery, autojump_clock):
+async def test_a_legacy_server_is_asked_once_however_slow_it_is(nursery, autojump_clock):
+    async with unknown() as (link, carrier, _):
+        slow = Slow(carrier)
+        outcome = await opening(nursery, link)
+        await carrier.wait_sent("initialize")
+        slow.say("server/discover", Failure(-32601, "what?"))
+        await trio.sleep(5 * HEDGE)
+        assert outcome == []
+        slow.say("initialize", HELLO)
+        await trio.testing.wait_all_tasks_blocked()
+        assert outcome == [link.hello]
+        assert len(carrier.named("initialize")) == 1
+
+
+@pytest.mark.parametrize("_attempt", range(10))  # the order in which the answered tasks run is left to chance
+async def test_a_slow_server_without_a_way(_attempt, nursery, autojump_clock):
     for order in (("server/discover", "initialize"), ("initialize", "server/discover")):
         async with unknown() as (link, carrier, _):
             slow = Slow(carrier)

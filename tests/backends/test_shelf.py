@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 import trio
 
-from mcpd.backends.shelf import Lease, Shelf, State, Ticket
+from mcpd.backends.shelf import Lease, Shelf, State, Ticket, key_for
 from mcpd.errors import BackendUnavailable, RpcError
-from mcpd.protocol.capabilities import EVERYTHING
-from tests.backends.parts import calling, linked
+from mcpd.protocol.capabilities import EVERYTHING, ClientCapability
+from tests.backends.parts import Client, calling, linked
 
 
 def make_shelf(*, waiting=0, opening=0):
@@ -17,16 +18,61 @@ def make_shelf(*, waiting=0, opening=0):
     return shelf, tickets
 
 
-def test_each_lease_has_an_owner_of_its_own():
-    shelf, _ = make_shelf()
-    one, two = Lease(shelf, 1), Lease(shelf, 2)
+def test_that_roots_change_makes_no_difference():
+    roots = ClientCapability.ROOTS
+    caller = Client(capabilities=roots).caller
+    assert key_for(caller) == ("", roots)
+    assert key_for(Client(capabilities=roots | ClientCapability.ROOTS_LIST_CHANGED).caller) == key_for(caller)
+    assert key_for(msgspec.structs.replace(caller, principal="other")) == ("other", roots)
+
+
+async def test_each_lease_has_an_owner_of_its_own():
+    one, two = Lease(1), Lease(2, ahead=True)
     assert (one.owner, two.owner) == ("lease1", "lease2")
-    assert (one.state, one.lost, one.clear) == (State.OPENING, False, False)
+    assert (one.ahead, two.ahead) == (False, True)
+    assert (one.state, one.placed, one.lost, one.clear) == (State.BLANK, False, False, False)
+
+
+async def test_it_is_blank_until_it_is_placed():
+    shelf, _ = make_shelf()
+    lease = Lease(1)
+    assert not lease.wish.known.is_set()
+    lease.place(shelf)
+    assert (lease.placed, lease.shelf, lease.state) == (True, shelf, State.OPENING)
+    assert (lease.wish.known.is_set(), lease.wish.capabilities) == (True, EVERYTHING)
+    assert (shelf.links, shelf.opening, shelf.idle) == (1, 1, [])
+
+
+async def test_a_shelf_knows_what_its_links_do(autojump_clock):
+    shelf, _ = make_shelf()
+    one, two = Lease(1), Lease(2)
+    for lease in (one, two):
+        lease.place(shelf)
+    for lease in (one, two):
+        await trio.sleep(1)
+        lease.become(State.IDLE)
+    assert (shelf.links, shelf.opening, shelf.idle) == (2, 0, [one, two])
+    assert two.idle_since == one.idle_since + 1 == trio.current_time()
+    one.become(State.BUSY)
+    assert (shelf.links, shelf.opening, shelf.idle) == (2, 0, [two])
+    one.become(State.IDLE)
+    assert shelf.idle == [two, one], "the one that was used last is at the end"
+    two.become(State.ENDING)
+    assert (shelf.links, shelf.opening, shelf.idle) == (2, 0, [one])
+    two.become(State.ENDED)
+    one.become(State.ENDED)
+    assert (shelf.links, shelf.opening, shelf.idle) == (0, 0, [])
+
+
+async def test_one_that_was_never_placed_ends_without_a_shelf():
+    lease = Lease(1)
+    lease.become(State.ENDING)
+    lease.become(State.ENDED)
+    assert lease.state is State.ENDED
 
 
 async def test_a_lease_is_clear_when_nothing_is_left_of_a_call(nursery):
-    shelf, _ = make_shelf()
-    lease = Lease(shelf, 1)
+    lease = Lease(1)
     asked, released = trio.Event(), trio.Event()
 
     async def ask(method, params):
@@ -55,9 +101,9 @@ async def test_a_lease_is_clear_when_nothing_is_left_of_a_call(nursery):
         assert lease.lost
 
 
-def test_a_ticket_is_settled_with_one_or_the_other():
-    shelf, (one, two) = make_shelf(waiting=2)
-    lease, error = Lease(shelf, 1), BackendUnavailable("b", "no")
+async def test_a_ticket_is_settled_with_one_or_the_other():
+    _shelf, (one, two) = make_shelf(waiting=2)
+    lease, error = Lease(1), BackendUnavailable("b", "no")
     one.settle(lease)
     two.settle(error)
     assert (one.lease, one.error, one.settled.is_set()) == (lease, None, True)
@@ -72,15 +118,6 @@ def test_what_is_opened_is_for_who_waits_longest():
     assert shelf.first is tickets[1]
     assert [shelf.expects(ticket) for ticket in tickets[1:]] == [True, True]
     assert make_shelf()[0].first is None
-
-
-@pytest.mark.parametrize(
-    ("waiting", "opening", "idle", "expected"), [(0, 0, 0, False), (2, 2, 0, False), (2, 3, 0, True), (0, 0, 1, True)]
-)
-def test_a_spare_is_what_nobody_waits_for(waiting, opening, idle, expected):
-    shelf, _ = make_shelf(waiting=waiting, opening=opening)
-    shelf.idle = [Lease(shelf, number) for number in range(idle)]
-    assert shelf.has_spare is expected
 
 
 def test_a_bare_shelf_has_neither_links_nor_who_waits():

@@ -223,9 +223,10 @@ class MemoryConnector:
             era=Era.UNKNOWN,
         )
         link.attach(MemoryServer(self._world, link, self._modern, self._shared))
-        await link.open()
         self.links.add(link)
         try:
+            await link.wait_wanted()
+            await link.open()
             yield link
         finally:
             self.links.discard(link)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from tests.compatibility.clients import ROOT_URI, SAID
-from tests.compatibility.columns import Bench
 from tests.compatibility.rows import NONE, YES, Theme
 from tests.compatibility.wire import LOOK
 from tests.fixtures.everything_content import DEFAULTS_SCHEMA, ENUMS_SCHEMA
@@ -16,6 +15,7 @@ from tests.fixtures.peer import JSON, PeerError
 
 if TYPE_CHECKING:
     from tests.compatibility.clients import Client
+    from tests.compatibility.columns import Bench
 
 ASKING = Theme("What a server asks of the client")
 row = ASKING.row
@@ -245,6 +245,23 @@ async def missing_answers(bench: Bench) -> str:
     assert any(ask["method"] == SAMPLE for ask in second.asks.values())
     assert (await client.peer.retry(second, left, **own)).text == f"Name: bob; Greeting: {SAID}; Roots: 1"
     return YES
+
+
+@row("Answers that nothing asked for", "asked anew", "state", L_=NONE, MM=YES)
+async def unasked(bench: Bench) -> str:
+    if not bench.is_modern:
+        return NONE
+    client = await bench.modern(able=True)
+    params: JSON = {"name": "test_input_required_result_elicitation", "arguments": {}}
+    params["inputResponses"] = {"user_name": {"action": "accept", "content": {"name": "eve"}}}
+    outcome = await client.exchange("tools/call", params)
+    if not outcome.needs_input:
+        assert outcome.text == "Hello, eve!"
+        return YES
+    assert (
+        await client.peer.retry(outcome, params["inputResponses"], capabilities=client.declared)
+    ).text == "Hello, eve!"
+    return "asked anew"
 
 
 @row("Question for which the client declared nothing", "tool error", "undeclared", MM="-32021")

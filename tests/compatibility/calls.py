@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
 from tests.compatibility.clients import EXTENSION, Client
-from tests.compatibility.columns import Bench
 from tests.compatibility.rows import NONE, YES, Theme
 from tests.fixtures.everything_content import PNG, WAV
-from tests.fixtures.peer import JSON
+
+if TYPE_CHECKING:
+    from tests.compatibility.columns import Bench
+    from tests.fixtures.peer import JSON
 
 TOOLS = Theme("Tools")
 row = TOOLS.row

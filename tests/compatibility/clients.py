@@ -16,8 +16,6 @@ import trio
 from tests.fixtures.peer import (
     JSON,
     LATEST,
-    META,
-    WAIT,
     Closed,
     HttpPeer,
     ModernHttpPeer,

@@ -1,8 +1,8 @@
 """The columns of the table: which client, over which transport, reaches which server through mcpd; and their set-up.
 
 A column has one mcpd, with mcpd's own fixture server behind it and clients of one era in front. Over stdio mcpd is the
-client's child, so each client has an mcpd of its own. Some rows need a server, or clients, that are otherwise: these are
-started when the first row asks for them, and everything ends with the column.
+client's child, so each client has an mcpd of its own. Some rows need a server, or clients, that are otherwise: these
+are started when the first row asks for them, and everything ends with the column.
 """
 
 from __future__ import annotations
@@ -44,14 +44,15 @@ if TYPE_CHECKING:
 LETTERS = {"legacy": "L", "modern": "M"}
 LIST_TTL = 30_000
 """Milliseconds; less than mcpd's own default, so that the two can be told apart."""
+OLDEST = "2024-11-05"
 IMPATIENT = 1.0
 """Seconds that a call may be silent at the place `poor`."""
 
-MAIN = ("--array-output", "--list-ttl", str(LIST_TTL))
 PLACES: dict[str, tuple[str, ...]] = {
-    "main": MAIN,
+    "main": ("--array-output", "--list-ttl", str(LIST_TTL)),
     "poor": ("--no-announce", "--no-tasks"),
     "forgetful": ("--lose-sessions-after", "4"),
+    "old": ("--handshake-max", OLDEST),
 }
 """Place → what its server is started with. `poor` has a second server, too, which cannot be started."""
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from tests.compatibility.columns import LIST_TTL, Bench
 from tests.compatibility.rows import NONE, YES, Theme
 from tests.fixtures.everything_content import PNG
-from tests.fixtures.peer import JSON
+
+if TYPE_CHECKING:
+    from tests.fixtures.peer import JSON
 
 CONTENT = Theme("Resources, prompts, completion")
 row = CONTENT.row
@@ -66,7 +70,9 @@ async def prompt(bench: Bench) -> str:
     [filled] = await blocks("test_prompt_with_arguments", arg1="a", arg2="ä")
     assert filled["text"] == "Prompt with arguments: arg1='a', arg2='ä'"
     assert (await blocks("test_prompt_with_image"))[0]["data"] == PNG
-    assert (await blocks("test_prompt_with_embedded_resource", resourceUri="test://x"))[0]["resource"]["uri"] == "test://x"
+    assert (await blocks("test_prompt_with_embedded_resource", resourceUri="test://x"))[0]["resource"][
+        "uri"
+    ] == "test://x"
     return YES
 
 
@@ -134,7 +140,9 @@ async def resource_kept(bench: Bench) -> str:
 @row("`resultType` and the server's name in results", YES, "caching", L_=NONE)
 async def signed(bench: Bench) -> str:
     client = await bench.client()
-    results = [(await client.request(method)).result for method in (*LISTS, "server/discover")[: 5 if bench.is_modern else 4]]
+    results = [
+        (await client.request(method)).result for method in (*LISTS, "server/discover")[: 5 if bench.is_modern else 4]
+    ]
     results.append((await client.call("test_simple_text")).result)
     types = {result.get("resultType") for result in results}
     names = {result.get("_meta", {}).get("io.modelcontextprotocol/serverInfo", {}).get("name") for result in results}

@@ -1,13 +1,18 @@
 """Rows about news: lists that change, resources that are updated, roots."""
 
+# ruff: noqa: ASYNC110 - a server in another process tells nothing of what goes on inside it
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import trio
 
-from tests.compatibility.columns import Bench
 from tests.compatibility.rows import NONE, YES, Theme
 from tests.compatibility.wire import LOOK
 from tests.fixtures.peer import PeerError
+
+if TYPE_CHECKING:
+    from tests.compatibility.columns import Bench
 
 NEWS = Theme("News")
 row = NEWS.row

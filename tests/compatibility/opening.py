@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.compatibility.columns import Bench
+from tests.compatibility.clients import SAID
+from tests.compatibility.columns import OLDEST, Bench
 from tests.compatibility.rows import NONE, YES, Theme
 from tests.fixtures.everything_core import INSTRUCTIONS, VERSIONS
 from tests.fixtures.peer import CLIENT_INFO, LATEST, META, MODERN, HttpError, HttpPeer, PeerError, SsePeer
@@ -56,6 +57,24 @@ async def versions(bench: Bench) -> str:
         assert client.peer.version == version
         assert await client.text("test_simple_text") == "This is a simple text response for testing."
     return str(len(VERSIONS))
+
+
+@row("Server of 2024-11-05", YES, "old-server", _M=NONE)
+async def old_server(bench: Bench) -> str:
+    if bench.has_modern_server:
+        return NONE
+    client = await bench.client(able=True, place="old")
+    assert (await client.data("whoami"))["version"] == OLDEST
+    assert await client.text("test_sampling", {"prompt": "?"}) == f"LLM response: {SAID}"
+    assert (await client.call("add", {"a": 2, "b": 3})).result["content"][0]["text"] == '{"sum": 5}'
+    reference = {"type": "ref/prompt", "name": "test_prompt_with_arguments"}
+    params = {
+        "ref": reference,
+        "argument": {"name": "arg1", "value": "par"},
+        "context": {"arguments": {"arg2": "parma"}},
+    }
+    assert "parma" not in (await client.request("completion/complete", params)).result["completion"]["values"]
+    return YES
 
 
 @row("Unknown version", LATEST, "unknown-version", M_="-32022")

@@ -13,7 +13,7 @@ from typing import TypeAlias
 from tests.compatibility.columns import COLUMNS, Bench, Column
 
 YES = "yes"
-NONE = "–"
+NONE = "—"
 """There is no such thing in this column, and the test saw that there is not."""
 
 Test: TypeAlias = Callable[[Bench], Awaitable[str]]

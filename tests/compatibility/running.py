@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import trio
 
 from tests.compatibility.clients import PROGRESS
-from tests.compatibility.columns import Bench
 from tests.compatibility.rows import NONE, YES, Theme
 from tests.compatibility.wire import counted
 from tests.fixtures.peer import PeerError
 
 if TYPE_CHECKING:
     from tests.compatibility.clients import Client
+    from tests.compatibility.columns import Bench
 
 RUNNING = Theme("While a call runs")
 row = RUNNING.row
@@ -107,7 +107,7 @@ async def cancelled(bench: Bench) -> str:
     return YES
 
 
-@row("Cancelled by the client while it is asked", YES, M_="–")
+@row("Cancelled by the client while it is asked", YES, M_=NONE)
 async def cancelled_while_asked(bench: Bench) -> str:
     """A modern client's question is the answer: there is nothing to cancel any more."""
     client = await bench.client(able=True)

@@ -1,13 +1,13 @@
 """Rows about what is below the messages: headers, arrays of messages, connections and streams that break."""
 
+# ruff: noqa: ASYNC110 - a server in another process tells nothing of what goes on inside it
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
-from tests.compatibility.columns import Bench
 from tests.compatibility.rows import NONE, YES, Theme
 from tests.fixtures.peer import (
     JSON,
@@ -22,6 +22,9 @@ from tests.fixtures.peer import (
     open_request,
     read_reply,
 )
+
+if TYPE_CHECKING:
+    from tests.compatibility.columns import Bench
 
 WIRE = Theme("Headers, batches, connections")
 row = WIRE.row
