@@ -15,10 +15,9 @@ from mcpd.backends.leases import (
     PARTING,
     SPARE_PAUSE,
     Leases,
-    key_for,
     may_be_asked,
 )
-from mcpd.config.model import Timeouts
+from mcpd.config.model import ServerSpec, Timeouts
 from mcpd.errors import BackendCrashed, BackendTimedOut, BackendUnavailable, ProtocolError, RpcError
 from mcpd.protocol.calls import LOG_LEVELS
 from mcpd.protocol.capabilities import EVERYTHING, NOTHING, ClientCapability
@@ -50,9 +49,9 @@ class Connector(MemoryConnector):
 
 
 @asynccontextmanager
-async def started(**members):
+async def started(spec=None, **members):
     deadlines = Deadlines()
-    connector = Connector(make_spec(instances="leased", **members), deadlines)
+    connector = Connector(spec or make_spec(**{"instances": "leased", **members}), deadlines)
     failures = []
     heard = Heard()
     leases = Leases(connector, heard, at_failure=lambda: failures.append(trio.current_time()))
@@ -63,9 +62,16 @@ async def started(**members):
         yield leases, connector, failures
         nursery.cancel_scope.cancel()
     assert len(connector.ended) == len(connector.carriers), "every link was ended"
+    assert doing(leases) == {}, "nothing is left"
+    assert leases.statistics().waiting == 0
+    assert (len(leases), leases._shelves, leases._blank) == (0, {}, None)
+
+
+def doing(leases):
+    """How many links do what."""
     about = leases.statistics()
-    assert (about.opening, about.idle, about.busy, about.ending, about.waiting) == (0, 0, 0, 0, 0), "nothing is left"
-    assert (len(leases), leases._shelves) == (0, {})
+    counts = {state: getattr(about, state) for state in ("blank", "opening", "idle", "busy", "ending")}
+    return {state: count for state, count in counts.items() if count}
 
 
 def hold(connector, *methods):
@@ -131,21 +137,13 @@ def test_who_may_be_asked(capabilities, method, expected):
     assert may_be_asked(someone(capabilities=capabilities).call(), method) is expected
 
 
-def test_that_roots_change_makes_no_difference():
-    with_roots = someone(capabilities=ClientCapability.ROOTS).caller
-    assert key_for(with_roots) == key_for(
-        someone(capabilities=ClientCapability.ROOTS | ClientCapability.ROOTS_LIST_CHANGED).caller
-    )
-    assert key_for(with_roots) != key_for(someone(principal="other", capabilities=ClientCapability.ROOTS).caller)
-
-
 async def test_a_link_is_used_again(autojump_clock):
     async with started() as (leases, connector, _):
         for name in "abc":
             await run(leases, someone(name), name=name)
             await wait_all_tasks_blocked()
         assert served(connector)[0] == ["a", "b", "c"]
-        assert connector.declared == [EVERYTHING & ~ClientCapability.ROOTS_LIST_CHANGED] * 2
+        assert connector.declared == [EVERYTHING & ~ClientCapability.ROOTS_LIST_CHANGED, None]
         assert connector.owners == ["lease1", "lease2"]
         assert leases.in_flight == 0
 
@@ -162,7 +160,7 @@ async def test_calls_at_once_have_a_link_each(nursery, autojump_clock):
         for outcome, name in zip(outcomes, "abc", strict=True):
             await outcome.done.wait()
             assert outcome.result["name"] == name
-        assert leases.statistics().idle == 4
+        assert doing(leases) == {"idle": 3, "blank": 1}
 
 
 async def test_links_are_shared_neither_by_principals_nor_by_capabilities(autojump_clock):
@@ -173,8 +171,8 @@ async def test_links_are_shared_neither_by_principals_nor_by_capabilities(autoju
         await wait_all_tasks_blocked()
         await run(leases, someone(capabilities=FORM | SAMPLING), name="c")
         await wait_all_tasks_blocked()
-        assert served(connector) == [["a"], [], ["b"], [], ["c"], []]
-        assert connector.declared == [FORM] * 4 + [FORM | SAMPLING] * 2
+        assert served(connector) == [["a"], ["b"], ["c"], []]
+        assert connector.declared == [FORM, FORM, FORM | SAMPLING, None]
 
 
 async def test_a_question_goes_to_the_client_whose_call_it_is(nursery, autojump_clock):
@@ -285,8 +283,8 @@ async def test_a_link_that_is_lost_fails_its_call_at_once(nursery, autojump_cloc
         await outcome.done.wait()
         assert isinstance(outcome.error, BackendCrashed)
         assert (trio.current_time(), failures) == (before, [before])
-        about = leases.statistics()
-        assert (about.ending, about.idle, about.busy, about.retired) == (1, 1, 0, 0)
+        assert doing(leases) == {"ending": 1, "blank": 1}
+        assert leases.statistics().retired == 0
         await connector.wait_ended(1)
         await wait_all_tasks_blocked()
         assert len(leases) == 1
@@ -331,8 +329,7 @@ async def test_a_link_that_is_cleared_away_before_its_call_has_ended_is_so_once(
         await wait_all_tasks_blocked()
         assert (len(connector.ended), outcome.done.is_set()) == (1, False)
         await outcome.done.wait()
-        about = leases.statistics()
-        assert (about.idle, about.busy, about.ending) == (1, 0, 0), "the spare"
+        assert doing(leases) == {"blank": 1}
         assert leases._ending == 0
 
 
@@ -434,33 +431,32 @@ async def test_who_needs_another_link_is_not_passed_by(nursery, autojump_clock):
 async def test_the_longest_idle_link_of_others_makes_room(nursery, autojump_clock):
     async with started(max_instances=3) as (leases, connector, _):
         hold(connector, "tools/call")
-        for name in "ab":
+        for name in "abc":
             begin(nursery, leases, someone(name, capabilities=FORM), name=name)
         await wait_all_tasks_blocked()
-        await trio.sleep(1)
-        finish(connector, "b")
+        for name in "ab":
+            await trio.sleep(1)
+            finish(connector, name)
+            await wait_all_tasks_blocked()
+        begin(nursery, leases, someone("d", capabilities=SAMPLING), name="d")
         await wait_all_tasks_blocked()
-        assert leases.statistics().idle == 2, "the spare, and later the one of b"
-        begin(nursery, leases, someone("c", capabilities=SAMPLING), name="c")
-        await wait_all_tasks_blocked()
-        spare = next(carrier for carrier in connector.carriers if not carrier.named("tools/call"))
-        assert connector.ended == [spare.link.owner]
-        assert leases.statistics().idle == 1
-        assert named(connector, "c")
+        assert connector.ended == [named(connector, "a").link.owner]
+        assert doing(leases) == {"busy": 2, "idle": 1}
+        assert named(connector, "d")
 
 
 async def test_no_more_links_end_than_there_are_calls_for_their_room(nursery, autojump_clock):
     async with started(max_instances=3) as (leases, connector, _):
         connector.farewell = 5.0
         hold(connector, "tools/call")
-        for name in "ab":
+        for name in "abc":
             begin(nursery, leases, someone(name, capabilities=FORM), name=name)
         await wait_all_tasks_blocked()
-        for name in "ab":
+        for name in "abc":
             finish(connector, name)
         await wait_all_tasks_blocked()
-        assert leases.statistics().idle == 3
-        begin(nursery, leases, someone("c", capabilities=SAMPLING), name="c")
+        assert doing(leases) == {"idle": 3}
+        begin(nursery, leases, someone("s", capabilities=SAMPLING), name="s")
         await wait_all_tasks_blocked()
         begin(nursery, leases, someone("d", capabilities=FORM), name="d")
         await wait_all_tasks_blocked()
@@ -612,18 +608,88 @@ async def test_a_call_that_is_cancelled_as_it_gets_its_link_gives_it_back(nurser
 # ---- a spare -----------------------------------------------------------------------------------------------
 
 
-async def test_the_next_link_is_ready_before_it_is_needed(nursery, autojump_clock):
+async def test_a_spare_is_there_before_it_is_needed_and_suits_everybody(nursery, autojump_clock):
     async with started() as (leases, connector, _):
         hold(connector, "tools/call")
-        begin(nursery, leases, someone(), name="a")
+        for number, capabilities in enumerate((FORM, SAMPLING, FORM | SAMPLING)):
+            begin(nursery, leases, someone(capabilities=capabilities), name=f"t{number}")
+            await wait_all_tasks_blocked()
+            assert len(connector.carriers) == number + 2
+            assert connector.carriers[-1].sent == [], "it was not spoken to"
+        assert served(connector) == [["t0"], ["t1"], ["t2"], []]
+        assert connector.declared == [FORM, SAMPLING, FORM | SAMPLING, None]
+        declared = [carrier.named("initialize")[0]["params"]["capabilities"] for carrier in connector.carriers[:3]]
+        assert [sorted(each) for each in declared] == [["elicitation"], ["sampling"], ["elicitation", "sampling"]]
+        assert leases.in_flight == 3
+
+
+async def test_only_the_first_link_of_all_is_begun_for_its_call(nursery, autojump_clock):
+    async with started() as (leases, connector, _):
+        opened = []
+        connector.prepare = lambda carrier: opened.append(trio.current_time())
+        for principal in "abc":
+            await run(leases, someone(principal=principal))
+            await trio.sleep(1)
+        first, *others = opened
+        assert [at - first for at in others] == [0, 1, 2], "each by the call before"
+
+
+async def test_a_server_that_is_ready_has_a_spare_before_its_first_call(autojump_clock):
+    async with started() as (leases, connector, _):
+        for _ in range(2):
+            leases.warm()
+            await wait_all_tasks_blocked()
+        assert (len(leases), doing(leases), leases.in_flight) == (1, {"blank": 1}, 0)
+        assert (connector.declared, connector.carriers[0].sent) == ([None], [])
+        await run(leases, someone(), name="a")
+        assert served(connector)[0] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "stateless"),
+    [
+        (make_spec(instances="leased"), True),
+        (make_spec(instances="per-session"), False),
+        (make_spec(instances="shared"), False),
+        (ServerSpec(name="b", transport="streamable-http", url="http://[::1]/", instances="leased"), False),
+    ],
+)
+async def test_where_calls_need_none_no_spare_waits_for_the_first(spec, stateless, autojump_clock):
+    async with started(spec) as (leases, connector, _):
+        connector.stateless = stateless
+        leases.warm()
         await wait_all_tasks_blocked()
-        assert len(connector.attempts) == 2
-        hold(connector, "tools/call", "initialize")
-        begin(nursery, leases, someone(), name="b")
+        assert connector.attempts == []
+
+
+async def test_a_link_without_a_process_has_no_spare(autojump_clock):
+    spec = ServerSpec(name="b", transport="streamable-http", url="http://[::1]/", instances="leased")
+    async with started(spec) as (leases, connector, _):
+        for _ in range(2):
+            await run(leases, someone(), name="a")
+            await wait_all_tasks_blocked()
+        assert served(connector) == [["a", "a"]]
+
+
+async def test_nobody_is_warmed_after_the_end(autojump_clock):
+    async with started() as (leases, connector, _):
+        pass
+    leases.warm()
+    await wait_all_tasks_blocked()
+    assert connector.attempts == []
+
+
+async def test_a_call_that_gives_up_in_a_cold_start_spares_the_next_one_its_own(nursery, autojump_clock):
+    async with started() as (leases, connector, _):
+        hold(connector, "initialize")
+        outcome = begin(nursery, leases, someone(capabilities=FORM), name="a")
+        await connector.wait_attempts(1)
+        outcome.scope.cancel()
+        await outcome.done.wait()
+        (carrier,) = connector.carriers
+        carrier.answer_to(carrier.named("initialize")[0], HELLO)
         await wait_all_tasks_blocked()
-        assert served(connector) == [["a"], ["b"], []], "b did not wait for a cold start"
-        connector.carriers[2].answer_to(connector.carriers[2].named("initialize")[0], HELLO)
-        await wait_all_tasks_blocked()
+        assert doing(leases) == {"idle": 1, "blank": 1}
 
 
 async def test_many_calls_at_once_have_one_spare_together(nursery, autojump_clock):
@@ -632,23 +698,126 @@ async def test_many_calls_at_once_have_one_spare_together(nursery, autojump_cloc
         for _ in range(10):
             begin(nursery, leases, someone())
         await wait_all_tasks_blocked()
-        about = leases.statistics()
-        assert (about.busy, about.idle, about.opening, about.opened) == (10, 1, 0, 11)
+        assert doing(leases) == {"busy": 10, "blank": 1}
+        assert leases.statistics().opened == 10
 
 
 async def test_a_spare_needs_room_and_gives_it(nursery, autojump_clock):
     async with started(max_instances=2) as (leases, connector, _):
+        leases.warm()
+        await wait_all_tasks_blocked()
         hold(connector, "tools/call")
+        connector.carriers[0].answers["tools/call"] = lambda _message: None
+        for name, capabilities, expected in (("a", FORM, {"busy": 1, "blank": 1}), ("b", SAMPLING, {"busy": 2})):
+            begin(nursery, leases, someone(name, capabilities=capabilities), name=name)
+            await wait_all_tasks_blocked()
+            assert doing(leases) == expected
         for name in "ab":
-            begin(nursery, leases, someone(name), name=name)
+            finish(connector, name)
         await wait_all_tasks_blocked()
-        assert len(connector.attempts) == 2
-        finish(connector, "a")
-        await wait_all_tasks_blocked()
-        begin(nursery, leases, someone(capabilities=FORM), name="c")
+        assert (doing(leases), connector.ended) == ({"idle": 2}, []), "there is no room for one"
+        begin(nursery, leases, someone(capabilities=FORM | SAMPLING), name="c")
         await wait_all_tasks_blocked()
         assert len(connector.ended) == 1
         assert named(connector, "c")
+
+
+async def test_no_link_ends_as_long_as_there_is_a_spare(nursery, autojump_clock):
+    async with started(max_instances=2) as (leases, connector, _):
+        await run(leases, someone(capabilities=FORM), name="a")
+        await wait_all_tasks_blocked()
+        assert doing(leases) == {"idle": 1, "blank": 1}
+        await run(leases, someone(capabilities=SAMPLING), name="b")
+        assert served(connector) == [["a"], ["b"]]
+        assert connector.ended == []
+
+
+async def test_a_spare_that_ended_as_it_was_taken_fails_no_call(autojump_clock):
+    async with started() as (leases, connector, failures):
+        leases.warm()
+        await wait_all_tasks_blocked()
+        connector.carriers[0].answers["initialize"] = BackendCrashed("b", "it waited too long")
+        await run(leases, someone(), name="a")
+        assert served(connector) == [[], ["a"]]
+        assert (leases.statistics().failed, len(failures)) == (1, 1)
+        await wait_all_tasks_blocked()
+        assert doing(leases) == {"idle": 1}, "and none again for a while"
+
+
+async def test_a_server_that_crashes_in_any_case_fails_the_call(autojump_clock):
+    async with started() as (leases, connector, _):
+        connector.prepare = lambda carrier: carrier.answers.update({"initialize": BackendCrashed("b", "no database")})
+        leases.warm()
+        await wait_all_tasks_blocked()
+        with pytest.raises(BackendCrashed, match="no database"):
+            await run(leases, someone())
+        assert len(connector.attempts) == 2
+
+
+async def test_a_spare_that_refuses_fails_its_call(autojump_clock):
+    async with started() as (leases, connector, _):
+        leases.warm()
+        await wait_all_tasks_blocked()
+        connector.carriers[0].answers["initialize"] = BackendUnavailable("b", "it does not like you")
+        with pytest.raises(BackendUnavailable, match="it does not like you"):
+            await run(leases, someone())
+        assert len(connector.attempts) == 1
+
+
+async def test_a_spare_that_ends_by_itself_is_missed_by_nobody(autojump_clock):
+    async with started() as (leases, connector, failures):
+        leases.warm()
+        await wait_all_tasks_blocked()
+        connector.carriers[0].link.fail(BackendCrashed("b", "nobody spoke to it"))
+        await wait_all_tasks_blocked()
+        assert (doing(leases), connector.ended, len(failures)) == ({}, ["lease1"], 1)
+        await run(leases, someone(), name="a")
+        await wait_all_tasks_blocked()
+        assert (served(connector), doing(leases)) == ([[], ["a"]], {"idle": 1})
+        await trio.sleep(SPARE_PAUSE)
+        await run(leases, someone(), name="b")
+        await wait_all_tasks_blocked()
+        assert doing(leases) == {"idle": 1, "blank": 1}
+
+
+async def test_a_bug_in_a_spare_fails_nobody(nursery, autojump_clock):
+    async with started() as (leases, connector, _):
+        hold(connector, "tools/call")
+        connector.failures = [RuntimeError("a bug")]
+        leases.warm()
+        await wait_all_tasks_blocked()
+        assert doing(leases) == {}
+        outcome = begin(nursery, leases, someone(), name="a")
+        await wait_all_tasks_blocked()
+        finish(connector, "a")
+        await outcome.done.wait()
+        assert outcome.error is None
+
+
+async def test_a_spare_stays_while_calls_come_and_ends_after(autojump_clock):
+    async with started(instance_idle=60.0) as (leases, connector, _):
+        leases.warm()
+        for _ in range(5):
+            await run(leases, someone())
+            await trio.sleep(40)
+        assert (doing(leases), connector.ended) == ({"idle": 1, "blank": 1}, [])
+        await trio.sleep(20 + 2 * SWEEP)
+        assert doing(leases) == {}
+        assert sorted(connector.ended) == ["lease1", "lease2"]
+
+
+async def test_a_spare_that_ends_slowly_still_counts(nursery, autojump_clock):
+    async with started(max_instances=1, instance_idle=60.0) as (leases, connector, failures):
+        connector.farewell = 5 * SWEEP
+        leases.warm()
+        await trio.sleep(60 + SWEEP + 1)
+        assert doing(leases) == {"ending": 1}
+        outcome = begin(nursery, leases, someone(), name="a")
+        await wait_all_tasks_blocked()
+        assert (len(connector.attempts), len(leases)) == (1, 1)
+        await outcome.done.wait()
+        assert outcome.error is None
+        assert failures == [], "to end it was no failure"
 
 
 async def test_a_spare_that_cannot_be_opened_fails_nobody_and_is_not_tried_all_the_time(nursery, autojump_clock):
@@ -686,16 +855,18 @@ async def test_after_a_pause_there_is_a_spare_again(autojump_clock):
 
 async def test_idle_links_end_the_last_one_too(nursery, autojump_clock):
     async with started(instance_idle=60.0) as (leases, connector, _):
-        await run(leases, someone("a", capabilities=FORM))
         hold(connector, "tools/call")
-        begin(nursery, leases, someone("b", capabilities=SAMPLING), name="b")
+        for name, capabilities in (("a", FORM), ("b", SAMPLING)):
+            begin(nursery, leases, someone(name, capabilities=capabilities), name=name)
+            await wait_all_tasks_blocked()
+        finish(connector, "a")
         await trio.sleep(50)
         finish(connector, "b")
         await trio.sleep(50)
-        assert leases.statistics().idle == 1, "what was used lately stays"
-        assert len(connector.ended) == 3
+        assert doing(leases) == {"idle": 1}, "what was used lately stays"
+        assert sorted(connector.ended) == ["lease1", "lease3"]
         await trio.sleep(60 + SWEEP)
-        assert (len(leases), len(connector.ended)) == (0, 4)
+        assert (len(leases), len(connector.ended)) == (0, 3)
         assert leases._shelves == {}
 
 
@@ -753,13 +924,14 @@ async def test_one_that_is_still_being_opened_makes_up_for_one_that_failed(nurse
         two.answer_to(two.named("initialize")[0], HELLO)
         await outcomes[1].done.wait()
         assert outcomes[1].error is None
-        connector.carriers.remove(one)  # it never came to be, so it has no end
 
 
 async def test_a_bug_ends_one_link_only(nursery, autojump_clock):
     async with started() as (leases, connector, _):
         hold(connector, "tools/call")
         other = begin(nursery, leases, someone(capabilities=FORM), name="a")
+        await wait_all_tasks_blocked()
+        connector.carriers[1].link.fail(BackendCrashed("b", "the spare"))
         await wait_all_tasks_blocked()
         connector.failures = [RuntimeError("a bug")]
         with pytest.raises(BackendUnavailable, match="internal error in mcpd"):
@@ -790,7 +962,6 @@ async def test_when_it_is_over_while_a_link_is_opened(nursery, autojump_clock):
         hold(connector, "initialize")
         outcome = begin(nursery, leases, someone())
         await wait_all_tasks_blocked()
-        connector.carriers.clear()  # it never came to be, so it has no end
     await outcome.done.wait()
     assert "mcpd is stopping" in str(outcome.error)
 
@@ -830,10 +1001,16 @@ class Chaos:
 
         carrier.answers["tools/call"] = take
         dice = self.dice(carrier.link.owner)
+        if dice.random() < 0.15:
+            self.nursery.start_soon(self.die, carrier, dice.choice([0, 0.5, 10]))
         if dice.random() < 0.3:
             carrier.answers["initialize"] = lambda message: self.nursery.start_soon(
                 self.greet, carrier, message, dice.choice([0.1, 3, 15])
             )
+
+    async def die(self, carrier, after):
+        await trio.sleep(after)
+        carrier.link.fail(BackendCrashed("b", "it ended by itself"))
 
     async def greet(self, carrier, message, after):
         await trio.sleep(after)
@@ -887,6 +1064,7 @@ async def test_no_two_calls_share_a_link_whatever_happens(autojump_clock, seed):
         async with trio.open_nursery() as nursery:
             chaos = Chaos(seed, leases, connector, nursery)
             connector.failures = [BackendUnavailable("b", "not now")] * 3
+            leases.warm()
             for number in range(150):
                 nursery.start_soon(chaos.client, f"call{number}")
         assert chaos.wrong == []
