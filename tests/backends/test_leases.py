@@ -808,7 +808,7 @@ async def test_a_spare_stays_while_calls_come_and_ends_after(autojump_clock):
 
 async def test_a_spare_that_ends_slowly_still_counts(nursery, autojump_clock):
     async with started(max_instances=1, instance_idle=60.0) as (leases, connector, failures):
-        connector.farewell = 5 * SWEEP
+        connector.farewell = 10.0
         leases.warm()
         await trio.sleep(60 + SWEEP + 1)
         assert doing(leases) == {"ending": 1}
