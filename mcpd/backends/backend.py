@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import math
 import random
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -25,6 +26,7 @@ from mcpd.backends.leases import Leases, may_be_asked
 from mcpd.backends.lists import Lists
 from mcpd.backends.stdio import ChildEnded
 from mcpd.backends.subscribers import Subscribers
+from mcpd.backends.watched import Watched
 from mcpd.errors import BackendError, BackendUnavailable, RpcError
 from mcpd.protocol.capabilities import EVERYTHING
 from mcpd.supervisor.exits import Exit
@@ -72,7 +74,8 @@ class ManagedBackend:
         self._link: Link | None = None
         self._common: Link | None = None
         """The same where it serves every call, so that a call goes straight to it."""
-        self._lists = Lists(spec.name, spec.timeouts.list, changed=self._lists_changed, settled=self._lists_settled)
+        changed = partial(news.catalogue_changed, self)
+        self._lists = Lists(spec.name, spec.timeouts.list, changed=changed, settled=self._lists_settled)
         self._instances = Instances(connector, self, at_failure=self._look)
         self._leases = Leases(connector, self, at_failure=self._look)
         self._restarts = Restarts(RestartPolicy.of(spec.restart))
@@ -84,6 +87,7 @@ class ManagedBackend:
         self._subscriptions: dict[str, Members] = {}
         self._subscribers = Subscribers()
         """Of the shared link, where sessions have links of their own."""
+        self._watched = Watched()
         self._restart_count = 0
         self._ready_since: float | None = None
 
@@ -164,7 +168,7 @@ class ManagedBackend:
     async def _live(self, link: Link, nursery: trio.Nursery) -> None:
         """From the handshake to the loss of the link."""
         self.hello = link.hello
-        link.level, link.subscriptions = self._level, self._subscriptions
+        link.level, link.subscriptions, link.watched = self._level, self._subscriptions, self._watched
         # First what makes it tell of changes: one that comes while the lists are fetched must not be missed.
         await link.replay()
         changed = await self._lists.load(link)
@@ -177,20 +181,13 @@ class ManagedBackend:
         self._link = self._common = None
 
     def _ready(self, changed: tuple[str, ...]) -> None:
-        listed = self.catalogue
         self.error = None
         self._ready_since = trio.current_time()
         self._step(Event.DEGRADED if self._lists.failed else Event.READY)
         assert self.hello is not None
-        log.info(
-            "backend=%s event=%s version=%s tools=%d resources=%d prompts=%d",
-            self.name,
-            self.state.value,
-            self.hello.version.text,
-            len(listed.tools),
-            len(listed.resources),
-            len(listed.prompts),
-        )
+        version = self.hello.version.text
+        counts = " ".join(f"{kind}={count}" for kind, count in self.catalogue.counts().items())
+        log.info("backend=%s event=%s version=%s %s", self.name, self.state.value, version, counts)
         if changed:
             self._news.catalogue_changed(self, changed)
         self._verdict.set()
@@ -225,9 +222,6 @@ class ManagedBackend:
     async def relist(self, kind: str) -> None:
         if self._link is not None:
             await self._lists.relist(self._link, kind)
-
-    def _lists_changed(self, kinds: tuple[str, ...]) -> None:
-        self._news.catalogue_changed(self, kinds)
 
     def _lists_settled(self) -> None:
         """A list was fetched, or could not be."""
@@ -348,6 +342,12 @@ class ManagedBackend:
         if members is not None and self._link is not None:
             self._link.errands.start(self._link.dialect.unsubscribe, uri, members)
 
+    async def watch_task(self, id: str) -> None:
+        await self._watched.add(id, self._link or await self._usable())
+
+    def unwatch_task(self, id: str) -> None:
+        self._watched.remove(id, self._link)
+
     def roots_changed(self, key: SessionKey) -> None:
         link = self._instances.find(key) if self._per_session else self._link
         if link is not None:
@@ -363,6 +363,9 @@ class ManagedBackend:
 
     def resource_updated(self, params: Buffer, owner: SessionKey | None) -> None:
         self._news.resource_updated(self, params, owner)
+
+    def task_changed(self, params: Buffer) -> None:
+        self._news.task_changed(self, params)
 
     def unrelated(self, method: str, params: Buffer, owner: SessionKey | None) -> None:
         self._news.unrelated(self, method, params, owner)
@@ -380,10 +383,7 @@ class ManagedBackend:
             "transport": self._connector.transport,
             "instances": self.spec.instances,
             "protocol_version": hello.version.text if hello is not None else None,
-            "tools": len(self.catalogue.tools),
-            "resources": len(self.catalogue.resources),
-            "resource_templates": len(self.catalogue.resource_templates),
-            "prompts": len(self.catalogue.prompts),
+            **self.catalogue.counts(),
             "restarts": self._restart_count,
             "calls_in_flight": (self._link.in_flight if self._link is not None else 0)
             + self._instances.in_flight

@@ -56,6 +56,10 @@ class Catalogue(msgspec.Struct, frozen=True):
         """How long the entries of one of KINDS may be kept, and for whom; None when its backend has no such words."""
         return self.hints.get(kind)
 
+    def counts(self) -> dict[str, int]:
+        """How many entries each list has, for operators."""
+        return {field: len(getattr(self, field)) for field in _FIELDS.values()}
+
     def with_kind(self, kind: str, entries: tuple[Entry, ...], hint: Hint | None = None) -> Catalogue:
         """A copy in which one list is replaced."""
         hints = {name: each for name, each in self.hints.items() if name != kind}
@@ -83,6 +87,9 @@ class News(Protocol):
 
     def resource_updated(self, backend: Backend, params: Buffer, owner: SessionKey | None) -> None:
         """A resource changed; `owner` is the session whose own link heard of it, None for a shared one."""
+
+    def task_changed(self, backend: Backend, params: Buffer) -> None:
+        """What a watched task has become: a DetailedTask of the extension, with the backend's own `taskId`."""
 
     def unrelated(self, backend: Backend, method: str, params: Buffer, owner: SessionKey | None) -> None:
         """A notification that belongs to no call (a log line, the end of a URL elicitation)."""
@@ -124,6 +131,14 @@ class Backend(Protocol):
 
     def drop_subscription(self, uri: str) -> None:
         """The last subscriber of a shared link left without unsubscribing."""
+
+    async def watch_task(self, id: str) -> None:
+        """Have `News.task_changed` hear of a task, also from a backend that was away for a while; each watch is ended
+        by one `unwatch_task`. Raises: RpcError, also when the backend does not tell of it: then nothing is watched.
+        """
+
+    def unwatch_task(self, id: str) -> None:
+        """One watch is over."""
 
     def roots_changed(self, key: SessionKey) -> None:
         """The roots of a client changed."""

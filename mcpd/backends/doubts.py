@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from mcpd.errors import ProtocolError, RpcError
+from mcpd.errors import RpcError
 from mcpd.protocol import jsonrpc
+from mcpd.protocol.edits import members_or_none
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -67,10 +68,10 @@ class Doubts:
         try:
             params = {"taskId": msgspec.Raw(msgspec.json.encode(task))}
             answer = await link.request("tasks/get", params, link.timeouts.list)
-            members = jsonrpc.members_of(answer.members["result"])
-        except (RpcError, ProtocolError) as error:
+        except RpcError as error:
             log.info("backend=%s event=task_unknown reason=%s", link.name, error)
             return None
+        members = members_or_none(answer.members["result"])
         members.pop("resultType", None)
         members.pop("_meta", None)
         return jsonrpc.encode_members(members)

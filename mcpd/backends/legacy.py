@@ -25,6 +25,7 @@ from mcpd.backends.catalogue import announced
 from mcpd.backends.notifications import LIST_CHANGES, Notifications
 from mcpd.backends.questions import Questions, elicitations_of
 from mcpd.errors import (
+    INVALID_PARAMS,
     URL_ELICITATION_REQUIRED,
     BackendError,
     BackendMisbehaved,
@@ -217,6 +218,12 @@ class Legacy:
 
     async def unsubscribe(self, uri: str, members: Members) -> None:
         await self._request(self._link.own("resources/unsubscribe"), members)
+
+    async def watch(self, task: str) -> None:
+        raise RpcError(INVALID_PARAMS, f"backend '{self._link.name}' has no tasks to be watched")
+
+    async def unwatch(self) -> None:
+        """Nothing is watched."""
 
     def announces(self, kind: str) -> bool:
         hello = self._link.hello

@@ -29,7 +29,7 @@ from mcpd.protocol.outcome import result_of
 from mcpd.protocol.peer import Peer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Collection
 
     from mcpd.backends.carrier import Carrier, Listener
     from mcpd.config.model import Timeouts
@@ -79,6 +79,12 @@ class Dialect(Protocol):
     async def unsubscribe(self, uri: str, members: Members) -> None:
         """Hear no more of them. Raises: RpcError."""
 
+    async def watch(self, task: str) -> None:
+        """Hear of changes of a task, which is in `Link.watched`. Raises: RpcError."""
+
+    async def unwatch(self) -> None:
+        """Hear no more of tasks that are not in `Link.watched` any more. Never raises RpcError."""
+
     def announces(self, kind: str) -> bool:
         """Whether the backend will say when this list (one of base.KINDS) changes."""
 
@@ -124,6 +130,8 @@ class Link:
         self.hello: handshake.ServerHello | None = None
         self.level: str | None = None
         self.subscriptions: dict[str, Members] = {}
+        self.watched: Collection[str] = ()
+        """The tasks of which changes are wanted."""
         self.last_used = trio.current_time()
         self.lost = trio.Event()
         self.reason: Exception | None = None

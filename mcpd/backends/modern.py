@@ -62,6 +62,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("mcpd.backends")
 
 READ: Final = "resources/read"
+GET_TASK: Final = "tasks/get"
 
 VERSION_HEADER: Final = b"MCP-Protocol-Version: %b\r\n" % MODERN.text.encode()
 
@@ -137,6 +138,12 @@ class Modern:
     async def unsubscribe(self, uri: str, members: Members) -> None:
         await self._listens.drop(uri)
 
+    async def watch(self, task: str) -> None:
+        await self._listens.watch(task)
+
+    async def unwatch(self) -> None:
+        await self._listens.unwatch()
+
     def announces(self, kind: str) -> bool:
         return self._listens.announces(kind)
 
@@ -158,7 +165,8 @@ class Modern:
         timeouts = link.timeouts
         answer = await send(link.waiter(method, call, timeouts.call_idle, timeouts.call_max), members)
         result = answer.members["result"]
-        if rounds.kind_of(result, call, method, link.name) == INPUT_REQUIRED and link.label:
+        kind = rounds.kind_of(result, call, method, link.name)
+        if link.label and (kind == INPUT_REQUIRED or method == GET_TASK):
             result = msgspec.Raw(rounds.relabelled(result, link.label))
         answer.members["result"] = msgspec.Raw(own_server_info(result, IMPLEMENTATION, method=method))
         return answer
@@ -250,5 +258,6 @@ def _declared(capabilities: ClientCapability, extensions: bytes | None) -> bytes
     return encode_client_capabilities(capabilities, MODERN, extensions)
 
 
-OWN: Final = declared(EVERYTHING, None)
-"""What mcpd's own requests declare: lists must not leave out what somebody could use."""
+OWN: Final = declared(EVERYTHING, b"{%b:{}}" % rounds.TASKS)
+"""What mcpd's own requests declare: lists must not leave out what somebody could use, and tasks are told of to those
+only who declared them."""

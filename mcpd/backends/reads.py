@@ -123,9 +123,9 @@ def uri_of(members: Members) -> str | None:
     or something that mcpd does not know and the result may depend on."""
     if not members.keys() <= _ALONE:
         return None
-    meta = members.get("_meta")
-    if meta is not None and not all(name in _WITHOUT_EFFECT or name.startswith(PREFIX) for name in members_or_none(meta)):
-        return None
+    for name in members_or_none(members.get("_meta", b"{}")):
+        if name not in _WITHOUT_EFFECT and not name.startswith(PREFIX):
+            return None
     return text(members, "uri")
 
 

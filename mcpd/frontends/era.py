@@ -51,7 +51,8 @@ def refuse_mixed(data: bytes, messages: Iterable[Message | ProtocolError]) -> No
 def open_envelope(message: Message) -> tuple[Members, Envelope]:
     """A modern request's params, one level deep, and its envelope, whose version may be an unknown one.
 
-    Raises: ProtocolError INVALID_PARAMS, when params or the envelope in it is not as it has to be.
+    Raises: ProtocolError INVALID_PARAMS, when params or the envelope in it is not as it has to be; INVALID_REQUEST,
+    when there could be another envelope in params as well.
     """
     params = message.params
     if params is None:
@@ -61,6 +62,7 @@ def open_envelope(message: Message) -> tuple[Members, Envelope]:
             members = jsonrpc.members_of(params)
         except ProtocolError:
             raise ProtocolError(INVALID_PARAMS, "params is a JSON object") from None
+        jsonrpc.refuse_repeated(params, members, b'"_meta"')
     return members, envelope.read(members)
 
 

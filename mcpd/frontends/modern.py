@@ -18,7 +18,7 @@ Source: 2026-07-28 "Streamable HTTP" (Sending messages, Standard and custom head
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import trio
@@ -47,6 +47,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("mcpd.frontends")
 
+MIRRORED_MAX: Final = 1024
+"""Bytes of a name that a head is remembered to agree with. It stays as long as the head does, and what stands in the
+place of a name can be as large as a body."""
+
 
 class ModernHttp:
     """The modern half of the front at /mcp."""
@@ -70,11 +74,14 @@ class ModernHttp:
                 raise mirror.HeaderMismatch(f"{repeated} header comes more than once")
             members, envelope = open_envelope(message)
             version = envelope.version_text
-            said = method, bytes(members.get(NAMED.get(method, ""), b"")), version
+            named = NAMED.get(method)
+            name = b"" if named is None else bytes(members.get(named, b""))
+            said = method, name, version
             if said != notes.mirrored:
                 mirror.check(head.headers, head.repeated, method=method, members=members, version=version)
                 require_supported(envelope)
-                notes.mirrored = said
+                if len(name) <= MIRRORED_MAX:
+                    notes.mirrored = said
         except ProtocolError as error:
             send_error(request, error, id)
             return ANSWERED
@@ -93,7 +100,8 @@ class ModernHttp:
                 if route is None:
                     await self._gateway.settled()  # it may be about to become known
                     route = self._tool(members)
-                if route is not None and route.parameters:
+                if route is not None and route.parameters and message.params is not None:
+                    jsonrpc.refuse_repeated(message.params, members, b'"arguments"')
                     head = request.head
                     mirror.check_parameters(head.headers, head.repeated, route.parameters, members.get("arguments"))
             await self._gateway.modern.serve(caller, message, members, turn)

@@ -58,7 +58,7 @@ class Floor:
         try:
             members, envelope = open_envelope(message)
             require_supported(envelope)
-            task = StatelessTask(self, id)
+            task = StatelessTask(self, id, lingers=message.method == LISTEN)
             self.session.register(id, task, self._calls_max)
         except RpcError as error:
             await self.outlet.answer(jsonrpc.error(id, error.encode()))
@@ -81,13 +81,13 @@ class StatelessTask:
 
     __slots__ = ("_floor", "_id", "_mute", "_scope", "lingers")
 
-    def __init__(self, floor: Floor, id: bytes) -> None:
+    def __init__(self, floor: Floor, id: bytes, *, lingers: bool = False) -> None:
         self._floor = floor
         self._id = id
         self._mute = False
         """It was answered, or is not to be answered any more."""
         self._scope = trio.CancelScope()
-        self.lingers = False
+        self.lingers = lingers
         """Nobody waits for what the task does: it was answered already, or tells news."""
 
     async def run(self, caller: Caller, message: Message, members: Members) -> None:
@@ -96,7 +96,6 @@ class StatelessTask:
         try:
             with self._scope:
                 if message.method == LISTEN:
-                    self.lingers = True
                     await gateway.listens.listen(caller, self._id, members, self)
                 else:
                     await gateway.modern.serve(caller, message, members, self)

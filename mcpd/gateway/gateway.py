@@ -74,7 +74,13 @@ class Gateway:
         self.sessions = sessions
         self.catalog: Catalog = build((), config.naming)
         self.subscriptions = Subscriptions(config.limits.subscriptions)
-        self.listens = Listens(config.limits, self.subscriptions, owner=self._resource, forget=self._forget_key)
+        self.listens = Listens(
+            config.limits,
+            self.subscriptions,
+            owner=self._resource,
+            backends=lambda: self.backends,
+            forget=self._forget_key,
+        )
         self.notices = Notices(
             sessions, self.subscriptions, self.listens, rebuild=self._rebuild, delay=config.streams.list_changed_delay
         )
@@ -287,6 +293,7 @@ class Gateway:
         return await self._relay(route.backend, call)
 
     async def _read_resource(self, call: Call) -> Answer:
+        jsonrpc.refuse_repeated(call.params, call.members, b'"uri"')
         uri = local.string(call.members, "uri")
         return await self._relay(await self._resource(uri), call)
 

@@ -74,9 +74,7 @@ class Kept:
         self.deadline = rounds.deadline if answers is None else trio.current_time() + REPEAT_TIME
         self.round = round
         self.answers = answers
-        # A copy: the text is a view into the backend's message.
-        self.outcome = outcome if isinstance(outcome, RpcError) else (bytes(outcome[0]), outcome[1])
-        self.size = 0 if isinstance(self.outcome, RpcError) else len(self.outcome[0])
+        self.outcome, self.size = _copied(outcome)
 
     async def join(self, round: int, answers: bytes, caller: Caller, members: Members, turn: Turn) -> None:
         """One more exchange, with a state of the call. Raises: RpcError INVALID_PARAMS."""
@@ -216,6 +214,20 @@ class Inputs:
         if self._kept.pop(kept.id, None) is kept:
             self._kept_bytes -= kept.size
             self._deadlines.discard(kept)
+
+
+def _copied(outcome: Outcome) -> tuple[Outcome, int]:
+    """An outcome that holds nothing but itself, and its size: a result is made of views into the backend's message, and
+    an error remembers how it was raised, and with that the client's whole request."""
+    if isinstance(outcome, RpcError):
+        status = outcome.http_status
+        error = RpcError(outcome.code, outcome.message, data=outcome.data, raw=outcome.raw, http_status=status)
+        return error, len(error.encode())
+    result = bytes(outcome[0])
+    if outcome[1] is None:
+        return (result, None), len(result)
+    extra = jsonrpc.encode_members(outcome[1])
+    return (result, jsonrpc.members_of(extra)), len(result) + len(extra)
 
 
 def digest(method: str, members: Members) -> bytes:

@@ -1,18 +1,19 @@
 """Modern clients that listen for news: a `subscriptions/listen` each, from its acknowledgement to its end.
 
 Theory of operation. A request that listens is noted before it is acknowledged, so nothing that happens in between is
-lost. What it is to be told is a table with one entry for each list and each resource, which the request's own task
+lost. What it is to be told is a table with one entry for each list, resource and task, which the request's own task
 empties as fast as its client reads: who is slow hears of a thing once, however often it changed.
 
 Rules.
-1. The acknowledgement is the first message. It names what is granted: lists, and each resource whose backend agreed to
-   announce its updates.
+1. The acknowledgement is the first message. It names what is granted: lists, and each resource and task whose backend
+   agreed to tell of it.
 2. Nothing is sent that was not asked for, and all of it says by its id which request it is for.
 3. One backend that does not answer delays the acknowledgement by GRANT_WAIT at most; what it did not grant is left out.
-4. What is to be told is bounded: by the lists, PENDING_MAX updates, and beyond those the resources subscribed to, which
-   stand for whatever changed in them.
+4. What is to be told is bounded: by the lists, the tasks, PENDING_MAX updates, and beyond those the resources
+   subscribed to, which stand for whatever changed in them.
+5. Tasks are for clients that declared them. Where no backend makes any, they are no type that mcpd knows.
 
-Source: 2026-07-28 "Subscriptions".
+Source: 2026-07-28 "Subscriptions"; extension io.modelcontextprotocol/tasks, "Task Status Notifications".
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import trio
 from msgspec import Raw
 
 from mcpd.errors import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, ProtocolError, RpcError
+from mcpd.gateway import tasks
 from mcpd.gateway.subscriptions import covering
 from mcpd.protocol import jsonrpc
 from mcpd.protocol.calls import Call
@@ -71,12 +73,13 @@ LISTS: Final = {
 
 ACKNOWLEDGED: Final = "notifications/subscriptions/acknowledged"
 RESOURCE_UPDATED: Final = "notifications/resources/updated"
+TASK_CHANGED: Final = "notifications/tasks"
 
 
 class Listen:
     """One request that listens. Implements `subscriptions.Holder`."""
 
-    __slots__ = ("_changed", "_ending", "_noted", "_tag", "_updated", "caller", "left", "lists", "subscriptions")
+    __slots__ = ("_changed", "_due", "_ending", "_noted", "_tag", "caller", "left", "lists", "subscriptions", "tasks")
 
     def __init__(self, caller: Caller, id: bytes, lists: frozenset[str]) -> None:
         self.caller = caller
@@ -84,11 +87,13 @@ class Listen:
         self.left = False
         self.lists = lists
         """The notifications about lists that it asked for."""
+        self.tasks: dict[str, tuple[Backend, str]] = {}
+        """The tasks that it watches, or is about to, by the id it knows them by: whose they are, and their id there."""
         self._tag = b'"%bsubscriptionId":%b' % (PREFIX.encode(), id)
         self._changed: dict[str, None] = {}
         """Lists that are to be told of, by their notification."""
-        self._updated: dict[str, Buffer] = {}
-        """Resources that are to be told of, with the params of their newest update."""
+        self._due: dict[tuple[str, str], Buffer] = {}
+        """What else is to be told, with its newest params: by its notification, and URI or task."""
         self._noted = trio.Event()
         self._ending = False
 
@@ -100,13 +105,25 @@ class Listen:
 
     def updated(self, uri: str, params: Buffer) -> None:
         """A resource changed that it is subscribed to, or one inside of it."""
-        if len(self._updated) < PENDING_MAX or uri in self._updated:
-            self._updated[uri] = params
+        key = RESOURCE_UPDATED, uri
+        if len(self._due) < PENDING_MAX or key in self._due:
+            self._due[key] = params
         else:
             for subscribed in covering(uri):
                 if subscribed in (self.subscriptions or ()):
-                    self._updated[subscribed] = b'{"uri":%b}' % msgspec.json.encode(subscribed)
+                    self._due[RESOURCE_UPDATED, subscribed] = b'{"uri":%b}' % msgspec.json.encode(subscribed)
         self._noted.set()
+
+    def task_changed(self, id: str, params: Buffer) -> None:
+        """A task changed; what it is now replaces what was not told yet."""
+        if id in self.tasks:
+            self._due[TASK_CHANGED, id] = params
+            self._noted.set()
+
+    def forgo(self, id: str) -> None:
+        """A task is not watched after all."""
+        del self.tasks[id]
+        self._due.pop((TASK_CHANGED, id), None)
 
     def end(self) -> None:
         """mcpd stops: the client is told what is due, and that this was all."""
@@ -116,7 +133,7 @@ class Listen:
     async def run(self, feed: Feed, queue_max: int) -> bool:
         """Tell the client what is due; False when it is gone, True when it was told everything before an `end`."""
         while True:
-            while self._changed or self._updated:
+            while self._changed or self._due:
                 if feed.queued > queue_max:
                     await trio.sleep(LOOK)
                 elif not feed.send(self._next()):
@@ -141,16 +158,17 @@ class Listen:
             method = next(iter(self._changed))
             del self._changed[method]
             return jsonrpc.notification(method.encode(), b'{"_meta":{%b}}' % self._tag)
-        uri = next(iter(self._updated))
-        members: dict[str, Buffer] = dict(members_or_none(self._updated.pop(uri)))
+        key = next(iter(self._due))
+        members: dict[str, Buffer] = dict(members_or_none(self._due.pop(key)))
         meta = {k: raw for k, raw in members_or_none(members.get("_meta", b"{}")).items() if not k.startswith(PREFIX)}
         others = b"," + jsonrpc.encode_members(meta)[1:-1] if meta else b""
         members["_meta"] = b"{%b%b}" % (self._tag, others)
-        return jsonrpc.notification(RESOURCE_UPDATED.encode(), jsonrpc.encode_members(members))
+        return jsonrpc.notification(key[0].encode(), jsonrpc.encode_members(members))
 
 
 class Listens:
-    """All that listen. `owner` finds the backend of a URI, `forget` is called with the key of one that ended."""
+    """All that listen. `owner` finds the backend of a URI, `backends` are all there are, `forget` is called with the
+    key of one that ended."""
 
     def __init__(
         self,
@@ -158,11 +176,13 @@ class Listens:
         subscriptions: Subscriptions,
         *,
         owner: Callable[[str], Awaitable[Backend]],
+        backends: Callable[[], Sequence[Backend]],
         forget: Callable[[SessionKey], None],
     ) -> None:
         self._limits = limits
         self._subscriptions = subscriptions
         self._owner = owner
+        self._backends = backends
         self._forget = forget
         self._open: dict[SessionKey, Listen] = {}
         self._closed = False
@@ -188,9 +208,14 @@ class Listens:
         """Serve one `subscriptions/listen` until its client is gone, or with its result when mcpd stops.
 
         Raises: RpcError, before anything is sent. Cancellation: the client left."""
-        lists, uris = read_filter(members)
-        if len(uris) > self._limits.subscriptions:
-            reason = f"resourceSubscriptions has more than {self._limits.subscriptions} URIs (limits.subscriptions)"
+        lists, uris, ids = read_filter(members)
+        if ids and tasks.known(self._backends()):
+            tasks.require(caller)
+        else:
+            ids = []
+        most = self._limits.subscriptions
+        if len(uris) + len(ids) > most:
+            reason = f"resourceSubscriptions and taskIds have more than {most} elements (limits.subscriptions)"
             raise RpcError(INVALID_PARAMS, reason, http_status=400)
         if self._closed or len(self._open) >= self._limits.listens:
             reason = f"more than {self._limits.listens} requests listen (limits.listens); try later"
@@ -198,22 +223,27 @@ class Listens:
         listen = self._open[caller.key] = Listen(caller, id, frozenset(LISTS[name] for name in lists))
         try:
             granted: dict[str, object] = dict.fromkeys(lists, True)
+            if uris or ids:
+                await self._begin(listen, uris, ids)
             if uris:
-                await self._subscribe(listen, uris)
                 held = listen.subscriptions or {}
                 granted["resourceSubscriptions"] = [uri for uri in uris if uri in held]
+            if ids:
+                granted["taskIds"] = [each for each in ids if each in listen.tasks]
             queue_max = min(QUEUE_MAX, self._limits.stream_queue)
             if feed.send(listen.acknowledgement(granted)) and await listen.run(feed, queue_max):
                 feed.send(jsonrpc.result(id, listen.result()))
         finally:
             del self._open[caller.key]
             listen.left = True
+            for backend, native in listen.tasks.values():
+                backend.unwatch_task(native)
             for backend, uri in self._subscriptions.last_of(listen):
                 backend.drop_subscription(uri)
             self._forget(caller.key)
 
-    async def _subscribe(self, listen: Listen, uris: Sequence[str]) -> None:
-        """Subscribe to what backends agree to in time (rule 3)."""
+    async def _begin(self, listen: Listen, uris: Sequence[str], ids: Sequence[str]) -> None:
+        """Subscribe to, and watch, what backends agree to in time (rule 3)."""
         limiters: defaultdict[str, trio.CapacityLimiter] = defaultdict(lambda: trio.CapacityLimiter(AT_ONCE))
 
         async def subscribe(uri: str) -> None:
@@ -231,10 +261,25 @@ class Listens:
             async with trio.open_nursery() as nursery:
                 for uri in uris:
                     nursery.start_soon(subscribe, uri)
+                for id in ids:
+                    nursery.start_soon(self._watch, listen, id)
+
+    async def _watch(self, listen: Listen, id: str) -> None:
+        """Watch a task, if its backend agrees."""
+        try:
+            backend, native = tasks.owner(self._backends(), id)
+            listen.tasks[id] = backend, native  # now: its news may come with the backend's consent
+            try:
+                await backend.watch_task(native)
+            except BaseException:
+                listen.forgo(id)
+                raise
+        except RpcError as error:
+            log.info("event=not_granted reason=%s", error)
 
 
-def read_filter(members: Members) -> tuple[list[str], list[str]]:
-    """What a request asks for: keys of LISTS, and URIs. Types that mcpd does not know are left out.
+def read_filter(members: Members) -> tuple[list[str], list[str], list[str]]:
+    """What a request asks for: keys of LISTS, URIs, and tasks. Types that mcpd does not know are left out.
 
     Raises: RpcError INVALID_PARAMS."""
     try:
@@ -248,11 +293,16 @@ def read_filter(members: Members) -> tuple[list[str], list[str]]:
             raise _wrong(f"notifications.{name}", "true or false")
         if text == b"true":
             lists.append(name)
+    return lists, _strings(asked, "resourceSubscriptions"), _strings(asked, "taskIds")
+
+
+def _strings(asked: Members, name: str) -> list[str]:
+    """Each string of an array once."""
     try:
-        uris = msgspec.json.decode(asked.get("resourceSubscriptions", b"null"), type=list[str] | None)
+        found = msgspec.json.decode(asked.get(name, b"null"), type=list[str] | None)
     except (ValueError, RecursionError):
-        raise _wrong("notifications.resourceSubscriptions", "an array of strings") from None
-    return lists, list(dict.fromkeys(uris or ()))
+        raise _wrong(f"notifications.{name}", "an array of strings") from None
+    return list(dict.fromkeys(found or ()))
 
 
 def _wrong(name: str, expected: str) -> RpcError:

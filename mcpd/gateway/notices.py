@@ -4,7 +4,8 @@ Changes of the catalogue are collected for a moment, the snapshot is built anew 
 `list_changed` only for a list that really differs. A resource's update goes to those who subscribed to it; what one
 session's own backend link says outside any call goes to that session alone. A client that is
 still shaking hands hears nothing: it knows no list yet that could have changed, and expects the answer to its
-initialize first. A modern client hears what it listens for, and can be asked nothing outside a call.
+initialize first. A modern client hears what it listens for, and can be asked nothing outside a call. What a task has
+become goes to those who watch it, under the id that they know it by.
 
 Source: "List Changed Notification", "Subscriptions" of each version.
 """
@@ -20,11 +21,13 @@ import trio
 from mcpd.backends.notifications import severity
 from mcpd.backends.questions import allowed
 from mcpd.errors import INTERNAL_ERROR, METHOD_NOT_FOUND, ProtocolError, RpcError
-from mcpd.gateway.listens import RESOURCE_UPDATED
+from mcpd.gateway import tasks
+from mcpd.gateway.listens import RESOURCE_UPDATED, TASK_CHANGED
 from mcpd.gateway.sessions import UPDATED
 from mcpd.protocol import jsonrpc
 from mcpd.protocol.capabilities import ASKED_FOR, NOTHING
 from mcpd.protocol.convert import Untranslatable, down_request
+from mcpd.protocol.edits import members_or_none, text
 from mcpd.protocol.handshake import ServerState
 
 if TYPE_CHECKING:
@@ -121,6 +124,18 @@ class Notices:
                 session.deliver(UPDATED + uri, parts)
             elif (listen := self._listens.by_key(key)) is not None:
                 listen.updated(uri, params)
+
+    def task_changed(self, backend: Backend, params: Buffer) -> None:
+        members = members_or_none(params)
+        native = text(members, "taskId")
+        if native is None:
+            log.warning("backend=%s event=bad_notification method=%s", backend.name, TASK_CHANGED)
+            return
+        id = tasks.shown(native, backend)
+        members["taskId"] = msgspec.Raw(msgspec.json.encode(id))
+        params = jsonrpc.encode_members(members)
+        for listen in self._listens:
+            listen.task_changed(id, params)
 
     def unrelated(self, backend: Backend, method: str, params: Buffer, owner: SessionKey | None) -> None:
         session = self._sessions.by_key(owner) if owner is not None else self._sessions.the_only_one()

@@ -255,6 +255,8 @@ class Rounds:
         finally:
             self._asking -= 1
             self._asks.pop(ask.key, None)
+            if not self._asks:
+                self._due = math.inf  # what was to be asked was taken back: the next question has a window of its own
             if self._phase is Phase.LEFT and not self._asking:
                 self._first.cancel()
         return rules.refuse(ask.method) if ask.answer is None else ask.answer

@@ -2,7 +2,7 @@
 
 A backend makes a task by its answer to a call, and the client asks for it by id afterwards. Clients see the id with
 the server's name in front, so it finds its backend again after mcpd was restarted; the backend sees its own. mcpd
-keeps nothing of a task.
+keeps nothing of a task, but who listens to it (`listens`).
 
 Source: extension io.modelcontextprotocol/tasks (SEP-2663).
 """
@@ -59,16 +59,31 @@ def owner(backends: Sequence[Backend], exposed: str) -> tuple[Backend, str]:
     raise RpcError(INVALID_PARAMS, f"Unknown task: {exposed[:80]}")
 
 
+def known(backends: Sequence[Backend]) -> bool:
+    """Whether any backend makes tasks, or might: one that was not reached yet."""
+    return any(backend.hello is None or EXTENSION in extensions_of(backend) for backend in backends)
+
+
+def require(caller: Caller) -> None:
+    """Raises: MissingCapability when the client did not declare tasks."""
+    if not declared(caller):
+        raise MissingCapability(_REQUIRED, f"the extension {EXTENSION}")
+
+
 def route(backends: Sequence[Backend], call: Call) -> Backend:
     """Whose task a request is about; its `taskId` becomes the backend's own. Raises: RpcError."""
-    if not any(backend.hello is None or EXTENSION in extensions_of(backend) for backend in backends):
+    if not known(backends):
         raise RpcError(METHOD_NOT_FOUND, f"Method not found: {call.method}")
-    if not declared(call.caller):
-        raise MissingCapability(_REQUIRED, f"the extension {EXTENSION}")
+    require(call.caller)
     jsonrpc.refuse_repeated(call.params, call.members, b'"taskId"')
     backend, native = owner(backends, edits.text(call.members, "taskId") or "")
     call.members["taskId"] = msgspec.Raw(msgspec.json.encode(native))
     return backend
+
+
+def shown(native: str, backend: Backend) -> str:
+    """What clients know a task by."""
+    return f"{backend.name}{SEPARATOR}{native}"
 
 
 def exposed(content: Buffer, backend: Backend) -> Buffer:
@@ -80,5 +95,5 @@ def exposed(content: Buffer, backend: Backend) -> Buffer:
         native = msgspec.json.decode(members["taskId"], type=str)
     except (ProtocolError, KeyError, ValueError):
         return content
-    members["taskId"] = msgspec.json.encode(f"{backend.name}{SEPARATOR}{native}")
+    members["taskId"] = msgspec.json.encode(shown(native, backend))
     return jsonrpc.encode_members(members)

@@ -200,6 +200,7 @@ class Heard:
     def __init__(self) -> None:
         self.list_changes: list[str] = []
         self.updates: list[tuple[JSON, str | None]] = []
+        self.tasks: list[JSON] = []
         self.strays: list[tuple[str, JSON, str | None]] = []
         self.catalogues: list[tuple[str, ...]] = []
         self.verdicts: list[str] = []
@@ -228,6 +229,10 @@ class Heard:
     def resource_updated(self, *args: Any) -> None:
         params, owner = args[-2:]
         self.updates.append((json.loads(bytes(params)), owner))
+        self._tell()
+
+    def task_changed(self, *args: Any) -> None:
+        self.tasks.append(json.loads(bytes(args[-1])))
         self._tell()
 
     def unrelated(self, *args: Any) -> None:
@@ -264,8 +269,9 @@ class Client:
         log_level: int | None = None,
         extensions: bytes | None = None,
         client_info: bytes | None = None,
+        principal: str = "",
     ) -> None:
-        self.caller = Caller(SessionKey(key), "", version, capabilities, log_level, extensions, client_info)
+        self.caller = Caller(SessionKey(key), principal, version, capabilities, log_level, extensions, client_info)
         self.emitted: list[tuple[str, JSON]] = []
         self.asked: list[tuple[str, JSON]] = []
         self.parted = 0
@@ -355,13 +361,23 @@ async def linked(
     era: Era = Era.LEGACY,
     label: str = "",
     shared: bool = True,
+    capabilities: ClientCapability | Wish = EVERYTHING,
 ) -> AsyncIterator[tuple[Link, MemoryCarrier, Heard]]:
     """A link to a backend in memory, open unless told otherwise. `shared`: as over a pipe, else as over HTTP."""
     heard = Heard()
     deadlines = Deadlines()
     async with trio.open_nursery() as nursery:
         await nursery.start(deadlines.run)
-        link, carrier = make_link(nursery, deadlines, heard, owner=owner, timeouts=timeouts, era=era, label=label)
+        link, carrier = make_link(
+            nursery,
+            deadlines,
+            heard,
+            owner=owner,
+            timeouts=timeouts,
+            era=era,
+            label=label,
+            capabilities=capabilities,
+        )
         carrier.shared = shared
         if era is Era.MODERN:
             speak_modern(carrier)

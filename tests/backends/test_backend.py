@@ -173,6 +173,23 @@ async def test_retry_after_is_honoured(autojump_clock):
         assert 120 <= connector.attempts[1] - connector.attempts[0] < 121
 
 
+@pytest.mark.parametrize(
+    ("instances", "modern", "leases"),
+    [("leased", False, 1), ("leased", True, 0), ("shared", False, 0), ("per-session", False, 0)],
+)
+async def test_when_ready_it_has_a_spare_link_where_the_first_call_needs_one(instances, modern, leases, autojump_clock):
+    async with started(instances=instances, modern=modern) as (backend, connector, _heard):
+        await wait_all_tasks_blocked()
+        about = backend.describe()
+        assert (about["leases"], len(connector.attempts)) == (leases, 1 + leases)
+        assert about["calls_in_flight"] == 0, "it serves nobody"
+        assert [carrier.sent for carrier in connector.carriers[1:]] == [[]] * leases
+        connector.carriers[0].link.fail(GONE)
+        await connector.wait_attempts(2 + leases)
+        await wait_all_tasks_blocked()
+        assert (backend.describe()["leases"], len(connector.attempts)) == (leases, 2 + leases), "it is there still"
+
+
 async def test_a_bug_is_a_failure_like_any_other(autojump_clock):
     async with started(failures=[RuntimeError("oops"), ExceptionGroup("two", [ValueError("x")])]) as (
         backend,

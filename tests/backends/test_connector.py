@@ -7,13 +7,14 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
+from mcpd.backends.carrier import Wish
 from mcpd.backends.connector import Connector
 from mcpd.backends.opening import FATAL_FOR, LEGACY_FOR, Era
 from mcpd.backends.replies import NotHere
 from mcpd.backends.stdio import ChildEnded
 from mcpd.config.model import ServerSpec, Stop, Timeouts
 from mcpd.errors import BackendError, BackendUnavailable, RpcError
-from mcpd.protocol.capabilities import EVERYTHING
+from mcpd.protocol.capabilities import EVERYTHING, ClientCapability
 from mcpd.supervisor.supervisor import Supervisor
 from mcpd.wire.deadlines import Deadlines
 from mcpd.wire.http_client import HttpClient
@@ -37,12 +38,12 @@ async def connector_for(spec: ServerSpec):
         nursery.cancel_scope.cancel()
 
 
-async def use(connector, body=None, owner=None):
+async def use(connector, body=None, owner=None, wish=EVERYTHING):
     """Connect, do something with the link, and end it; returns the error, if any."""
     error = None
     async with trio.open_nursery() as nursery:
         try:
-            async with connector.connect(nursery, Heard(), EVERYTHING, owner) as link:
+            async with connector.connect(nursery, Heard(), wish, owner) as link:
                 if body is not None:
                     await body(link)
         except RpcError as failure:
@@ -229,6 +230,34 @@ async def test_a_child_that_dies_of_the_probe_is_started_once_more_and_not_asked
         assert connector.eras.recall(later) is Era.LEGACY, "longer than of a server that answers"
         assert connector.eras.recall(later + FATAL_FOR) is Era.UNKNOWN
         assert not connector.stateless
+
+
+async def test_a_child_that_was_not_asked_did_not_die_of_the_probe(tmp_path):
+    starts = tmp_path / "starts"
+    code = """open(os.environ["STARTS"], "a").write("x"); sys.exit(4)"""
+    async with connector_for(make(code, env={"STARTS": str(starts)})) as connector:
+        assert isinstance(await use(connector, wish=Wish()), ChildEnded)
+        assert starts.read_text() == "x"
+
+
+async def test_what_is_wished_is_declared_by_a_child_that_is_started_once_more_too(tmp_path):
+    starts, wish = tmp_path / "starts", Wish()
+    spec = make(DIES_OF_THE_PROBE, env={"STARTS": str(starts)})
+
+    async def look(link):
+        assert link.capabilities is ClientCapability.ROOTS
+        await one_call(link)
+
+    async with connector_for(spec) as connector, trio.open_nursery() as nursery:
+        nursery.start_soon(settle_when, wish, starts.exists)
+        assert await use(connector, look, wish=wish) is None
+        assert starts.read_text() == "xx"
+
+
+async def settle_when(wish, condition):
+    while not condition():
+        await trio.sleep(0.01)
+    wish.settle(ClientCapability.ROOTS)
 
 
 async def test_a_child_that_dies_in_any_case_says_why(tmp_path):

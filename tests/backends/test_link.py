@@ -6,6 +6,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from mcpd.backends.carrier import Wish
 from mcpd.backends.errands import ERRANDS_MAX
 from mcpd.backends.notifications import severity, wants_log
 from mcpd.config.model import Timeouts
@@ -16,6 +17,7 @@ from mcpd.errors import (
     BackendUnavailable,
     RpcError,
 )
+from mcpd.protocol.capabilities import EVERYTHING, ClientCapability
 from tests.backends.parts import Client, Failure, calling, linked, result_of
 
 SHORT = Timeouts(init=5, call_idle=10, call_max=60, list=5, ask=100)
@@ -148,6 +150,56 @@ async def test_a_lost_link_fails_all_calls_and_every_later_one(nursery, autojump
         with pytest.raises(BackendCrashed, match="SIGKILL"):
             await link.request("ping", {}, 5)
         assert len(carrier.named("notifications/cancelled")) == 0
+
+
+# ---- a link that is begun before it is known for whom
+
+
+async def test_what_is_declared_is_what_is_wished(autojump_clock):
+    async with linked(opened=False, capabilities=ClientCapability.SAMPLING) as (link, carrier, _):
+        await link.wait_wanted()
+        await link.open()
+        assert link.capabilities is ClientCapability.SAMPLING
+        assert carrier.named("initialize")[0]["params"]["capabilities"] == {"sampling": {}}
+
+
+async def test_it_waits_until_it_is_wanted(nursery, autojump_clock):
+    wish, waited = Wish(), trio.Event()
+    assert (wish.known.is_set(), wish.capabilities) == (False, None)
+    async with linked(opened=False, capabilities=wish) as (link, carrier, _):
+
+        async def wait():
+            await link.wait_wanted()
+            waited.set()
+
+        nursery.start_soon(wait)
+        await trio.sleep(1000)
+        assert not waited.is_set()
+        wish.settle(EVERYTHING)
+        await waited.wait()
+        await link.wait_wanted()
+        assert (link.wish, link.capabilities, carrier.sent) == (wish, EVERYTHING, [])
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+async def test_it_waits_no_longer_than_it_lives(nursery, wanted, autojump_clock):
+    wish, errors = Wish(), []
+    async with linked(opened=False, capabilities=wish) as (link, _carrier, _):
+
+        async def wait():
+            try:
+                await link.wait_wanted()
+            except BackendCrashed as error:
+                errors.append(str(error))
+
+        nursery.start_soon(wait)
+        await wait_all_tasks_blocked()
+        link.fail(BackendCrashed("b", "gone"))
+        if wanted:
+            wish.settle(EVERYTHING)
+        await wait_all_tasks_blocked()
+        assert len(errors) == 1
+        assert "gone" in errors[0]
 
 
 async def test_a_lost_link_takes_no_more_errands():

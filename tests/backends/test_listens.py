@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import asynccontextmanager
 import logging
 
 import pytest
@@ -267,6 +268,163 @@ async def test_a_lost_link_subscribes_nobody(autojump_clock):
         assert link.subscriptions == {}
 
 
+# ---- tasks
+
+
+@asynccontextmanager
+async def watching(*tasks, **members):
+    """A link that listens, and the tasks that are watched on it."""
+    async with modern(**members) as (link, carrier, heard):
+        link.watched = watched = dict.fromkeys(tasks)
+        await link.replay()
+        yield link, carrier, heard, watched
+
+
+def task(id, status="working", **members):
+    return {"taskId": id, "status": status, "ttlMs": None, **members}
+
+
+async def watch(link, watched, *tasks):
+    for each in tasks:
+        watched[each] = None
+        await link.dialect.watch(each)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+async def test_tasks_are_listened_to_with_everything_else(shared, autojump_clock):
+    async with watching(shared=shared) as (link, carrier, heard, watched):
+        await subscribe(link, "x:/1")
+        await watch(link, watched, "t1", "t2")
+        assert filters(carrier)[-1] == {**LISTS, "resourceSubscriptions": ["x:/1"], "taskIds": ["t1", "t2"]}
+        declared = carrier.named(LISTEN)[-1]["params"]["_meta"][ENVELOPE + "clientCapabilities"]
+        assert declared["extensions"] == {"io.modelcontextprotocol/tasks": {}}
+        waiter = None if shared else carrier.waiters[-1]
+        done = task("t1", "completed", result={"content": [], "resultType": "complete"}, resultType="complete")
+        carrier.notify("notifications/tasks", {**done, "_meta": {ID: 7}}, waiter)
+        assert heard.tasks == [{**done, "_meta": {ID: 7}}], "nothing of a task is the envelope's"
+        assert heard.updates == []
+
+
+async def test_a_new_stream_for_a_task_comes_before_the_old_one_ends(nursery, autojump_clock):
+    async with watching() as (link, carrier, _, watched):
+        (old,) = carrier.named(LISTEN)
+        carrier.answers[LISTEN] = lambda message: None
+        nursery.start_soon(watch, link, watched, "t1")
+        new = await carrier.wait_sent(LISTEN, 2)
+        await wait_all_tasks_blocked()
+        assert ended(carrier) == []
+        acknowledge(carrier, new, new["params"]["notifications"])
+        await carrier.wait_sent("notifications/cancelled")
+        assert ended(carrier) == [old["id"]]
+        await link.dialect.watch("t1")
+        assert len(carrier.named(LISTEN)) == 2, "it is listened to already"
+        carrier.answers[LISTEN] = lambda message: acknowledge(carrier, message, message["params"]["notifications"])
+        del watched["t1"]
+        await link.dialect.unwatch()
+        assert filters(carrier)[-1] == LISTS
+
+
+async def test_many_tasks_at_once_share_a_stream(autojump_clock):
+    async with watching() as (link, carrier, _, watched):
+        async with trio.open_nursery() as nursery:
+            for number in range(20):
+                nursery.start_soon(watch, link, watched, f"t{number}")
+        assert [len(each.get("taskIds", ())) for each in filters(carrier)] == [0, 20]
+
+
+@pytest.mark.parametrize("granted", [{**LISTS, "taskIds": ["other"]}, LISTS, {**LISTS, "taskIds": None}])
+async def test_a_task_that_the_backend_does_not_tell_of(granted, autojump_clock):
+    async with watching() as (link, carrier, _, watched):
+        carrier.answers[LISTEN] = lambda message: acknowledge(carrier, message, granted)
+        with pytest.raises(RpcError, match="backend 'b' does not tell of the task t1"):
+            await watch(link, watched, "t1")
+        assert link.dialect.announces("tools")
+
+
+async def test_a_refusal_is_told(autojump_clock):
+    async with watching() as (link, carrier, _, watched):
+        carrier.answers[LISTEN] = Failure(-32602, "no such task")
+        with pytest.raises(RpcError, match="no such task"):
+            await watch(link, watched, "t1")
+        assert ended(carrier) == []
+
+
+async def test_where_only_tasks_are_told_of_the_stream_stays(autojump_clock):
+    async with modern(opened=False) as (link, carrier, heard):
+        carrier.answers["server/discover"] = {**DISCOVER, "capabilities": {"tools": {}}}
+        await link.open()
+        link.watched = watched = {}
+        await link.replay()
+        await watch(link, watched, "t1")
+        assert filters(carrier) == [{"taskIds": ["t1"]}]
+        end_by_result(carrier, carrier.named(LISTEN)[-1])
+        await carrier.wait_sent(LISTEN, 2)
+        watched.clear()
+        await link.dialect.unwatch()
+        await wait_all_tasks_blocked()
+        assert len(carrier.named(LISTEN)) == 2
+        assert len(ended(carrier)) == 1
+        assert heard.tasks == []
+
+
+async def test_what_a_task_became_while_nobody_told_is_asked_for(autojump_clock):
+    async with watching() as (link, carrier, heard, watched):
+        await watch(link, watched, "t1", "t2")
+        carrier.answers["tasks/get"] = lambda message: task(message["params"]["taskId"], "completed")
+        end_by_result(carrier, carrier.named(LISTEN)[-1])
+        await carrier.wait_sent(LISTEN, 4)
+        await wait_all_tasks_blocked()
+        assert heard.tasks == [task("t1", "completed"), task("t2", "completed")]
+
+
+async def test_so_is_what_was_watched_on_a_link_before(autojump_clock):
+    async with modern() as (link, carrier, heard):
+        link.watched = {"t1": None}
+        carrier.answers["tasks/get"] = task("t1", "failed")
+        await link.replay()
+        assert filters(carrier) == [{**LISTS, "taskIds": ["t1"]}]
+        await wait_all_tasks_blocked()
+        assert heard.tasks == [task("t1", "failed")]
+
+
+async def test_what_a_task_says_itself_is_newer(autojump_clock):
+    async with watching("t1", shared=False) as (_link, carrier, heard, _):
+        carrier.answers["tasks/get"] = lambda message: None
+        (asked,) = carrier.named("tasks/get")
+        carrier.notify("notifications/tasks", task("t1", "completed"), carrier.waiters[1])
+        carrier.answer_to(asked, task("t1"))
+        await wait_all_tasks_blocked()
+        assert heard.tasks == [task("t1", "completed")]
+
+
+async def test_its_questions_say_who_asks(autojump_clock):
+    def asking(message):
+        asks = {"a": {"method": "elicitation/create", "params": {"message": message, "requestedSchema": {}}}}
+        return task("t1", "input_required", inputRequests=asks)
+
+    async with watching("t1", label="[b] ") as (_link, carrier, heard, _):
+        carrier.notify("notifications/tasks", asking("Go on?"))
+        carrier.notify("notifications/tasks", task("t1"))
+        assert heard.tasks == [asking("[b] Go on?"), task("t1")]
+
+
+@pytest.mark.parametrize("params", [None, {}, {"taskId": 7}, {"taskId": None}, []])
+async def test_news_of_no_task(params, autojump_clock, caplog):
+    async with watching() as (_link, carrier, heard, _):
+        carrier.notify("notifications/tasks", params)
+        assert heard.tasks == []
+        assert [record for record in caplog.records if "bad_notification" in record.message]
+
+
+async def test_a_legacy_backend_has_no_tasks_to_be_watched():
+    async with linked() as (link, carrier, _):
+        before = len(carrier.sent)
+        with pytest.raises(RpcError, match="backend 'b' has no tasks to be watched"):
+            await link.dialect.watch("t1")
+        await link.dialect.unwatch()
+        assert len(carrier.sent) == before
+
+
 # ---- the end of a stream
 
 
@@ -424,3 +582,6 @@ def test_what_is_granted():
     assert not Granted(toolsListChanged=False, resourceSubscriptions=()).anything
     assert Granted(resourcesListChanged=True).lists == ("resources",)
     assert Granted(resourceSubscriptions=("x:/1",)).uris == ("x:/1",)
+    assert not Granted(taskIds=()).anything
+    assert Granted(taskIds=("t",)).anything
+    assert Granted(taskIds=("t",)).tasks == ("t",)

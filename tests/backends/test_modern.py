@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
@@ -101,7 +102,8 @@ async def test_mcpds_own_requests_can_do_everything_and_want_no_logs():
         await link.request("tools/list", {}, 5)
         meta = carrier.named("tools/list")[0]["params"]["_meta"]
         assert meta[ENVELOPE + "clientCapabilities"] == json.loads(OWN)
-        assert json.loads(OWN).keys() == {"roots", "sampling", "elicitation"}
+        assert json.loads(OWN).keys() == {"roots", "sampling", "elicitation", "extensions"}
+        assert json.loads(OWN)["extensions"] == json.loads(TASKS)
         assert ENVELOPE + "logLevel" not in meta
 
 
@@ -206,6 +208,17 @@ async def test_elicitations_say_who_asks_where_several_may():
         }
 
 
+async def test_so_do_those_of_a_task():
+    def task(message):
+        asks = {"a": {"method": "elicitation/create", "params": {**FORM, "message": message}}}
+        return {"resultType": "complete", "taskId": "T", "status": "input_required", "inputRequests": asks}
+
+    async with modern(label="[b] ") as (link, carrier, _):
+        carrier.answers["tasks/get"] = task("Go on?")
+        client = modern_client(extensions=TASKS)
+        assert await call(link, client, "tasks/get", taskId="T") == {**task("[b] Go on?"), "_meta": OURS}
+
+
 async def test_a_task_is_for_who_declared_tasks():
     task = {"resultType": "task", "taskId": "T", "status": "working"}
     async with modern() as (link, carrier, _):
@@ -254,6 +267,175 @@ async def test_errors_come_as_they_are():
             "data": {"requiredCapabilities": {"sampling": {}}},
             "extra": 1,
         }
+
+
+# ---- what is read once
+
+
+def contents(text="1", **members):
+    hint = {"ttlMs": 60_000, "cacheScope": "public"}
+    return {"resultType": "complete", "contents": [{"uri": "x:/1", "text": text}], **hint, **members}
+
+
+@asynccontextmanager
+async def reading(**members):
+    """A backend whose resources say how often they were read."""
+    async with modern(**members) as (link, carrier, heard):
+
+        def serve(message):
+            return contents(str(len(carrier.named("resources/read"))))
+
+        carrier.answers["resources/read"] = serve
+        yield link, carrier, heard
+
+
+async def read(link, client=None, uri="x:/1", **params):
+    result = await call(link, client or modern_client(), "resources/read", uri=uri, **params)
+    return result["contents"][0]["text"]
+
+
+async def test_a_resource_is_read_once_for_clients_of_both_eras(autojump_clock):
+    async with reading() as (link, carrier, _):
+        client, older = modern_client(), Client()
+        assert await call(link, client, "resources/read", uri="x:/1") == {**contents(), "_meta": OURS}
+        await trio.sleep(20)
+        assert await call(link, client, "resources/read", uri="x:/1") == {**contents(ttlMs=40_000), "_meta": OURS}
+        legacy = {"contents": [{"uri": "x:/1", "text": "1"}]}
+        assert await call(link, older, "resources/read", uri="x:/1") == legacy
+        assert len(carrier.named("resources/read")) == 1
+        await trio.sleep(40)
+        assert await call(link, older, "resources/read", uri="x:/1") == {"contents": [{"uri": "x:/1", "text": "2"}]}
+        assert await read(link) == "2", "what a legacy client read is kept too"
+        assert await read(link, uri="x:/2") == "3"
+
+
+async def test_what_is_private_is_read_by_each_for_itself(autojump_clock):
+    async with reading() as (link, carrier, _):
+        carrier.answers["resources/read"] = contents(cacheScope="private")
+        one, two = modern_client(principal="one"), modern_client(principal="two")
+        for client in (one, two, one, two):
+            await read(link, client)
+        assert len(carrier.named("resources/read")) == 2
+
+
+@pytest.mark.parametrize("answer", [contents(ttlMs=0), contents(ttlMs=None), contents(resultType=None, ttlMs=-1)])
+async def test_what_its_backend_does_not_let_be_kept_is_not(answer):
+    async with modern() as (link, carrier, _):
+        carrier.answers["resources/read"] = answer
+        for _ in range(3):
+            await read(link)
+        assert len(carrier.named("resources/read")) == 3
+
+
+async def test_other_methods_are_never_kept():
+    async with modern() as (link, carrier, _):
+        carrier.answers["resources/other"] = contents()
+        for _ in range(2):
+            await call(link, modern_client(), "resources/other", uri="x:/1")
+        assert len(carrier.named("resources/other")) == 2
+
+
+@pytest.mark.parametrize("client", [modern_client(), Client()], ids=["modern", "legacy"])
+async def test_a_resource_that_asks_is_neither_kept_nor_answered_from_what_is(client):
+    asked = {"resultType": "input_required", "inputRequests": {"n": {"method": "elicitation/create", "params": FORM}}}
+    async with modern() as (link, carrier, _):
+
+        def serve(message):
+            return contents("answered") if "inputResponses" in message["params"] else {**asked, "ttlMs": 60_000}
+
+        carrier.answers["resources/read"] = serve
+        for _ in range(2):
+            if client.caller.stateless:
+                first = await call(link, client, "resources/read", uri="x:/1")
+                assert first["resultType"] == "input_required"
+                assert await read(link, client, inputResponses={"n": {"action": "cancel"}}) == "answered"
+            else:
+                assert await read(link, client) == "answered"
+        assert len(carrier.named("resources/read")) == 4
+        carrier.answers["resources/read"] = contents("complete")
+        assert await read(link, client) == "complete"
+        carrier.answers["resources/read"] = contents("answered")
+        assert await read(link, modern_client(), requestState="s") == "answered"
+        assert await read(link, client) == "complete"
+
+
+async def updated(link, carrier):
+    carrier.notify("notifications/resources/updated", {"uri": "x:/1"})
+
+
+async def list_changed(link, carrier):
+    carrier.notify("notifications/resources/list_changed")
+
+
+async def subscribed(link, carrier):
+    """What happened until then was not told."""
+    made = Client().call("resources/subscribe", uri="x:/1")
+    await link.subscribe(made, "x:/1", made.members)
+
+
+async def interrupted(link, carrier):
+    carrier.answer_to(carrier.named("subscriptions/listen")[0], {"resultType": "complete"})
+    await wait_all_tasks_blocked()
+
+
+NEWS = [updated, list_changed, subscribed, interrupted]
+
+
+@pytest.mark.parametrize("news", NEWS)
+async def test_news_ends_what_is_kept(news, autojump_clock):
+    async with reading() as (link, carrier, _):
+        await link.replay()
+        assert [await read(link), await read(link)] == ["1", "1"]
+        await news(link, carrier)
+        assert [await read(link), await read(link)] == ["2", "2"]
+
+
+@pytest.mark.parametrize("news", NEWS)
+async def test_what_was_read_before_the_news_is_not_kept_after_it(news, nursery, autojump_clock):
+    async with modern() as (link, carrier, _):
+        await link.replay()
+        carrier.answers["resources/read"] = lambda message: None
+        made = modern_client().call("resources/read", uri="x:/1")
+        outcome = calling(nursery, link.call, made, "resources/read", made.members)
+        sent = await carrier.wait_sent("resources/read")
+        await news(link, carrier)
+        carrier.answer_to(sent, contents("old"))
+        await outcome.done.wait()
+        assert outcome.result["contents"][0]["text"] == "old"
+        carrier.answers["resources/read"] = contents("new")
+        assert await read(link) == "new"
+
+
+async def test_what_was_kept_while_nobody_told_of_changes_goes_when_somebody_does_again(autojump_clock):
+    async with reading() as (link, carrier, _):
+        await link.replay()
+        await interrupted(link, carrier)
+        assert [await read(link), await read(link)] == ["1", "1"]
+        await carrier.wait_sent("subscriptions/listen", 2)
+        await wait_all_tasks_blocked()
+        assert await read(link) == "2"
+
+
+async def test_other_news_ends_nothing(autojump_clock):
+    async with reading() as (link, carrier, heard):
+        await link.replay()
+        await read(link)
+        carrier.notify("notifications/tools/list_changed")
+        carrier.notify("notifications/resources/updated", {"uri": "y:/2"})
+        carrier.notify("notifications/resources/updated", {"uri": 7})
+        assert await read(link) == "1"
+        assert len(heard.updates) == 2, "what is wrong with it is for others to say"
+
+
+async def test_a_backend_that_forgot_what_each_result_says():
+    async with modern() as (link, carrier, _):
+        carrier.answers["resources/read"] = {"contents": []}
+        carrier.answers["tools/call"] = {"content": []}
+        hint = {"ttlMs": 0, "cacheScope": "private"}
+        complete = {"resultType": "complete", "_meta": OURS}
+        client = modern_client()
+        assert await call(link, client, "resources/read", uri="x:/1") == {"contents": [], **hint, **complete}
+        assert await call(link, client) == {"content": [], **complete}
 
 
 # ---- notifications

@@ -66,7 +66,7 @@ async def test_what_the_probe_says(autojump_clock):
         assert set(meta) == {ENVELOPE + "protocolVersion", ENVELOPE + "clientCapabilities", ENVELOPE + "clientInfo"}
         assert meta[ENVELOPE + "protocolVersion"] == "2026-07-28"
         assert meta[ENVELOPE + "clientInfo"]["name"] == "mcpd"
-        assert set(meta[ENVELOPE + "clientCapabilities"]) == {"roots", "sampling", "elicitation"}
+        assert set(meta[ENVELOPE + "clientCapabilities"]) == {"roots", "sampling", "elicitation", "extensions"}
 
 
 LEGACY_ANSWERS = {

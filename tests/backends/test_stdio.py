@@ -11,11 +11,12 @@ import pytest
 import trio
 
 from mcpd.backends import stdio
+from mcpd.backends.carrier import Wish
 from mcpd.backends.link import Link
 from mcpd.backends.stdio import JUNK_SHOWN, ChildEnded, child_spec
 from mcpd.config.model import Secrets, ServerSpec, Stop, Timeouts
 from mcpd.errors import BackendError, BackendMisbehaved, BackendTimedOut, BackendUnavailable
-from mcpd.protocol.capabilities import EVERYTHING
+from mcpd.protocol.capabilities import EVERYTHING, ClientCapability
 from mcpd.supervisor.exits import Exit
 from mcpd.supervisor.supervisor import Supervisor
 from mcpd.wire.deadlines import Deadlines
@@ -58,7 +59,13 @@ def make(code: str = "loop()", **members) -> ServerSpec:
 
 
 @asynccontextmanager
-async def started(spec: ServerSpec, *, message_max: int = 1 << 24, secrets: Secrets | None = None):
+async def started(
+    spec: ServerSpec,
+    *,
+    message_max: int = 1 << 24,
+    secrets: Secrets | None = None,
+    capabilities: ClientCapability | Wish = EVERYTHING,
+):
     """A link to a real child: the link, the child, what is heard."""
     heard = Heard()
     deadlines = Deadlines(resolution=0.01)
@@ -70,7 +77,7 @@ async def started(spec: ServerSpec, *, message_max: int = 1 << 24, secrets: Secr
         async with trio.open_nursery() as nursery:
             link = Link(
                 "b",
-                capabilities=EVERYTHING,
+                capabilities=capabilities,
                 owner=None,
                 listener=heard,
                 timeouts=spec.timeouts,
@@ -188,6 +195,38 @@ async def test_an_end_in_the_handshake_is_explained(code, words, exit):
     assert "last stderr: no database" in str(caught.value)
     assert "run its command by hand" in str(caught.value)
     assert caught.value.exit == exit
+
+
+@pytest.mark.slow
+async def test_a_child_that_nobody_wants_yet_is_not_spoken_to(caplog, nursery):
+    """It has all the time that it needs to be ready, and then `timeouts.init` for the handshake."""
+    caplog.set_level("INFO", "mcpd.backends.stderr")
+    wish = Wish()
+    code = """
+import select
+heard, _, _ = select.select([0], [], [], 1.2)
+words("spoken to" if heard else "not spoken to")
+m = json.loads(sys.stdin.buffer.readline())
+say({"id": m["id"], "result": {**HELLO, "instructions": json.dumps(m["params"]["capabilities"])}})
+loop()
+"""
+
+    async def want():
+        while "spoken to" not in caplog.text:
+            await trio.sleep(0.01)
+        wish.settle(ClientCapability.SAMPLING)
+
+    nursery.start_soon(want)
+    async with started(make(code, timeouts=Timeouts(init=1)), capabilities=wish) as (link, child, _):
+        assert child.stderr.tail() == "not spoken to"
+        assert link.hello.instructions == '{"sampling": {}}'
+        assert await call(link) == {"echo": {"name": "t"}}
+
+
+async def test_a_child_that_ends_before_anybody_wants_it_says_why():
+    with pytest.raises(ChildEnded, match=r"exited with status 3.*nobody speaks to me"):
+        async with started(make("words('nobody speaks to me'); sys.exit(3)"), capabilities=Wish()):
+            raise AssertionError("connected")
 
 
 async def test_no_answer_in_the_handshake():

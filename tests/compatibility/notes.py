@@ -4,17 +4,17 @@ from __future__ import annotations
 
 NOTES = {
     "versions": (
-        "A legacy client may speak 2024-11-05, 2025-03-26, 2025-06-18 or 2025-11-25, each with either kind of "
-        "server; of 2026-07-28 there is one version so far."
+        "A legacy client may speak 2024-11-05, 2025-03-26, 2025-06-18 or 2025-11-25, each with either kind of server; "
+        "of 2026-07-28 there is one version so far."
     ),
     "old-server": (
         "Requests and questions are made fit for the older of the two versions, whichever side that is. Here the "
         "`context` of a completion is left out."
     ),
     "unknown-version": (
-        "`initialize` is answered with the newest version that mcpd has, and the client decides whether it can go "
-        "on. An envelope with another version than 2026-07-28, a legacy one among them, is refused with the versions "
-        "that it may name."
+        "`initialize` is answered with the newest version that mcpd has, and the client decides whether it can go on. "
+        "An envelope with another version than 2026-07-28, a legacy one among them, is refused with the versions that "
+        "it may name."
     ),
     "ping": "2026-07-28 has no `ping`: a connection is not a session that could be lost.",
     "client-info": (
@@ -23,13 +23,13 @@ NOTES = {
     ),
     "capabilities": (
         "A legacy server hears of capabilities once, when its session begins. A server that all clients share "
-        "(`instances: shared`, the default over stdio) hears of everything that mcpd passes on; what a client has "
-        "not declared is then refused on its behalf when it is asked. With `instances: leased` or `per-session` the "
+        "(`instances: shared`, the default over stdio) hears of everything that mcpd passes on; what a client has not "
+        "declared is then refused on its behalf when it is asked. With `instances: leased` or `per-session` the "
         "server hears what its client declared."
     ),
     "tasks": (
-        "Tasks of 2025-11-25 (`execution`, `task`, `tasks/list`, `tasks/result`) and those of the extension differ "
-        "in who decides to make one, and a client of any other version could use neither: mcpd offers the former to "
+        "Tasks of 2025-11-25 (`execution`, `task`, `tasks/list`, `tasks/result`) and those of the extension differ in "
+        "who decides to make one, and a client of any other version could use neither: mcpd offers the former to "
         "nobody and passes the latter on between modern clients and modern servers, with the server's name put in "
         "front of the task's id."
     ),
@@ -47,8 +47,8 @@ NOTES = {
         "whole list."
     ),
     "reserved": (
-        "The codes from -32020 to -32099 belong to 2026-07-28. What a server meant by one of them is in "
-        "`data.error`; only -32021, which names a capability, is passed on."
+        "The codes from -32020 to -32099 belong to 2026-07-28. What a server meant by one of them is in `data.error`; "
+        "only -32021, which names a capability, is passed on."
     ),
     "not-found": (
         "-32002 up to 2025-11-25, -32602 from 2026-07-28 on, whichever of them the server sent; `data.uri` is kept."
@@ -57,8 +57,8 @@ NOTES = {
         "Only modern clients are told how long an answer may be kept, by which server it was made, and whether it is "
         "complete. Of a legacy server's lists nobody knows who else may see them, but changes are announced: "
         "`caching.list_ttl`, private. What a modern server says (here 30 s, public) is passed on, if it is less and "
-        "if all servers say it. Resources of a legacy server are not to be kept: no change of them is announced to "
-        "everybody."
+        "if all servers say it. mcpd itself keeps what a modern server allows to be kept. Resources of a legacy "
+        "server are not to be kept: no change of them is announced to everybody."
     ),
     "listen": (
         "Legacy clients hear of changed lists in any case and subscribe to resources one by one; modern ones ask for "
@@ -78,10 +78,9 @@ NOTES = {
         "any call has no place to go to."
     ),
     "lost": (
-        "A Streamable HTTP client of a legacy version may come back for the answer, so its call goes on; for a "
-        "modern one the end of the connection takes the request back. HTTP+SSE and WebSocket connections are the "
-        "session: its calls end with it. When standard input ends, calls in flight are still answered, for 15 "
-        "seconds at most."
+        "A Streamable HTTP client of a legacy version may come back for the answer, so its call goes on; for a modern "
+        "one the end of the connection takes the request back. HTTP+SSE and WebSocket connections are the session: "
+        "its calls end with it. When standard input ends, calls in flight are still answered, for 15 seconds at most."
     ),
     "resumption": (
         "Streams can be taken up again over Streamable HTTP up to 2025-11-25. 2026-07-28 has no event ids: a client "
@@ -100,8 +99,8 @@ NOTES = {
     "batch": "Only 2025-03-26 has arrays of messages; to clients of every other version they are an invalid request.",
     "refused": (
         "An elicitation that is refused has an answer that says so. A refusal of sampling, or of roots, is an error: "
-        "in 2026-07-28 it cannot be sent, so mcpd ends the call of a modern server, and a modern client just does "
-        "not come back. What it left waiting at a legacy server is refused when `limits.park_time`, or nearly all of "
+        "in 2026-07-28 it cannot be sent, so mcpd ends the call of a modern server, and a modern client just does not "
+        "come back. What it left waiting at a legacy server is refused when `limits.park_time`, or nearly all of "
         "`timeouts.ask`, is over."
     ),
     "elicitation-complete": (
@@ -126,21 +125,21 @@ NOTES = {
         "looks for.)"
     ),
     "state": (
-        "`requestState` goes to a modern server as it came from there. For a legacy server mcpd makes it: sealed, "
-        "for one principal and one call with its arguments, and for as long as the call waits. Answers that come "
-        "without it belong to no call that waits for them, so a legacy server asks anew."
+        "`requestState` goes to a modern server as it came from there. For a legacy server mcpd makes it: sealed, for "
+        "one principal and one call with its arguments, and for as long as the call waits. Answers that come without "
+        "it belong to no call that waits for them, so a legacy server asks anew."
     ),
     "undeclared": (
-        "Only a modern server can refuse a call for want of a capability (-32021). A legacy server asks, mcpd "
-        "answers that the client cannot be asked, and the tool makes of it what it likes; this one fails. A legacy "
-        "client that calls a modern server's tool gets a result that names the capability."
+        "Only a modern server can refuse a call for want of a capability (-32021). A legacy server asks, mcpd answers "
+        "that the client cannot be asked, and the tool makes of it what it likes; this one fails. A legacy client "
+        "that calls a modern server's tool gets a result that names the capability."
     ),
     "indispensable": (
         "This tool asks nothing, but refuses clients that did not declare sampling. A modern server says so with "
-        "-32021. A legacy one cannot: it has no such error, and where it serves all clients it was told that "
-        "sampling is declared and does not refuse at all. mcpd gives -32021 to a modern client only when a legacy "
-        "server asked in vain and answered the call with an error. (For that reason two checks of the official "
-        "conformance suite's `server-stateless` cannot pass with a legacy server behind.)"
+        "-32021. A legacy one cannot: it has no such error, and where it serves all clients it was told that sampling "
+        "is declared and does not refuse at all. mcpd gives -32021 to a modern client only when a legacy server asked "
+        "in vain and answered the call with an error. (For that reason two checks of the official conformance suite's "
+        "`server-stateless` cannot pass with a legacy server behind.)"
     ),
     "multi-select": (
         "Before 2025-11-25 a form had no choice of several values. The server is told that the user cancelled; the "

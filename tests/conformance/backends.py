@@ -17,10 +17,11 @@ ERAS = ("legacy", "modern", "both")
 """What a server speaks: the versions with a handshake, 2026-07-28, or either as it is asked."""
 TRANSPORTS = ("http", "stdio")
 FIXTURE = "everything"
-POLL_AFTER = 0.1
+POLL_AFTER = 0.15
 """Seconds after which mcpd ends the stream of a running call, so that the client polls. A legacy server on HTTP ends
 its own, and with both the suite would not wait long enough; a pipe cannot, and a modern server never does, so without
-this the polling scenarios have nothing to see."""
+this the polling scenarios have nothing to see. Their tool takes 0.3 s, and mcpd opens the stream after 0.1 s: the
+stream must end before the answer, and the one that the client polls with after it, for the suite polls once."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,22 @@ async def test_every_session_has_its_own_child_which_ends_with_it():
     assert processes_with(token) == []
 
 
+async def test_a_leased_child_is_started_before_its_first_call_and_ends_with_mcpd():
+    token = new_token()
+    config = {"mcpServers": {"a": mini(token=token, instances="leased")}}
+    async with start_daemon(config) as daemon, HttpPeer(daemon.url) as one, HttpPeer(daemon.url) as two:
+        await one.initialize(capabilities={"roots": {}})
+        await two.initialize(capabilities={"elicitation": {}})
+        for peer, others in ((one, 0), (two, 1)):
+            await wait_until(lambda others=others: len(processes_with(token)) == others + 2)
+            before = set(processes_with(token))
+            about = await server_state(peer, daemon, "a")
+            assert (about["leases"], about["calls_in_flight"]) == (others + 1, 0)
+            assert int(await peer.call_text("a_pid")) in before - {about["pid"]}
+        await wait_until(lambda: len(processes_with(token)) == 4)
+    assert processes_with(token) == []
+
+
 async def test_the_number_of_instances_is_bounded():
     token = new_token()
     config = {"mcpServers": {"a": mini(token=token, instances="per-session", max_instances=2)}}

@@ -32,7 +32,7 @@ SAYS = {
     "unknown-version": "2099-01-01",
     "version-refused": "it refused initialize: Unsupported protocol version",
     "exit-at-start": "exited with status 3",
-    "silent": "no answer to initialize",
+    "silent": "it did not say what it is",
 }
 """What the error says, for everything that has to fail."""
 

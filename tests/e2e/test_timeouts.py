@@ -105,6 +105,6 @@ async def test_a_start_that_takes_too_long():
     async with start_daemon(config) as daemon, HttpPeer(daemon.url) as peer:
         await peer.initialize()
         about = await wait_state(peer, daemon, "slow", "backing-off")
-        assert "no answer to initialize in 0.3 s" in about["error"]
+        assert "it did not say what it is in 0.3 s" in about["error"]
         assert "servers.slow.timeouts.init" in about["error"]
         assert await peer.call_text("other_echo", {"text": "fine"}) == "fine"

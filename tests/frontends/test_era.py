@@ -60,6 +60,19 @@ def test_what_is_missing_is_named(body):
     assert "clientCapabilities" in caught.value.message
 
 
+@pytest.mark.parametrize("second", ["_meta", "_m\\u0065ta"])
+@pytest.mark.parametrize("padding", [0, 20_000])
+def test_an_envelope_comes_once(second, padding):
+    meta = json.dumps(envelope())
+    params = f'{{"name":"t","_meta":{{"x":"{"x" * padding}"}},"{second}":{meta}}}'
+    twice = f'{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}'
+    with pytest.raises(ProtocolError) as caught:
+        open_envelope(jsonrpc.decode_from_client(twice.encode()))
+    assert (caught.value.code, caught.value.http_status) == (INVALID_REQUEST, 400)
+    # One that is an argument is another matter.
+    open_envelope(message(modern_request(1, name="t", arguments={"_meta": {}, "x": {"_meta": 1}})))
+
+
 def test_a_caller_has_the_facts_of_its_request_alone():
     meta = {
         "clientCapabilities": {"sampling": {}, "extensions": {"a/b": {}}},

@@ -11,7 +11,8 @@ import trio
 
 from mcpd.config.model import Config, Limits
 from mcpd.config.model import Streams as Times
-from mcpd.errors import INTERNAL_ERROR, INVALID_PARAMS, RpcError
+from mcpd.errors import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, RpcError
+from mcpd.frontends.modern import MIRRORED_MAX, ModernHttp
 from mcpd.protocol.capabilities import ClientCapability
 from tests.fixtures.peer import HttpPeer, Reply, open_request
 from tests.fixtures.peer_wire import read_head, read_reply
@@ -216,6 +217,41 @@ async def test_arguments_that_are_mirrored(tmp_path, arguments, headers, status)
         other = modern_request(2, "prompts/get", name="t", arguments=arguments)
         front.gateway.modern.scripts["prompts/get"] = done
         assert (await post(front.url, other, **headers)).status == 200
+
+
+async def test_arguments_that_are_mirrored_come_once(tmp_path):
+    async with serve_front(tmp_path) as front:
+        front.gateway.modern.scripts["tools/call"] = done
+        front.gateway.know("t", properties={"region": REGION})
+        message = modern_request(1, name="t", arguments={"region": "us"})
+        body = json.dumps(message).replace('"arguments": ', '"arguments": {"region": "eu"}, "arguments": ').encode()
+        reply = await post(front.url, message, body, **{"Mcp-Param-Region": "us"})
+        assert (reply.status, reply.json()["error"]["code"]) == (400, INVALID_REQUEST)
+        assert not front.gateway.modern.rounds
+        # Where nobody on the way reads them, they are the backend's to judge.
+        front.gateway.know("t")
+        assert (await post(front.url, message, body)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [("server/discover", {"": "x" * 5000}), ("tools/call", {"name": {"x": "x" * 5000}}), ("tools/call", {"name": "t"})],
+)
+async def test_a_head_is_remembered_with_no_more_than_a_name(tmp_path, monkeypatch, method, params):
+    notes = []
+    take = ModernHttp.take
+
+    def taken(self, request, message, principal, noted):
+        notes.append(noted)
+        return take(self, request, message, principal, noted)
+
+    monkeypatch.setattr(ModernHttp, "take", taken)
+    async with serve_front(tmp_path) as front:
+        front.gateway.modern.scripts[method] = done
+        headers = {} if isinstance(params.get("name"), str) else {"Mcp-Name": None}
+        assert (await post(front.url, modern_request(1, method, **params), **headers)).status == 200
+    [noted] = notes
+    assert noted.mirrored is None or len(noted.mirrored[1]) <= MIRRORED_MAX
 
 
 async def test_a_tool_that_is_about_to_become_known_is_waited_for(tmp_path):

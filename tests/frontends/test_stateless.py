@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import trio
 
@@ -173,6 +175,16 @@ async def test_who_leaves_lets_go_of_parked_calls_and_listens_alone(tmp_path, nu
     await trio.testing.wait_all_tasks_blocked()
     assert sorted(scene.gateway.cancelled) == ['"l"', '"p"', '"r"'], "nobody will bring what it asks for"
     assert list(scene.session.calls) == [b'"g"']
+
+
+async def test_who_leaves_at_once_keeps_no_listen_that_had_not_begun(tmp_path, nursery):
+    scene = Modern(tmp_path, nursery)
+    await scene.conversation.take(scene.conversation.read(json.dumps(LISTEN).encode()))
+    assert scene.gateway.listens.heard == []
+    scene.conversation.leave()
+    await trio.testing.wait_all_tasks_blocked()
+    assert scene.gateway.listens.outlets == []
+    assert not scene.session.calls
 
 
 async def test_listening(tmp_path, nursery):

@@ -191,6 +191,8 @@ async def test_an_unknown_resource(gateway, method):
 
 async def test_two_names_are_one_too_many(gateway, backend):
     session = join(gateway.sessions)
+    for twice in (b'{"uri":"x:1","uri":"x:2"}', b'{"uri":"x:1","u\\u0072i":"x:2"}'):
+        assert (await refusal(gateway, session, "resources/read", twice)).code == INVALID_REQUEST
     error = await refusal(gateway, session, "tools/call", b'{"name":"b_add","name":"b_sub"}')
     assert error.code == INVALID_REQUEST
     assert backend.asked == []

@@ -244,6 +244,34 @@ async def test_outcomes_are_bounded_in_bytes_and_number(gateway, backend, client
     assert gateway.inputs._kept_bytes == 2 * len(b'{"content":[],"x":"xxxxxxxxxx"}')
 
 
+async def test_errors_and_what_stands_beside_a_result_count_too(gateway, backend, client, nursery, autojump_clock):
+    client.use(nursery)
+    large = b'"%b"' % (b"x" * 5000)
+    carry_out = backend.call
+
+    async def call(call, method, members):
+        answer = await carry_out(call, method, members)
+        answer.members["vendor"] = msgspec.Raw(large)
+        return answer
+
+    backend.call = call
+    again = await client.retry(await client.call(), ANSWERED)
+    assert bytes(again.outcome[1]["vendor"]) == large
+    assert 5000 < gateway.inputs._kept_bytes < 5200
+
+    async def fail(call, ask):
+        await ask(*NAME).answer()
+        raise RpcError(-5, "no", raw=b'{"code":-5,"message":"no","data":%b}' % large)
+
+    backend.script = fail
+    turn = await client.call()
+    first = await client.retry(turn, ANSWERED)
+    assert 10_000 < gateway.inputs._kept_bytes < 10_400
+    repeated = await client.retry(turn, ANSWERED)
+    assert repeated.error.raw == first.error.raw
+    assert repeated.error.__traceback__ is None, "which would keep the request that it was raised in"
+
+
 # ---- limits
 
 

@@ -102,6 +102,25 @@ async def test_a_window_for_further_questions_begins_with_the_first(backend, cli
     assert set(again.result["inputRequests"]) == {"model_message"}
 
 
+async def test_a_question_taken_back_leaves_its_window_to_nobody(backend, client, nursery, autojump_clock):
+    client.use(nursery)
+
+    async def script(call, ask):
+        question = ask(*NAME)
+        await trio.sleep(ASK_WINDOW / 4)
+        question.take_back()
+        await trio.sleep(1)
+        ask("roots/list")
+        await trio.sleep(ASK_WINDOW / 4)
+        ask("sampling/createMessage", MESSAGES)
+        await trio.sleep_forever()
+
+    backend.script = script
+    turn = await client.start()
+    await trio.sleep(2)
+    assert set(turn.result["inputRequests"]) == {"client_roots", "model_message"}
+
+
 async def test_more_questions_than_one_result_may_hold_are_asked_in_two(backend, client, nursery, autojump_clock):
     client.use(nursery)
     backend.script = asks(*[("elicitation/create", form("a", "b"))] * (INPUTS_MAX + 2))

@@ -107,6 +107,7 @@ async def visit_all(name: str, transport: str, station: Station, wanted: Sequenc
     began = trio.current_time()
     tag = f"{name}_{transport}".replace("-", "_")
     before = await station.ask("/health") if station.daemon is not None else {}
+    logged = len(station.log)
     try:
         async with kind.connect(station.target(transport, tag)) as client:
             lasting = isinstance(client, ProgramClient) or station.daemon is not None
@@ -126,7 +127,7 @@ async def visit_all(name: str, transport: str, station: Station, wanted: Sequenc
     except ClientFailure as failure:
         reached = column.passed or column.failures
         column.failures[LEAVE if reached else wanted[0]] = str(failure)
-    if trouble := [line for line in station.log.splitlines() if any(word in line for word in TROUBLE)]:
+    if trouble := [line for line in station.log[logged:].splitlines() if any(word in line for word in TROUBLE)]:
         column.failures["log"] = f"mcpd's log has {trouble[0]}"
     column.seconds = trio.current_time() - began
     return column
