@@ -38,7 +38,7 @@ from mcpd.errors import (
 from mcpd.protocol import handshake, jsonrpc
 from mcpd.protocol.calls import LOG_LEVELS
 from mcpd.protocol.capabilities import encode_client_capabilities
-from mcpd.protocol.convert import drop_envelope
+from mcpd.protocol.envelope import drop_envelope
 from mcpd.protocol.meta import with_progress_token
 from mcpd.protocol.modern import complete
 from mcpd.protocol.versions import COMPLETION_CONTEXT, MODERN, TASKS, has

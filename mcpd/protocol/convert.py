@@ -20,7 +20,6 @@ Source: the change log of each version, and the field sets of its schema.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from itertools import groupby
 from typing import Final, TypeAlias
 
@@ -40,6 +39,7 @@ from mcpd.protocol.edits import (
     text,
     within,
 )
+from mcpd.protocol.envelope import drop_envelope
 from mcpd.protocol.jsonrpc import Buffer, Members, encode_members
 from mcpd.protocol.sequence import join_array
 from mcpd.protocol.versions import Feature, Version
@@ -93,50 +93,7 @@ def drop_modern(content: Buffer) -> Buffer:
 
 # ---- what only 2026-07-28 has
 
-MODERN_META: Final = tuple(
-    f"io.modelcontextprotocol/{name}"
-    for name in (
-        "protocolVersion",
-        "clientCapabilities",
-        "clientInfo",
-        "logLevel",
-        "serverInfo",
-        "subscriptionId",
-    )
-)
-"""The keys of `_meta` that are 2026-07-28's envelope."""
-
 _drop_modern_members: Final = dropping("resultType", "ttlMs", "cacheScope", "inputResponses", "requestState")
-_drop_envelope_members: Final = dropping(*MODERN_META)
-
-META_KEPT: Final = 2048
-"""Bytes of a `_meta` of which is remembered what is left of it: clients send the same one over and over."""
-
-
-def drop_envelope(members: Members) -> bool:
-    """Takes the keys of 2026-07-28's envelope out of the `_meta` among the members of params or a result, and `_meta`
-    itself where nothing is left in it; says whether it did."""
-    raw = members.get("_meta")
-    if raw is None:
-        return False
-    text = bytes(raw)
-    rest = _without_envelope(text) if len(text) <= META_KEPT else _without_envelope.__wrapped__(text)
-    if rest == text:
-        return False
-    if rest is None:
-        del members["_meta"]
-    else:
-        members["_meta"] = msgspec.Raw(rest)
-    return True
-
-
-@lru_cache(maxsize=256)
-def _without_envelope(meta: bytes) -> bytes | None:
-    """A `_meta` without the envelope, None when nothing is left; the same object when there was none in it."""
-    members = members_or_none(meta)
-    if not _drop_envelope_members(members):
-        return meta
-    return encode_members(members) if members else None
 
 
 def _drop_modern(members: Members) -> bool:

@@ -27,8 +27,7 @@ from msgspec import UNSET, Raw, UnsetType
 from mcpd.errors import INVALID_PARAMS, UNSUPPORTED_VERSION, ProtocolError
 from mcpd.protocol.calls import LOG_LEVELS
 from mcpd.protocol.capabilities import ClientCapability, parse_client_capabilities
-from mcpd.protocol.convert import MODERN_META
-from mcpd.protocol.edits import members_or_none
+from mcpd.protocol.edits import dropping, members_or_none
 from mcpd.protocol.jsonrpc import encode_members, members_of
 from mcpd.protocol.scanner import scan_object
 from mcpd.protocol.versions import MODERN
@@ -37,6 +36,19 @@ if TYPE_CHECKING:
     from mcpd.protocol.jsonrpc import Buffer, Members
 
 PREFIX: Final = "io.modelcontextprotocol/"
+
+MODERN_META: Final = tuple(
+    PREFIX + name
+    for name in (
+        "protocolVersion",
+        "clientCapabilities",
+        "clientInfo",
+        "logLevel",
+        "serverInfo",
+        "subscriptionId",
+    )
+)
+"""The keys of `_meta` that are 2026-07-28's envelope."""
 
 VERSION: Final = PREFIX + "protocolVersion"
 CAPABILITIES: Final = PREFIX + "clientCapabilities"
@@ -245,3 +257,37 @@ def _missing(names: tuple[str, ...] | list[str]) -> ProtocolError:
 def _invalid(name: str, expected: str) -> ProtocolError:
     where = "params._meta" if name == "_meta" else f"params._meta: {name}"
     return ProtocolError(INVALID_PARAMS, f"{where} must be {expected}")
+
+
+# ---- taking it off
+
+_drop_members: Final = dropping(*MODERN_META)
+
+META_KEPT: Final = 2048
+"""Bytes of a `_meta` of which is remembered what is left of it: clients send the same one over and over."""
+
+
+def drop_envelope(members: Members) -> bool:
+    """Takes the keys of 2026-07-28's envelope out of the `_meta` among the members of params or a result, and `_meta`
+    itself where nothing is left in it; says whether it did."""
+    raw = members.get("_meta")
+    if raw is None:
+        return False
+    text = bytes(raw)
+    rest = _without_envelope(text) if len(text) <= META_KEPT else _without_envelope.__wrapped__(text)
+    if rest == text:
+        return False
+    if rest is None:
+        del members["_meta"]
+    else:
+        members["_meta"] = msgspec.Raw(rest)
+    return True
+
+
+@lru_cache(maxsize=256)
+def _without_envelope(meta: bytes) -> bytes | None:
+    """A `_meta` without the envelope, None when nothing is left; the same object when there was none in it."""
+    members = members_or_none(meta)
+    if not _drop_members(members):
+        return meta
+    return encode_members(members) if members else None

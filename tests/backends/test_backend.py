@@ -29,6 +29,7 @@ from tests.backends.parts import (
     result_of,
 )
 
+LISTEN = "subscriptions/listen"
 GONE = BackendCrashed("b", "was killed by SIGKILL", detail="last words")
 ONLY_TOOLS = {
     "protocolVersion": "2025-11-25",
@@ -589,6 +590,49 @@ async def test_a_backend_that_is_not_modern_any_more_is_opened_anew(autojump_clo
         call = Client().call()
         assert result_of(await backend.call(call, "tools/call", call.members))["echo"] == {"name": "t"}
         assert backend.describe()["protocol_version"] == "2025-11-25"
+
+
+@pytest.mark.parametrize("instances", ["shared", "per-session", "leased"])
+async def test_a_task_is_watched_until_nobody_watches_it_also_after_a_restart(instances, autojump_clock):
+    def prepare(carrier):
+        carrier.answers["tasks/get"] = lambda message: {"taskId": message["params"]["taskId"], "status": "completed"}
+
+    async with started(modern=True, instances=instances, prepare=prepare) as (backend, connector, heard):
+        for _ in range(2):
+            await backend.watch_task("t1")
+        first = connector.carriers[0]
+        assert [each["params"]["notifications"].get("taskIds") for each in first.named(LISTEN)] == [None, ["t1"]]
+        first.notify("notifications/tasks", {"taskId": "t1", "status": "working"})
+        first.link.fail(GONE)
+        backend.unwatch_task("t1")
+        await heard.wait_until(lambda: len(heard.tasks) == 2)
+        assert [each["status"] for each in heard.tasks] == ["working", "completed"]
+        second = connector.carriers[1]
+        assert [each["params"]["notifications"]["taskIds"] for each in second.named(LISTEN)] == [["t1"]]
+        backend.unwatch_task("t1")
+        await wait_all_tasks_blocked()
+        assert "taskIds" not in second.named(LISTEN)[-1]["params"]["notifications"]
+        assert len(first.named(LISTEN)) == 2
+
+
+async def test_a_task_of_a_backend_that_is_away_is_watched_when_it_is_back(nursery, autojump_clock):
+    async with started(modern=True) as (backend, connector, _heard):
+        await trio.sleep(100)
+        connector.farewell = 2.0
+        connector.carriers[0].link.fail(GONE)
+        await wait_all_tasks_blocked()
+        await backend.watch_task("t1")
+        assert connector.carriers[1].named(LISTEN)[-1]["params"]["notifications"]["taskIds"] == ["t1"]
+
+
+async def test_a_backend_without_tasks_watches_none(autojump_clock):
+    async with started() as (backend, connector, _heard):
+        with pytest.raises(RpcError, match="has no tasks to be watched"):
+            await backend.watch_task("t1")
+        connector.failing = BackendUnavailable("b", "still away")
+        connector.carriers[0].link.fail(GONE)
+        with pytest.raises(BackendUnavailable, match="still away"):
+            await backend.watch_task("t1")
 
 
 @pytest.mark.parametrize("instances", ["shared", "per-session"])

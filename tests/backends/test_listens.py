@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from contextlib import asynccontextmanager
 import logging
+from contextlib import asynccontextmanager
 
 import pytest
 import trio
@@ -388,9 +388,11 @@ async def test_so_is_what_was_watched_on_a_link_before(autojump_clock):
 
 
 async def test_what_a_task_says_itself_is_newer(autojump_clock):
-    async with watching("t1", shared=False) as (_link, carrier, heard, _):
+    async with modern(shared=False) as (link, carrier, heard):
+        link.watched = {"t1": None}
         carrier.answers["tasks/get"] = lambda message: None
-        (asked,) = carrier.named("tasks/get")
+        await link.replay()
+        asked = await carrier.wait_sent("tasks/get")
         carrier.notify("notifications/tasks", task("t1", "completed"), carrier.waiters[1])
         carrier.answer_to(asked, task("t1"))
         await wait_all_tasks_blocked()

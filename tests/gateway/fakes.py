@@ -4,6 +4,7 @@ itself."""
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,7 @@ class FakeBackend:
         self.dropped: list[str] = []
         self.unsubscribed: list[tuple[str, str]] = []
         self.subscribe_members: list[dict[str, Any]] = []
+        self.watched: Counter[str] = Counter()
         self.forgotten: list[str] = []
         self.roots: list[str] = []
         self.news: Any = None
@@ -151,6 +153,21 @@ class FakeBackend:
     def drop_subscription(self, uri):
         self.dropped.append(uri)
         self.subscribed[uri] -= 1
+
+    async def watch_task(self, id):
+        self.watched[id] += 1
+        try:
+            if self.gate is not None:
+                await self.gate.wait()
+            if self.error is not None:
+                raise self.error
+        except BaseException:
+            self.watched[id] -= 1
+            raise
+
+    def unwatch_task(self, id):
+        assert self.watched[id] > 0, "each watch ends once"
+        self.watched[id] -= 1
 
     def roots_changed(self, key):
         self.roots.append(key)

@@ -16,7 +16,6 @@ from mcpd.protocol.convert import (
     down_result,
     drop_modern,
 )
-from mcpd.protocol.jsonrpc import members_of
 from mcpd.protocol.versions import HANDSHAKE, Version
 
 V1, V2, V3, V4, V5 = Version
@@ -466,16 +465,6 @@ def test_progress_message():
 def test_members_of_modern_only(member):
     content = b'{"x":1.0,"%b":"y","content":[]}' % member.encode()
     assert drop_modern(content) == b'{"x":1.0,"content":[]}'
-
-
-@pytest.mark.parametrize("key", convert.MODERN_META)
-def test_meta_of_modern_only(key):
-    assert drop_modern(b'{"_meta":{"%b":1,"a.example/b":2}}' % key.encode()) == b'{"_meta":{"a.example/b":2}}'
-    assert drop_modern(b'{"x":1,"_meta":{"%b":1}}' % key.encode()) == b'{"x":1}'
-    members = members_of(b'{"requestState":"s","_meta":{"%b":1}}' % key.encode())
-    assert convert.drop_envelope(members)
-    assert list(members) == ["requestState"], "no more than the envelope"
-    assert not convert.drop_envelope(members)
 
 
 def test_structured_content_of_any_type_is_modern_only():

@@ -10,6 +10,7 @@ from mcpd.errors import INVALID_PARAMS, UNSUPPORTED_VERSION, ProtocolError
 from mcpd.protocol import envelope
 from mcpd.protocol.calls import LOG_LEVELS
 from mcpd.protocol.capabilities import NOTHING, ClientCapability
+from mcpd.protocol.convert import drop_modern
 from mcpd.protocol.envelope import (
     CAPABILITIES,
     CLIENT_INFO,
@@ -405,3 +406,13 @@ def test_what_is_stamped_is_read(level):
         log_level=None if level is None else LOG_LEVELS.index(level),
     )
     require_supported(found)
+
+
+@pytest.mark.parametrize("key", envelope.MODERN_META)
+def test_meta_of_modern_only(key):
+    assert drop_modern(b'{"_meta":{"%b":1,"a.example/b":2}}' % key.encode()) == b'{"_meta":{"a.example/b":2}}'
+    assert drop_modern(b'{"x":1,"_meta":{"%b":1}}' % key.encode()) == b'{"x":1}'
+    members = members_of(b'{"requestState":"s","_meta":{"%b":1}}' % key.encode())
+    assert envelope.drop_envelope(members)
+    assert list(members) == ["requestState"], "no more than the envelope"
+    assert not envelope.drop_envelope(members)
