@@ -631,6 +631,7 @@ async def test_a_backend_without_tasks_watches_none(autojump_clock):
             await backend.watch_task("t1")
         connector.failing = BackendUnavailable("b", "still away")
         connector.carriers[0].link.fail(GONE)
+        await wait_all_tasks_blocked()
         with pytest.raises(BackendUnavailable, match="still away"):
             await backend.watch_task("t1")
 

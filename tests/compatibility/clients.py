@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from tests.fixtures.everything_modern_http import STATUS
 from tests.fixtures.peer import (
     JSON,
     LATEST,
@@ -242,12 +243,22 @@ class ModernClient(Client):
     ) -> Outcome:
         self.peer.callbacks = self.answering()
         options.setdefault("capabilities", self.declared)
-        return await self.peer.request(method, params, token=token, log_level=level, **options)
+        return with_status(await self.peer.request(method, params, token=token, log_level=level, **options))
 
     async def exchange(self, method: str, params: JSON | None = None, **options: Any) -> Outcome:
         """The same, but nothing that is asked is answered."""
         options.setdefault("capabilities", self.declared)
-        return await self.peer.exchange(method, params, **options)
+        return with_status(await self.peer.exchange(method, params, **options))
+
+    async def notify(self, method: str) -> None:
+        """A notification, which must be taken."""
+        if isinstance(self.peer, ModernHttpPeer):
+            message = self.peer.message(method)
+            headers = self.peer.headers_of(message)
+            del message["id"]
+            assert (await self.peer.post(json.dumps(message).encode(), headers)).status == 202
+        else:
+            await self.peer.pipe.notify(method)  # type: ignore[attr-defined]
 
     @asynccontextmanager
     async def began(self, tool: str, arguments: JSON) -> AsyncIterator[ModernCall]:
@@ -304,6 +315,13 @@ class ModernNews:
         message = (await self._listening.wait_news(self._seen))[self._seen - 1]
         assert message["method"] == method, message
         return dict(message["params"])
+
+
+def with_status(outcome: Outcome) -> Outcome:
+    """The outcome, whose HTTP status must fit the error that it is, if it is one and not part of a stream."""
+    if "error" in outcome.answer and outcome.headers.get("content-type") == "application/json":
+        assert outcome.status == STATUS.get(outcome.error.code, 200), outcome.answer
+    return outcome
 
 
 def with_meta(params: JSON | None, token: object, meta: JSON | None) -> JSON:

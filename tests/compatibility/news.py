@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tests.compatibility.rows import NONE, YES, Theme
+from tests.compatibility.clients import LegacyClient
+from tests.compatibility.rows import YES, Theme
 from tests.compatibility.wire import LOOK
 from tests.fixtures.peer import PeerError
 
@@ -86,14 +87,15 @@ async def listen(bench: Bench) -> str:
     return YES
 
 
-@row("Changed roots are told to the server", "dropped", "roots", LL=YES, M_=NONE)
+@row("Changed roots are told to the server", "dropped", "roots", LL=YES)
 async def roots(bench: Bench) -> str:
-    if bench.is_modern:
-        return NONE
-    client = await bench.legacy(able=True)
+    client = await (bench.modern() if bench.is_modern else bench.legacy(able=True))
     before = (await client.data("stats"))["roots_changed"]
-    await client.peer.notify("notifications/roots/list_changed")
-    if bench.has_modern_server:
+    if isinstance(client, LegacyClient):
+        await client.peer.notify("notifications/roots/list_changed")
+    else:
+        await client.notify("notifications/roots/list_changed")
+    if bench.cell != "LL":
         assert (await client.data("stats"))["roots_changed"] == before
         return "dropped"
     while (await client.data("stats"))["roots_changed"] == before:

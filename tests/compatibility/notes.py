@@ -68,7 +68,10 @@ NOTES = {
         "A server without the capability `subscribe` cannot be subscribed to. A modern client learns it from the "
         "acknowledgement, which names what is granted. Its lists are asked for anew when it is started again."
     ),
-    "roots": "Modern servers ask for the roots whenever they need them, so nobody has to be told that they changed.",
+    "roots": (
+        "2026-07-28 has no such notification: modern servers ask for the roots whenever they need them, and a "
+        "modern client tells them when it is asked."
+    ),
     "log-level": (
         "A legacy server decides for itself what it logs until somebody sets a level. A modern server logs for a "
         "request that names a level and for no other, and a modern client gets no line that it has not asked for."

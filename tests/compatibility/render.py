@@ -21,7 +21,7 @@ modern side of those columns is on Streamable HTTP. Where nothing else is said t
 Each cell is what came out of a test that ran: a client, mcpd as a process, and a server, all over real transports.
 
 - **yes**: the client gets what it would get without mcpd between, in the form of its own version.
-- **—**: there is no such thing between these two, and the test saw that there is not.
+- **—**: there is no such thing between these two; where that can be seen, the test saw it.
 - Anything else is what the client gets instead; negative numbers are JSON-RPC error codes. The last column names the
   notes at the end, which say why.
 

@@ -14,7 +14,7 @@ from tests.compatibility.columns import COLUMNS, Bench, Column
 
 YES = "yes"
 NONE = "—"
-"""There is no such thing in this column, and the test saw that there is not."""
+"""There is no such thing in this column; where that can be seen, the test has to see it."""
 
 Test: TypeAlias = Callable[[Bench], Awaitable[str]]
 

@@ -5,14 +5,24 @@ import pytest
 import trio
 
 from mcpd.config.model import Config, Limits
-from mcpd.errors import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, RpcError
+from mcpd.errors import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    METHOD_NOT_FOUND,
+    MISSING_CAPABILITY,
+    MissingCapability,
+    RpcError,
+)
 from mcpd.gateway import listens as module
+from mcpd.gateway import tasks
 from mcpd.gateway.listens import GRANT_WAIT, LOOK, QUEUE_MAX
 from mcpd.protocol import jsonrpc
 from mcpd.protocol.capabilities import ServerCapabilities
+from mcpd.protocol.versions import MODERN
 from tests.gateway.fakes import Ear, FakeBackend, catalogue, hello, join, make_gateway, modern_caller, serve
 
 TAG = "io.modelcontextprotocol/subscriptionId"
+DECLARED = b'{"io.modelcontextprotocol/tasks":{}}'
 ALL_LISTS = {"toolsListChanged": True, "promptsListChanged": True, "resourcesListChanged": True}
 NO_UPDATES = hello(ServerCapabilities(resources=True))
 
@@ -132,6 +142,7 @@ async def test_nothing_is_granted_that_was_not_asked_for(gateway, backend, nurse
         *(None, 5, [], "x", True),
         *({"toolsListChanged": 1}, {"promptsListChanged": "true"}, {"resourcesListChanged": {}}),
         *({"resourceSubscriptions": "x:1"}, {"resourceSubscriptions": [1]}, {"resourceSubscriptions": {}}),
+        *({"taskIds": "b:1"}, {"taskIds": [1]}, {"taskIds": {}}, {"taskIds": [None]}),
     ],
 )
 async def test_what_has_the_wrong_form_is_refused(gateway, asked):
@@ -277,6 +288,218 @@ async def test_what_a_backend_says_while_it_is_subscribed_to_is_nobodys(gateway,
     assert codes == [METHOD_NOT_FOUND]
 
 
+# ---- tasks
+
+
+@pytest.fixture
+def jobs():
+    """A backend that makes tasks."""
+    return making_tasks("jobs")
+
+
+def making_tasks(name, **spec):
+    backend = offering(name, **spec)
+    backend.hello = hello(ServerCapabilities(tools=True, extensions=(tasks.EXTENSION,)), MODERN)
+    return backend
+
+
+def watching(*ids, **notifications):
+    return {"taskIds": list(ids), **notifications}
+
+
+async def watch(gateway, nursery, *ids, **options):
+    return await listen(gateway, nursery, watching(*ids), extensions=DECLARED, **options)
+
+
+async def become(gateway, backend, task, status="working", **members):
+    gateway.notices.task_changed(backend, msgspec.json.encode({"taskId": task, "status": status, **members}))
+    await trio.testing.wait_all_tasks_blocked()
+
+
+def states(listener):
+    """Task, status and tag of what it heard."""
+    heard = [(m["method"], m["params"]) for m in listener.ear.heard[1:]]
+    return [(p["taskId"], p["status"], p["_meta"][TAG]) for method, p in heard if method == "notifications/tasks"]
+
+
+async def test_tasks_are_watched_at_the_backend_that_made_them(tmp_path, jobs, nursery):
+    other = making_tasks("other")
+    gateway = make_gateway(tmp_path, jobs, other, offering("plain"))
+    ids = ["jobs:a", "other:b:c", "jobs:a", "plain:x", "nobody:x", "x", ""]
+    listener = await watch(gateway, nursery, *ids)
+    assert listener.granted == {"taskIds": ["jobs:a", "other:b:c"]}
+    assert (+jobs.watched, +other.watched) == ({"a": 1}, {"b:c": 1})
+    await become(gateway, jobs, "a", "completed", result={"content": [1.50]}, ttlMs=None)
+    await become(gateway, jobs, "b:c")
+    await become(gateway, other, "a")
+    await become(gateway, other, "b:c")
+    assert listener.ear.heard[1]["params"] == {
+        "taskId": "jobs:a",
+        "status": "completed",
+        "result": {"content": [1.5]},
+        "ttlMs": None,
+        "_meta": {TAG: 7},
+    }
+    assert states(listener) == [("jobs:a", "completed", 7), ("other:b:c", "working", 7)]
+
+
+async def test_several_may_watch_one_task(tmp_path, jobs, nursery):
+    gateway = make_gateway(tmp_path, jobs)
+    one = await watch(gateway, nursery, "jobs:a", id=b'"one"')
+    two = await watch(gateway, nursery, "jobs:a", "jobs:b", id=b"2")
+    three = await listen(gateway, nursery, {"toolsListChanged": True}, extensions=DECLARED)
+    assert +jobs.watched == {"a": 2, "b": 1}
+    await become(gateway, jobs, "a")
+    assert (states(one), states(two)) == ([("jobs:a", "working", "one")], [("jobs:a", "working", 2)])
+    assert three.news == []
+    one.scope.cancel()
+    await trio.testing.wait_all_tasks_blocked()
+    assert +jobs.watched == {"a": 1, "b": 1}
+    await become(gateway, jobs, "a", "completed")
+    assert states(two)[1:] == [("jobs:a", "completed", 2)]
+    assert +jobs.watched == {"a": 1, "b": 1}, "it may still be asked for what it was"
+    gateway.close()
+    await trio.testing.wait_all_tasks_blocked()
+    assert +jobs.watched == {}
+    assert two.ended
+
+
+async def test_its_news_keeps_what_is_not_the_protocols(tmp_path, jobs, nursery):
+    gateway = make_gateway(tmp_path, jobs)
+    listener = await watch(gateway, nursery, "jobs:a")
+    await become(gateway, jobs, "a", _meta={TAG: 3, "vendor/a": [1], "io.modelcontextprotocol/x": 1}, vendor=None)
+    assert listener.ear.heard[1]["params"]["_meta"] == {TAG: 7, "vendor/a": [1]}
+    assert listener.ear.heard[1]["params"]["vendor"] is None
+
+
+async def test_a_backend_speaks_of_its_own_tasks_only(tmp_path, jobs, nursery, caplog):
+    other = making_tasks("other")
+    gateway = make_gateway(tmp_path, jobs, other)
+    listener = await watch(gateway, nursery, "jobs:a")
+    spelled = b'{"task\\u0049d":"%b","status":"completed"}'
+    gateway.notices.task_changed(other, spelled % b"jobs:a")
+    gateway.notices.task_changed(jobs, spelled % b"jobs:a")
+    for junk in (b"5", b"{}", b'{"taskId":5}', b'{"taskId":null}', b'{"taskId":"\xff"}'):
+        gateway.notices.task_changed(jobs, junk)
+    await trio.testing.wait_all_tasks_blocked()
+    assert listener.ear.heard[1:] == []
+    assert sum("bad_notification" in record.message for record in caplog.records) == 5
+    gateway.notices.task_changed(jobs, spelled % b"a")
+    await trio.testing.wait_all_tasks_blocked()
+    assert states(listener) == [("jobs:a", "completed", 7)]
+
+
+async def test_who_is_slow_hears_what_a_task_is_now(tmp_path, jobs, nursery, autojump_clock):
+    gateway = make_gateway(tmp_path, jobs)
+    asked = watching("jobs:a", "jobs:b", resourceSubscriptions=["x:1"], toolsListChanged=True)
+    jobs.hello = hello(ServerCapabilities(resources_subscribe=True, extensions=(tasks.EXTENSION,)), MODERN)
+    listener = await listen(gateway, nursery, asked, extensions=DECLARED)
+    assert listener.granted == asked
+    listener.ear.queued = QUEUE_MAX + 1
+    await become(gateway, jobs, "b")
+    await tell(gateway, jobs, "x:1")
+    for status in ("working", "input_required", "completed"):
+        await become(gateway, jobs, "a", status)
+        await change(gateway, jobs, tools=[status], resources=["x:1"])
+    listener.ear.queued = 0
+    await trio.sleep(LOOK)
+    await trio.testing.wait_all_tasks_blocked()
+    assert [m["method"] for m in listener.ear.heard[1:]] == [
+        "notifications/tools/list_changed",
+        "notifications/tasks",
+        "notifications/resources/updated",
+        "notifications/tasks",
+    ]
+    assert states(listener) == [("jobs:b", "working", 7), ("jobs:a", "completed", 7)]
+
+
+async def test_a_task_is_told_of_however_many_updates_wait(tmp_path, jobs, nursery, autojump_clock, monkeypatch):
+    monkeypatch.setattr(module, "PENDING_MAX", 3)
+    jobs.hello = hello(ServerCapabilities(resources_subscribe=True, extensions=(tasks.EXTENSION,)), MODERN)
+    gateway = make_gateway(tmp_path, jobs)
+    asked = watching("jobs:a", resourceSubscriptions=["x:d/1"])
+    listener = await listen(gateway, nursery, asked, extensions=DECLARED)
+    listener.ear.queued = QUEUE_MAX + 1
+    for number in range(10):
+        await tell(gateway, jobs, f"x:d/1/{number}")
+    await become(gateway, jobs, "a")
+    listener.ear.queued = 0
+    await trio.sleep(LOOK)
+    await trio.testing.wait_all_tasks_blocked()
+    assert len(listener.ear.heard) == 1 + 3 + 1 + 1
+    assert states(listener) == [("jobs:a", "working", 7)]
+
+
+async def test_news_that_comes_with_the_consent_is_told_after_the_acknowledgement(tmp_path, jobs, nursery):
+    gateway = make_gateway(tmp_path, jobs)
+    jobs.gate = trio.Event()
+    listener = await watch(gateway, nursery, "jobs:a")
+    await become(gateway, jobs, "a", "completed")
+    assert listener.ear.heard == []
+    jobs.gate.set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert listener.granted == watching("jobs:a")
+    assert states(listener) == [("jobs:a", "completed", 7)]
+
+
+async def test_a_task_that_its_backend_does_not_tell_of_is_left_out(tmp_path, jobs, nursery):
+    gateway = make_gateway(tmp_path, jobs)
+    jobs.gate, jobs.error = trio.Event(), RpcError(INVALID_PARAMS, "no such task")
+    listener = await watch(gateway, nursery, "jobs:a")
+    await become(gateway, jobs, "a")
+    jobs.gate.set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert listener.granted == watching()
+    await become(gateway, jobs, "a")
+    assert states(listener) == []
+    listener.scope.cancel()
+    await trio.testing.wait_all_tasks_blocked()
+    assert +jobs.watched == {}
+
+
+async def test_so_is_one_of_a_backend_that_does_not_answer(tmp_path, jobs, nursery, autojump_clock):
+    hanging = making_tasks("hanging")
+    hanging.gate = trio.Event()
+    gateway = make_gateway(tmp_path, jobs, hanging)
+    began = trio.current_time()
+    listener = await watch(gateway, nursery, "hanging:a", "jobs:a")
+    assert listener.ear.heard == []
+    await trio.sleep(GRANT_WAIT)
+    await trio.testing.wait_all_tasks_blocked()
+    assert listener.granted == watching("jobs:a")
+    assert trio.current_time() == pytest.approx(began + GRANT_WAIT)
+    assert (+hanging.watched, +jobs.watched) == ({}, {"a": 1})
+
+
+async def test_one_that_leaves_before_the_backend_agreed_leaves_no_watch(tmp_path, jobs, nursery):
+    gateway = make_gateway(tmp_path, jobs)
+    jobs.gate = trio.Event()
+    listener = await watch(gateway, nursery, "jobs:a")
+    assert +jobs.watched == {"a": 1}
+    listener.scope.cancel()
+    await trio.testing.wait_all_tasks_blocked()
+    assert (+jobs.watched, len(gateway.listens)) == ({}, 0)
+
+
+@pytest.mark.parametrize("extensions", [None, b'{"vendor.example/thing":{}}'])
+async def test_tasks_are_for_who_declared_them(tmp_path, jobs, extensions, nursery):
+    gateway = make_gateway(tmp_path, jobs)
+    listener = Listener(gateway, watching("jobs:a"), extensions=extensions)
+    with pytest.raises(MissingCapability) as caught:
+        await listener.run()
+    assert (caught.value.code, caught.value.http_status) == (MISSING_CAPABILITY, 400)
+    assert b'{"extensions":{"io.modelcontextprotocol/tasks":{}}}' in caught.value.data
+    assert (listener.ear.heard, +jobs.watched, len(gateway.listens)) == ([], {}, 0)
+    listener = await listen(gateway, nursery, watching(toolsListChanged=True), extensions=extensions)
+    assert listener.granted == {"toolsListChanged": True}, "no task is no question of tasks"
+
+
+async def test_where_nobody_makes_tasks_they_are_no_type_that_is_known(gateway, nursery):
+    for extensions in (None, DECLARED):
+        listener = await listen(gateway, nursery, watching("b:a", promptsListChanged=True), extensions=extensions)
+        assert listener.granted == {"promptsListChanged": True}
+
+
 # ---- who reads slowly
 
 
@@ -405,6 +628,17 @@ async def test_so_are_the_resources_of_one(tmp_path, backend):
         await Listener(gateway, {"resourceSubscriptions": ["x:1", "x:2", "x:3"]}).run()
     assert caught.value.code == INVALID_PARAMS
     assert backend.subscribed == {}
+
+
+async def test_resources_and_tasks_count_together(tmp_path, jobs, nursery):
+    gateway = make_gateway(tmp_path, jobs, config=Config(limits=Limits(subscriptions=2)))
+    asked = {"taskIds": ["jobs:a", "jobs:b"], "resourceSubscriptions": ["x:1"]}
+    with pytest.raises(RpcError, match=r"limits\.subscriptions") as caught:
+        await Listener(gateway, asked, extensions=DECLARED).run()
+    assert caught.value.code == INVALID_PARAMS
+    assert +jobs.watched == {}
+    listener = await listen(gateway, nursery, {**asked, "resourceSubscriptions": []}, extensions=DECLARED)
+    assert listener.granted == {"taskIds": ["jobs:a", "jobs:b"]}
 
 
 async def test_news_for_those_that_listen_costs_the_members_one_level(gateway, backend, nursery):

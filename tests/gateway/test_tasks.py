@@ -88,6 +88,17 @@ def test_who_did_not_declare_tasks_is_told_what_it_takes(extensions):
     assert data == {"requiredCapabilities": {"extensions": {"io.modelcontextprotocol/tasks": {}}}}
 
 
+def test_it_is_known_whether_there_can_be_tasks():
+    assert tasks.known((PLAIN, JOBS))
+    assert tasks.known((FakeBackend("new", takes=1.0),))
+    assert not tasks.known((PLAIN, OLD))
+
+
+def test_an_id_as_clients_know_it():
+    assert tasks.shown("a:b", JOBS) == "jobs:a:b"
+    assert tasks.owner(ALL, tasks.shown("a:b", JOBS)) == (JOBS, "a:b")
+
+
 @pytest.mark.parametrize(
     "content", [b'{"content":[]}', b'{"content":[{"taskId":"x"}]}', b'{"taskId":7}', b'{"x":"\\"taskId\\""}']
 )
