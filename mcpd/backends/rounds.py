@@ -34,7 +34,7 @@ from mcpd.errors import (
     ProtocolError,
     RpcError,
 )
-from mcpd.protocol import convert, inputs, jsonrpc
+from mcpd.protocol import convert, edits, inputs, jsonrpc
 from mcpd.protocol.inputs import COMPLETE, INPUT_REQUIRED
 from mcpd.protocol.jsonrpc import Message
 from mcpd.protocol.methods import ASKING
@@ -135,7 +135,7 @@ async def _ask_all(
         try:
             responses[key] = await _ask(link, call, method, params)
         except RpcError as error:
-            failures.append(InputFailed(f"{method}: {error.message}"))
+            failures.append(InputFailed(reason_of(error, method)))
         if failures or len(responses) == len(requests):
             nursery.cancel_scope.cancel()
 
@@ -154,6 +154,13 @@ async def _ask_all(
     if limit.cancelled_caught:
         seconds = link.timeouts.call_max
         raise InputFailed(f"it took more than {seconds:g} s in all (servers.{link.name}.timeouts.call_max)")
+
+
+def reason_of(error: RpcError, method: str) -> str:
+    """Why a question was not answered: the client's own words, if it gave any."""
+    own = edits.text(edits.members_or_none(error.raw), "message") if error.raw is not None else None
+    words = own or error.message
+    return words if words.startswith(method) else f"{method}: {words}"
 
 
 async def _ask(link: Link, call: Call, method: str, params: Buffer) -> Buffer:

@@ -111,7 +111,8 @@ class Inputs:
         self._kept: dict[bytes, Kept] = {}
         self._kept_bytes = 0
         self._deadlines = Deadlines()
-        self._closed = False
+        self.closed = False
+        """mcpd stops: nobody could bring an answer any more."""
         self.parked = 0
         """Calls that go on without an exchange that waits for them."""
 
@@ -125,7 +126,7 @@ class Inputs:
 
     def close(self) -> None:
         """mcpd stops: parked calls are given up now, and no more are parked."""
-        self._closed = True
+        self.closed = True
         for rounds in list(self._rounds.values()):
             if rounds.parked:
                 rounds.expire()
@@ -150,12 +151,12 @@ class Inputs:
     # ---- what calls do with it -----------------------------------------------------------------------------
 
     def admit(self, rounds: Rounds) -> None:
-        """Take a call in, unless it is in. Raises: RpcError INTERNAL_ERROR when there is no room for it."""
+        """Take a call in, unless it is in. Raises: RpcError INTERNAL_ERROR: no room for it, or mcpd stops."""
+        if self.closed:
+            raise RpcError(INTERNAL_ERROR, "mcpd is stopping: nobody can be asked any more")
         if rounds.id:
             return
         limit, principal = self._limits.parks, rounds.principal
-        if self._closed:
-            raise RpcError(INTERNAL_ERROR, "mcpd is stopping: nobody can be asked any more")
         if len(self._rounds) >= limit or (principal and self._shares.get(principal, 0) >= max(1, limit // SHARE)):
             log.info("event=park_refused limit=%d", limit)
             raise RpcError(INTERNAL_ERROR, f"too many calls wait for their client's input (limits.parks: {limit})")

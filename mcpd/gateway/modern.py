@@ -105,6 +105,7 @@ class Modern:
             else:
                 params: Buffer = message.params or b"{}"
                 if method in MAY_ASK:
+                    self._gateway.sessions.passer_by()
                     if "requestState" in members or "inputResponses" in members:
                         fit = await self._join(caller, message, members, turn)
                         if fit is None:
@@ -116,6 +117,8 @@ class Modern:
                         return
                 call = Call(caller, method, params, members, turn.notify, _nobody, nothing, progress_token(members))
                 if method in tasks.METHODS:
+                    if not self._gateway.all_judged:
+                        await self._gateway.settled()  # whose task it is may be about to become known
                     outcome = await self._gateway.relay(tasks.route(self._gateway.backends, call), call)
                 else:
                     outcome = await self._gateway.dispatch(call)

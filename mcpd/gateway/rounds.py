@@ -268,6 +268,9 @@ class Rounds:
         self._due = math.inf
         if not self._asks or not self._attached:
             return
+        if self._inputs.closed:
+            self._refuse(self._asks)  # the mcpd that the answers would be brought to knows nothing of the call
+            return
         self.deadline = min(ask.begun for ask in self._asks.values()) + self.patience
         state = self._inputs.park(self, self._round + 1)
         shown = {ask.key: (ask.method, ask.params) for ask in islice(self._asks.values(), rules.INPUTS_MAX)}

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -50,6 +51,9 @@ UPDATED: Final = "updated "
 HELD_SHARE: Final = 16
 """An idle session that would lose something is kept this many times `limits.session_idle`: over a working
 day."""
+
+PASSING: Final = 1800.0
+"""Seconds for which a call of a client without a session may have an echo: as long as a call may take by default."""
 
 ROOM_SHARE: Final = 128
 """When memory is full, this share of all sessions is dropped at once, so that a flood of new ones is not
@@ -226,6 +230,7 @@ class Sessions:
         self._serials = itertools.count(first_serial)
         self.forget: Callable[[Session], None] = _nothing_held
         """Called when a session ended or left memory; the gateway's."""
+        self._passed_by = -math.inf
         self._by_id: dict[str, Session] = {}
         self._connected: dict[SessionKey, Session] = {}
 
@@ -325,9 +330,15 @@ class Sessions:
             self._drop(session)
         return len(gone)
 
+    def passer_by(self) -> None:
+        """A client without a session made a call: for a while a backend may still mean that one."""
+        self._passed_by = trio.current_time()
+
     def the_only_one(self) -> Session | None:
-        """The session, if there is exactly one client."""
-        return next(iter(self)) if len(self) == 1 else None
+        """The session, if there is exactly one client, and none without a session was there lately."""
+        if len(self) != 1 or trio.current_time() - self._passed_by < PASSING:
+            return None
+        return next(iter(self))
 
     def by_key(self, key: SessionKey) -> Session | None:
         """The session with this key, if it is in memory."""

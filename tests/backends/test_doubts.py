@@ -67,7 +67,8 @@ async def test_one_after_the_other():
     async with modern() as (link, carrier, _):
         told = Told(link, carrier)
         carrier.answers[GET] = lambda message: None
-        told.doubts.add(("t1", "t2"))
+        told.doubts.add(("t1",))
+        told.doubts.add(("t2",))
         await wait_all_tasks_blocked()
         told.doubts.add(("t3",))
         await wait_all_tasks_blocked()

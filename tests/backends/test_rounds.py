@@ -591,3 +591,19 @@ async def test_members_beside_the_result_travel_on():
         made = Client().call()
         answer = await link.call(made, "tools/call", made.members)
         assert answer.extra() == {"vendor": msgspec.Raw(b'{"x": 1}')}
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (RpcError(-1, "sampling/createMessage: the client refused"), "sampling/createMessage: the client refused"),
+        (RpcError(-1, "no stream"), "sampling/createMessage: no stream"),
+        (
+            RpcError(-1, "x", raw=b'{"code":-1,"message":"I would rather not"}'),
+            "sampling/createMessage: I would rather not",
+        ),
+        (RpcError(-1, "x", raw=b'{"code":-1}'), "sampling/createMessage: x"),
+    ],
+)
+def test_a_refusal_is_told_in_the_clients_own_words(error, shown):
+    assert reason_of(error, "sampling/createMessage") == shown

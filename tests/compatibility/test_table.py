@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import trio
 
 from tests.compatibility.columns import COLUMNS, TRANSPORTS, Column
 from tests.compatibility.features import ROWS
@@ -20,8 +21,8 @@ LL_HTTP, LM_STDIO, ML_HTTP, MM_HTTP = (
 
 
 @pytest.mark.slow
-async def test_the_document_is_what_a_run_gives():
-    report = await run()
+def test_the_document_is_what_a_run_gives():
+    report = trio.run(run, strict_exception_groups=True)  # it has limits of its own
     assert report.failures == []
     assert set(report.outcomes) == {(row, column) for row in ROWS for column in COLUMNS}
     assert DOCUMENT.read_text(encoding="utf-8") == report.document(), "make compatibility"

@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from tests.e2e.backends import fixture, mini, new_token, processes_with, server_state, wait_until
-from tests.fixtures.peer import HttpPeer, PeerError, start_daemon, start_fixture
+from tests.fixtures.peer import MODERN, HttpPeer, ModernHttpPeer, PeerError, start_daemon, start_fixture
 
 
 async def test_a_shared_child_is_one_process():
@@ -82,7 +82,7 @@ async def test_the_number_of_instances_is_bounded():
 
 @pytest.mark.parametrize("path", ["/mcp", "/sse"])
 async def test_every_session_has_its_own_remote_session_which_ends_with_it(path):
-    async with start_fixture("everything") as remote:
+    async with start_fixture("everything", "--era", "legacy") as remote:
         config = {"mcpServers": {"r": {"url": remote.base + path}}}
         async with start_daemon(config) as daemon, HttpPeer(daemon.url) as one, HttpPeer(daemon.url) as two:
             await one.initialize()
@@ -98,7 +98,7 @@ async def test_every_session_has_its_own_remote_session_which_ends_with_it(path)
 
 
 async def test_a_remote_can_be_shared():
-    async with start_fixture("everything") as remote:
+    async with start_fixture("everything", "--era", "legacy") as remote:
         config = {"mcpServers": {"r": {"url": remote.url, "instances": "shared"}}}
         async with start_daemon(config) as daemon, HttpPeer(daemon.url) as one, HttpPeer(daemon.url) as two:
             await one.initialize()
@@ -115,6 +115,27 @@ async def test_a_stateless_remote_needs_no_session():
                 await peer.initialize()
                 assert (await peer.call_json("r_echo", {"value": 1}))["arguments"] == {"value": 1}
             assert (await server_state(one, daemon, "r"))["sessions"] == 0
+
+
+@pytest.mark.parametrize("instances", ["shared", "per-session"])
+async def test_a_modern_remote_hears_with_each_request_whom_it_is_for(instances):
+    async with start_fixture("everything", "--era", "modern") as remote:
+        config = {"mcpServers": {"r": {"url": remote.url, "instances": instances}}}
+        async with (
+            start_daemon(config) as daemon,
+            HttpPeer(daemon.url) as one,
+            HttpPeer(daemon.url) as two,
+            ModernHttpPeer(daemon.url) as three,
+        ):
+            await one.initialize(capabilities={"roots": {}})
+            await two.initialize(capabilities={"elicitation": {}})
+            seen = [await peer.call_json("r_whoami") for peer in (one, two, one, three)]
+            assert [set(each["capabilities"]) for each in seen] == [{"roots"}, {"elicitation"}, {"roots"}, set()]
+            assert {each["session"] for each in seen} == {None}
+            assert {each["version"] for each in seen} == {MODERN}
+            counts = [(await peer.call_json("r_counter"))["process"] for peer in (one, two, three)]
+            assert counts == [1, 2, 3]
+            assert (await one.call_json("r_stats"))["connections"] == 0
 
 
 async def test_questions_on_instances_reach_their_own_client():

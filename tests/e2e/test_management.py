@@ -28,6 +28,7 @@ async def test_ready_only_with_something_behind_it():
     config = {
         "mcpServers": {
             "good": everything(),
+            "old": everything("--era", "legacy", prefix="old_"),
             "hanging": everything("--init-delay", str(NEVER), prefix="h_"),
             "broken": {"command": "false"},
             "missing": {"command": "/no/such/program"},
@@ -37,15 +38,17 @@ async def test_ready_only_with_something_behind_it():
     async with start_daemon(config) as daemon:
 
         async def settled() -> bool:
-            states = [(await state_of(daemon, name))["state"] for name in ("good", "broken", "missing")]
+            states = [(await state_of(daemon, name))["state"] for name in ("good", "old", "broken", "missing")]
             return "starting" not in states
 
         await until(settled)
         status, answer = await get(daemon, "/readyz")
         assert (status, answer) == (503, {"status": "starting", "waiting_for": ["hanging"]})
         good = await state_of(daemon, "good")
-        assert (good["state"], good["tools"] > 30, good["protocol_version"]) == ("ready", True, "2025-11-25")
-        assert good["pid"] in children(daemon.pid)
+        old = await state_of(daemon, "old")
+        for server, version in ((good, "2026-07-28"), (old, "2025-11-25")):
+            assert (server["state"], server["tools"] > 30, server["protocol_version"]) == ("ready", True, version)
+            assert server["pid"] in children(daemon.pid)
         hanging = await state_of(daemon, "hanging")
         assert (hanging["state"], hanging["tools"]) == ("starting", 0)
         for name in ("broken", "missing"):
@@ -55,14 +58,14 @@ async def test_ready_only_with_something_behind_it():
             assert "pid" not in bad
         status, health = await get(daemon, "/health")
         assert (status, health["status"], health["version"]) == (200, "degraded", __version__)
-        assert set(health["servers"]) == {"good", "hanging", "broken", "missing"}
+        assert set(health["servers"]) == {"good", "old", "hanging", "broken", "missing"}
         assert await get(daemon, "/healthz") == (200, {"status": "ok"})
         _, tools = await get(daemon, "/tools")
-        assert {tool["server"] for tool in tools["tools"]} == {"good"}
+        assert {tool["server"] for tool in tools["tools"]} == {"good", "old"}
         async with HttpPeer(daemon.url) as peer:
             with trio.fail_after(5):
                 await peer.initialize()
-                assert len(await peer.list_all("tools/list", "tools")) == good["tools"]
+                assert len(await peer.list_all("tools/list", "tools")) == good["tools"] + old["tools"]
 
 
 async def test_ready_after_all_had_their_say_and_honest_about_a_crash():

@@ -11,6 +11,7 @@ import trio
 
 from tests.e2e.backends import server_state, wait_state
 from tests.fixtures.peer import (
+    MODERN,
     HttpPeer,
     PeerError,
     fixture_command,
@@ -20,6 +21,7 @@ from tests.fixtures.peer import (
 )
 
 SIZE = 10 * 1024 * 1024
+TOOLS_CHANGED = "notifications/tools/list_changed"
 
 
 def everything_on(port: str, *arguments: str):
@@ -30,7 +32,7 @@ def everything_on(port: str, *arguments: str):
 
 @pytest.mark.parametrize("instances", ["shared", "per-session"])
 async def test_a_remote_that_loses_sessions(instances):
-    async with start_fixture("everything", "--lose-sessions-after", "12") as remote:
+    async with start_fixture("everything", "--era", "legacy", "--lose-sessions-after", "12") as remote:
         config = {"mcpServers": {"r": {"url": remote.url, "instances": instances}}}
         async with start_daemon(config) as daemon, HttpPeer(daemon.url) as peer:
             await peer.initialize()
@@ -41,7 +43,15 @@ async def test_a_remote_that_loses_sessions(instances):
             assert daemon.stderr.count("event=session_lost") >= 2
 
 
-@pytest.mark.parametrize(("path", "more"), [("/mcp", ()), ("/mcp", ("--no-get",)), ("/sse", ())])
+DOWN_AND_UP = [
+    ("/mcp", ("--era", "modern")),
+    ("/mcp", ("--era", "legacy")),
+    ("/mcp", ("--era", "legacy", "--no-get")),
+    ("/sse", ()),
+]
+
+
+@pytest.mark.parametrize(("path", "more"), DOWN_AND_UP)
 async def test_down_and_back_up(path, more):
     async with AsyncExitStack() as stack:
         first = await stack.enter_async_context(start_fixture("everything", *more))
@@ -69,9 +79,53 @@ async def test_down_and_back_up(path, more):
         assert await peer.list_all("tools/list", "tools") == before
 
 
-async def test_subscriptions_survive_a_remote_that_comes_back():
+@pytest.mark.parametrize(("before", "after"), [("legacy", "modern"), ("modern", "legacy")])
+async def test_a_remote_that_comes_back_in_the_other_era(before, after):
+    versions = {"legacy": "2025-11-25", "modern": MODERN}
     async with AsyncExitStack() as stack:
-        first = await stack.enter_async_context(start_fixture("everything"))
+        first = await stack.enter_async_context(start_fixture("everything", "--era", before))
+        config = {"mcpServers": {"r": {"url": first.url, "restart": {"initial": 0.1, "cap": 0.3}}}}
+        daemon = await stack.enter_async_context(start_daemon(config))
+        peer = await stack.enter_async_context(HttpPeer(daemon.url))
+        await peer.initialize()
+        assert (await peer.call_json("r_whoami"))["version"] == versions[before]
+        first.process.kill()
+        await first.process.wait()
+        with pytest.raises(PeerError):
+            await peer.call("r_echo")
+        await wait_state(peer, daemon, "r", "backing-off")
+        await stack.enter_async_context(everything_on(first.base.rpartition(":")[2], "--era", after))
+        about = await wait_state(peer, daemon, "r", "ready")
+        assert about["protocol_version"] == versions[after]
+        assert (await peer.call_json("r_whoami"))["version"] == versions[after]
+
+
+@pytest.mark.parametrize("how", ["end", "break"])
+async def test_lists_are_fresh_although_a_modern_remote_ended_its_stream(how):
+    async with start_fixture("everything", "--era", "modern") as remote:
+        config = {"mcpServers": {"r": {"url": remote.url}}}
+        async with start_daemon(config) as daemon, HttpPeer(daemon.url) as peer:
+            await peer.initialize()
+            assert await peer.open_stream() == 200
+            before = {tool["name"] for tool in await peer.list_all("tools/list", "tools")}
+            assert (await peer.call_json("r_stats"))["listens"] == 1
+            await peer.call("r_test_trigger_tool_change")
+            await peer.wait_notifications(TOOLS_CHANGED)
+            added = {tool["name"] for tool in await peer.list_all("tools/list", "tools")} - before
+            assert added == {"r_extra_0"}
+            await peer.call("r_end_listens", {"abrupt": how == "break"})
+            await peer.call("r_test_trigger_tool_change")  # nobody hears of this one
+            await peer.wait_notifications(TOOLS_CHANGED, 2)
+            added = {tool["name"] for tool in await peer.list_all("tools/list", "tools")} - before
+            assert added == {"r_extra_0", "r_extra_1"}
+            assert (await peer.call_json("r_stats"))["listens"] == 1
+            assert (await server_state(peer, daemon, "r"))["restarts"] == 0
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+async def test_subscriptions_survive_a_remote_that_comes_back(era):
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(start_fixture("everything", "--era", era))
         config = {"mcpServers": {"r": {"url": first.url, "restart": {"initial": 0.1, "cap": 0.3}}}}
         daemon = await stack.enter_async_context(start_daemon(config))
         peer = await stack.enter_async_context(HttpPeer(daemon.url))
@@ -82,7 +136,7 @@ async def test_subscriptions_survive_a_remote_that_comes_back():
         first.process.kill()
         await first.process.wait()
         await wait_state(peer, daemon, "r", "backing-off")
-        await stack.enter_async_context(everything_on(first.base.rpartition(":")[2]))
+        await stack.enter_async_context(everything_on(first.base.rpartition(":")[2], "--era", era))
         await wait_state(peer, daemon, "r", "ready")
         with trio.fail_after(10):
             while await peer.call_text("r_test_trigger_resource_update", {"uri": uri}) != "told 1":
@@ -101,8 +155,9 @@ async def test_the_old_transport(transport):
             assert (await server_state(peer, daemon, "r"))["transport"] == "sse"
 
 
-async def test_headers_reach_the_remote_and_nobody_elses_do():
-    async with start_fixture("everything") as remote:
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+async def test_headers_reach_the_remote_and_nobody_elses_do(era):
+    async with start_fixture("everything", "--era", era) as remote:
         server = {"url": remote.url, "headers": {"Authorization": "Bearer backend-token", "X-Own": "1"}}
         async with start_daemon({"mcpServers": {"r": server}}) as daemon:
             headers = {"Authorization": "Bearer client-token", "X-Client": "1", "Cookie": "a=b"}
@@ -113,7 +168,9 @@ async def test_headers_reach_the_remote_and_nobody_elses_do():
                 assert seen["x-own"] == "1"
                 assert "x-client" not in seen
                 assert "cookie" not in seen
-                assert seen["mcp-session-id"] != peer.session_id
+                assert ("mcp-session-id" in seen) is (era == "legacy")
+                assert seen.get("mcp-session-id") != peer.session_id
+                assert seen.get("mcp-name") == ("whoami" if era == "modern" else None)
 
 
 async def test_a_remote_that_is_not_there_yet():
@@ -143,7 +200,7 @@ async def test_ten_mebibytes_byte_for_byte(arguments):
 
 @pytest.mark.parametrize("instances", ["shared", "per-session"])
 async def test_polling_streams(instances):
-    async with start_fixture("everything") as remote:
+    async with start_fixture("everything", "--era", "legacy") as remote:
         config = {"mcpServers": {"r": {"url": remote.url, "instances": instances}}}
         async with start_daemon(config) as daemon, HttpPeer(daemon.url) as peer:
             await peer.initialize()

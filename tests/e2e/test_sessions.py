@@ -101,8 +101,9 @@ async def test_an_id_of_another_installation_is_unknown(daemon, tmp_path):
         assert (await peer.raw("POST", url=daemon.url, headers=headers, body=ping)).status == 404
 
 
-async def test_changed_roots_reach_the_child(daemon):
-    async with HttpPeer(daemon.url) as peer:
+async def test_changed_roots_reach_the_child():
+    config = {"mcpServers": {"old": everything("--era", "legacy")}}
+    async with start_daemon(config) as daemon, HttpPeer(daemon.url) as peer:
         await peer.initialize(capabilities={"roots": {"listChanged": True}})
         before = (await peer.call_json("stats"))["roots_changed"]
         await peer.notify("notifications/roots/list_changed")

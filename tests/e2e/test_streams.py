@@ -22,13 +22,15 @@ from tests.fixtures.peer import (
 )
 
 CONFIG = {"mcpServers": {"all": everything()}}
+ERAS = ("legacy", "modern")
 POST = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
 CHANGED = "notifications/tools/list_changed"
 
 
-@pytest.fixture(scope="module")
-def daemon():
-    with daemon_in_background(CONFIG) as running:
+@pytest.fixture(scope="module", params=ERAS)
+def daemon(request):
+    """With a child of either era."""
+    with daemon_in_background({"mcpServers": {"all": everything("--era", request.param)}}) as running:
         yield running
 
 
@@ -92,7 +94,7 @@ async def test_a_question_waits_for_a_client_that_lost_its_stream(daemon):
 
 
 async def test_a_remote_backend_that_lets_go_lets_the_client_go():
-    async with start_fixture("everything") as backend:
+    async with start_fixture("everything", "--era", "legacy") as backend:
         config = {"mcpServers": {"far": {"url": backend.url, "transport": "streamable-http", "prefix": ""}}}
         async with start_daemon(config) as daemon, HttpPeer(daemon.url) as peer:
             await peer.initialize()
@@ -104,8 +106,10 @@ async def test_a_remote_backend_that_lets_go_lets_the_client_go():
             assert "answered" in await peer.call_text("test_reconnection")
 
 
-async def test_polling():
-    config = {**CONFIG, "streams": {"poll_after": 0.2, "retry": 0.05, "hold": 0.05}}
+@pytest.mark.parametrize("era", ERAS)
+async def test_polling(era):
+    servers = {"all": everything("--era", era)}
+    config = {"mcpServers": servers, "streams": {"poll_after": 0.2, "retry": 0.05, "hold": 0.05}}
     async with start_daemon(config) as daemon, HttpPeer(daemon.url) as peer, HttpPeer(daemon.url) as old:
         await peer.initialize()
         answer = await peer.call_text("sleep", {"seconds": 0.9}, meta={"progressToken": 1})
@@ -145,9 +149,10 @@ async def test_keep_alive_comments():
 # ---- the standing stream
 
 
-async def test_changes_are_told_once_on_the_newest_stream():
+@pytest.mark.parametrize("era", ERAS)
+async def test_changes_are_told_once_on_the_newest_stream(era):
     async with (
-        start_daemon(CONFIG) as daemon,
+        start_daemon({"mcpServers": {"all": everything("--era", era)}}) as daemon,
         HttpPeer(daemon.url) as peer,
         SsePeer(daemon.base + "/sse") as other,
     ):

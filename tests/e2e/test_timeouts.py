@@ -15,13 +15,13 @@ SHORT = {"call_idle": 0.4, "call_max": 1.2}
 
 
 @asynccontextmanager
-async def daemon_with(kind, *, timeouts):
+async def daemon_with(kind, era="modern", *, timeouts):
     """The daemon with the everything server as `e`, and an undisturbed one as `other`."""
     async with AsyncExitStack() as stack:
         if kind == "stdio":
-            server = fixture("everything")
+            server = fixture("everything", "--era", era)
         else:
-            remote = await stack.enter_async_context(start_fixture("everything"))
+            remote = await stack.enter_async_context(start_fixture("everything", "--era", era))
             server = {"url": remote.url if kind == "http" else remote.base + "/sse", "instances": "shared"}
         config = {"mcpServers": {"e": {**server, "timeouts": timeouts}, "other": mini()}}
         daemon = await stack.enter_async_context(start_daemon(config))
@@ -31,9 +31,12 @@ async def daemon_with(kind, *, timeouts):
         yield daemon, peer
 
 
-@pytest.mark.parametrize("kind", ["stdio", "http", "sse"])
-async def test_a_call_that_hangs(kind):
-    async with daemon_with(kind, timeouts=SHORT) as (daemon, peer), trio.open_nursery() as nursery:
+BOTH_ERAS = [(kind, era) for kind in ("stdio", "http") for era in ("legacy", "modern")]
+
+
+@pytest.mark.parametrize(("kind", "era"), [*BOTH_ERAS, ("sse", "legacy")])
+async def test_a_call_that_hangs(kind, era):
+    async with daemon_with(kind, era, timeouts=SHORT) as (daemon, peer), trio.open_nursery() as nursery:
         held = []
 
         async def hold():
@@ -56,9 +59,9 @@ async def test_a_call_that_hangs(kind):
         assert (about["state"], about["restarts"]) == ("ready", 0)
 
 
-@pytest.mark.parametrize("kind", ["stdio", "http"])
-async def test_progress_keeps_a_call_alive_up_to_the_maximum(kind):
-    async with daemon_with(kind, timeouts=SHORT) as (_, peer):
+@pytest.mark.parametrize(("kind", "era"), BOTH_ERAS)
+async def test_progress_keeps_a_call_alive_up_to_the_maximum(kind, era):
+    async with daemon_with(kind, era, timeouts=SHORT) as (_, peer):
         meta = {"progressToken": "p"}
         assert await peer.call_text("e_sleep", {"seconds": 0.8}, meta=meta) == "slept"
         assert len(peer.notifications("notifications/progress")) >= 6
@@ -68,8 +71,9 @@ async def test_progress_keeps_a_call_alive_up_to_the_maximum(kind):
             await peer.call("e_sleep", {"seconds": 30})
 
 
-async def test_cancel_means_cancel_and_only_that_call():
-    async with daemon_with("stdio", timeouts={}) as (_, peer), trio.open_nursery() as nursery:
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+async def test_cancel_means_cancel_and_only_that_call(era):
+    async with daemon_with("stdio", era, timeouts={}) as (_, peer), trio.open_nursery() as nursery:
         results = []
 
         async def sleep(request_id):

@@ -1,9 +1,9 @@
-"""Every feature, for every version, on every transport, through mcpd and a real child."""
+"""Every feature, for every version, on every transport, through mcpd and a real child of either era."""
 
 from __future__ import annotations
 
 import json
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 
 import pytest
 
@@ -11,21 +11,26 @@ from tests.e2e.background import daemon_in_background, everything, mcpd
 from tests.fixtures.peer import ROOT, HttpPeer, Peer, PeerError, SsePeer, StdioPeer
 
 VERSIONS = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
-CONFIG = {"mcpServers": {"all": everything()}}
+ERAS = ("legacy", "modern")
+
+
+def config(era: str) -> dict:
+    return {"mcpServers": {"all": everything("--era", era)}}
 
 
 @pytest.fixture(scope="module")
-def daemon():
-    with daemon_in_background(CONFIG) as running:
-        yield running
+def daemons():
+    """By the era of the child."""
+    with ExitStack() as stack:
+        yield {era: stack.enter_context(daemon_in_background(config(era))) for era in ERAS}
 
 
 @asynccontextmanager
-async def connected(transport: str, daemon, directory):
+async def connected(transport: str, era: str, daemons, directory):
     """A client on that transport; on stdio with an mcpd of its own."""
     if transport == "stdio":
         file = directory / "mcpd.json"
-        file.write_text(json.dumps(CONFIG))
+        file.write_text(json.dumps(config(era)))
         state = directory / "state"
         argv = mcpd("--config", str(file), "--state-dir", str(state), "--transport", "stdio")
         async with StdioPeer(argv, cwd=str(ROOT)) as peer:
@@ -33,17 +38,18 @@ async def connected(transport: str, daemon, directory):
             assert await peer.close_stdin() == 0
             assert not peer.junk
     elif transport == "sse":
-        async with SsePeer(daemon.base + "/sse") as peer:
+        async with SsePeer(daemons[era].base + "/sse") as peer:
             yield peer
     else:
-        async with HttpPeer(daemon.url) as peer:
+        async with HttpPeer(daemons[era].url) as peer:
             yield peer
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("transport", ["http", "sse", "stdio"])
-async def test_everything(transport, version, daemon, tmp_path):
-    async with connected(transport, daemon, tmp_path) as peer:
+@pytest.mark.parametrize("era", ERAS)
+async def test_everything(transport, version, era, daemons, tmp_path):
+    async with connected(transport, era, daemons, tmp_path) as peer:
         peer.callbacks |= {
             "sampling/createMessage": sample,
             "elicitation/create": elicit,
@@ -60,7 +66,7 @@ async def test_everything(transport, version, daemon, tmp_path):
         await called(peer, version)
         await resources_and_prompts(peer)
         await news_of_a_call(peer, version)
-        await questions(peer, version)
+        await questions(peer, version, era)
 
 
 async def listed(peer: Peer, version: str) -> None:
@@ -156,7 +162,7 @@ def elicit(params):
     return {"action": "accept", "content": {"username": "u", "email": "e"}}
 
 
-async def questions(peer: Peer, version: str) -> None:
+async def questions(peer: Peer, version: str, era: str) -> None:
     assert await peer.call_text("test_sampling", {"prompt": "?"}) == "LLM response: a sample"
     assert await peer.call_json("list_roots") == ["file:///home"]
     asked = await peer.call("test_elicitation", {"message": "who"})
@@ -170,5 +176,9 @@ async def questions(peer: Peer, version: str) -> None:
         assert opened["isError"] or "accept" not in opened["content"][0]["text"]
     else:
         assert opened["content"][0]["text"] == "action=accept"
-        done = await peer.wait_notifications("notifications/elicitation/complete")
-        assert done[0]["elicitationId"] == "consent-1"
+        if era == "legacy":
+            done = await peer.wait_notifications("notifications/elicitation/complete")
+            assert done[0]["elicitationId"] == "consent-1"
+        else:
+            asked = [each["params"] for each in peer.received if each.get("method") == "elicitation/create"]
+            assert asked[-1]["elicitationId"], "a modern server gives none, so it is mcpd's own"

@@ -13,6 +13,7 @@ from mcpd.gateway.inputs import CANONICAL_MAX, REPEAT_TIME, canonical, digest
 from mcpd.protocol import jsonrpc
 from tests.gateway.fakes import (
     ACCEPT,
+    CALL,
     DONE,
     NAME,
     AskingBackend,
@@ -395,3 +396,28 @@ def test_a_digest_tells_calls_apart():
         of("tools/call", arguments="a"),
     ]
     assert len(set(different)) == len(different)
+
+
+@pytest.mark.parametrize("closes", ["in the window", "before another question"])
+async def test_a_call_that_is_waited_for_is_not_parked_when_mcpd_stops(
+    gateway, backend, client, nursery, autojump_clock, closes
+):
+    client.use(nursery)
+
+    async def script(call, ask):
+        await ask(*NAME).answer()
+        if closes == "before another question":
+            await trio.sleep(1)
+            await ask("roots/list").answer()
+        return DONE
+
+    backend.script = script
+    turn = await client.start()
+    if closes != "in the window":
+        await trio.sleep(1)
+        turn = await client.start({**CALL, "inputResponses": ANSWERED, "requestState": turn.state})
+    gateway.close()
+    await trio.sleep(2)
+    assert turn.result["resultType"] == "complete", "its backend was answered, and went on"
+    assert backend.replies[-1] in ({"action": "cancel"}, INTERNAL_ERROR)
+    assert at_rest(gateway)

@@ -8,7 +8,7 @@ from mcpd.config.model import Limits
 from mcpd.errors import INTERNAL_ERROR, INVALID_REQUEST, ProtocolError, RpcError
 from mcpd.gateway import sessions as module
 from mcpd.gateway.seal import EPOCH_LENGTH
-from mcpd.gateway.sessions import BACKLOG_MAX, HELD_SHARE, UPDATED, Session
+from mcpd.gateway.sessions import BACKLOG_MAX, HELD_SHARE, PASSING, UPDATED, Session
 from mcpd.protocol import jsonrpc
 from mcpd.protocol.capabilities import NOTHING, ClientCapability
 from mcpd.protocol.handshake import ClientHello, Event, ServerState
@@ -274,6 +274,18 @@ async def test_the_only_client(tmp_path):
     assert sessions.the_only_one() is first
     join(sessions)
     assert sessions.the_only_one() is None
+
+
+async def test_nobody_is_the_only_one_while_a_call_without_a_session_may_have_an_echo(tmp_path, autojump_clock):
+    sessions = make_sessions(tmp_path)
+    only = sessions.connect("")
+    assert sessions.the_only_one() is only
+    sessions.passer_by()
+    assert sessions.the_only_one() is None
+    await trio.sleep(PASSING - 1)
+    assert sessions.the_only_one() is None
+    await trio.sleep(1)
+    assert sessions.the_only_one() is only
 
 
 # ---- calls in flight
