@@ -12,7 +12,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from mcpd.backends.opening import Era
-from mcpd.backends.rounds import PAUSE, PAUSE_MAX, ROUNDS_MAX, relabelled, with_elicitation_id
+from mcpd.backends.rounds import PAUSE, PAUSE_MAX, ROUNDS_MAX, reason_of, relabelled, with_elicitation_id
 from mcpd.config.model import Timeouts
 from mcpd.errors import (
     INTERNAL_ERROR,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import trio
 
 from tests.e2e.backends import fixture
 from tests.fixtures.peer import HttpPeer, ModernHttpPeer, start_daemon, start_fixture
@@ -45,4 +46,6 @@ async def test_a_resource_is_read_once_until_it_changes(transport):
                 assert await ttl(peer) == TTL
                 assert await ttl(peer, "test://static-text") < TTL
                 await peer.call("end_listens")
-                assert await ttl(peer, "test://static-text") == TTL
+                with trio.fail_after(10):
+                    while await ttl(peer, "test://static-text") < TTL:
+                        pass  # the end of the stream and the answer to the call come each by its own way
