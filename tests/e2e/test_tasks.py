@@ -84,7 +84,7 @@ async def test_what_happens_while_the_servers_stream_is_away_is_not_lost(transpo
     async with jobs(transport) as (peer,):
         id = await begin(peer, "a")
         async with peer.listen(tasks=[id]) as heard:
-            assert (await peer.call("end_listens", {"abrupt": transport == "http"})).text == "ended 1"
+            await peer.call("end_listens", {"abrupt": transport == "http"})
             await go_on(peer, id)
             assert (await wait_completed(heard))["taskId"] == id
 

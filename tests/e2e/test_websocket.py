@@ -49,7 +49,7 @@ def daemon():
         yield running
 
 
-async def all_of_it(peer: Peer, version: str) -> None:
+async def all_of_it(peer: Peer, version: str, era: str = "legacy") -> None:
     """Every feature of that version."""
     peer.callbacks |= {
         "sampling/createMessage": sample,
@@ -65,7 +65,7 @@ async def all_of_it(peer: Peer, version: str) -> None:
     await called(peer, version)
     await resources_and_prompts(peer)
     await news_of_a_call(peer, version)
-    await questions(peer, version)
+    await questions(peer, version, era)
 
 
 def ask_form(params):
@@ -198,14 +198,16 @@ async def test_the_end_of_mcpd_is_told():
 # ---- servers -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("version", "era"), [("2024-11-05", "both"), ("2025-11-25", "legacy")])
+@pytest.mark.parametrize(
+    ("version", "era"), [("2024-11-05", "both"), ("2025-11-25", "legacy"), ("2025-11-25", "modern")]
+)
 @pytest.mark.parametrize("front", [HttpPeer, WebSocketPeer])
 async def test_everything_from_a_server_on_a_websocket(front, version, era):
     async with (
         over_websockets("--era", era) as running,
         front(running.url if front is HttpPeer else running.socket_url) as peer,
     ):
-        await all_of_it(peer, version)
+        await all_of_it(peer, version, era)
 
 
 async def test_a_modern_client_of_a_modern_server():

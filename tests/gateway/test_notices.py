@@ -6,10 +6,20 @@ import trio
 
 from mcpd.config.model import Config, Streams, Timeouts
 from mcpd.errors import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, RpcError
-from mcpd.protocol.capabilities import NOTHING, ClientCapability
+from mcpd.protocol.capabilities import NOTHING, ClientCapability, ServerCapabilities
 from mcpd.protocol.handshake import ClientHello, Event
-from mcpd.protocol.versions import LATEST_HANDSHAKE, Version
-from tests.gateway.fakes import Ear, FakeBackend, catalogue, join, make_gateway, response_to, serve
+from mcpd.protocol.versions import LATEST_HANDSHAKE, MODERN, Version
+from tests.gateway.fakes import (
+    Ear,
+    FakeBackend,
+    catalogue,
+    hello,
+    join,
+    make_gateway,
+    modern_caller,
+    response_to,
+    serve,
+)
 
 TOOLS = "notifications/tools/list_changed"
 PROMPTS = "notifications/prompts/list_changed"
@@ -218,6 +228,26 @@ async def test_a_malformed_update_harms_nobody(tmp_path, nursery, params):
     await serve(gateway, session, "resources/subscribe", {"uri": "x:1"})
     gateway.notices.resource_updated(backend, params, None)
     assert ear.heard == []
+
+
+# ---- tasks
+
+
+async def test_what_a_task_has_become_is_for_those_who_watch_it(tmp_path, nursery):
+    backend = FakeBackend("b")
+    backend.hello = hello(ServerCapabilities(extensions=("io.modelcontextprotocol/tasks",)), MODERN)
+    gateway = await start(nursery, tmp_path, backend)
+    _session, session_ear = listener(gateway)
+    watching, other = Ear(), Ear()
+    for ear, asked in ((watching, b'{"taskIds":["b:a"]}'), (other, b'{"taskIds":["b:b"],"toolsListChanged":true}')):
+        caller = modern_caller(extensions=b'{"io.modelcontextprotocol/tasks":{}}')
+        members = {"notifications": msgspec.Raw(asked)}
+        nursery.start_soon(gateway.listens.listen, caller, b"1", members, ear)
+    await trio.testing.wait_all_tasks_blocked()
+    gateway.notices.task_changed(backend, b'{"taskId":"a","status":"completed"}')
+    await trio.testing.wait_all_tasks_blocked()
+    assert [message["params"].get("taskId") for message in watching.heard] == [None, "b:a"]
+    assert (len(other.heard), session_ear.heard) == (1, [])
 
 
 # ---- what belongs to no call
