@@ -340,7 +340,7 @@ class ManagedBackend:
         self._subscribers.clear(uri)
         members = self._subscriptions.pop(uri, None)
         if members is not None and self._link is not None:
-            self._link.errands.start(self._link.dialect.unsubscribe, uri, members)
+            self._link.unsubscribe_quietly(uri, members)
 
     async def watch_task(self, id: str) -> None:
         await self._watched.add(id, self._link or await self._usable())

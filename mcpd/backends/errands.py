@@ -29,15 +29,16 @@ class Errands:
         self._over = over
         self._count = 0
 
-    def start(self, work: Callable[..., Awaitable[None]], *args: object) -> None:
-        """Do something beside, unless the link is lost: its nursery may be closed, and nobody listens."""
+    def start(self, work: Callable[..., Awaitable[None]], *args: object) -> bool:
+        """Do something beside. False: not, because the link is lost and its nursery may be closed, or there is too much."""
         if self._over.is_set():
-            return
+            return False
         if self._count >= ERRANDS_MAX:
             log.warning("backend=%s event=too_many_errands limit=%d", self._name, ERRANDS_MAX)
-            return
+            return False
         self._count += 1
         self._nursery.start_soon(self._run, work, args)
+        return True
 
     async def _run(self, work: Callable[..., Awaitable[None]], args: tuple[object, ...]) -> None:
         try:

@@ -147,6 +147,8 @@ class Link:
         self.dialect: Dialect = self.legacy
         """What is spoken; until the era is known, what a server says unasked is understood the older way."""
         self._carrier: Carrier | None = None
+        self._leaving: dict[str, trio.Event] = {}
+        """Subscriptions that are being ended in the background, by URI."""
         self._deadlines = deadlines
 
     def attach(self, carrier: Carrier) -> None:
@@ -255,7 +257,23 @@ class Link:
 
     async def subscribe(self, call: Call, uri: str, members: Members) -> None:
         """Hear of updates of a resource. Raises: RpcError."""
+        while (leaving := self._leaving.get(uri)) is not None:
+            await leaving.wait()  # the end of the last subscription would be the end of this one, if it came later
         await self.dialect.subscribe(call, uri, members)
+
+    def unsubscribe_quietly(self, uri: str, members: Members) -> None:
+        """Hear no more of a resource; done in the background, and a failure is logged."""
+        done = trio.Event()
+        if self.errands.start(self._unsubscribe, uri, members, done):
+            self._leaving[uri] = done
+
+    async def _unsubscribe(self, uri: str, members: Members, done: trio.Event) -> None:
+        try:
+            await self.dialect.unsubscribe(uri, members)
+        finally:
+            done.set()
+            if self._leaving.get(uri) is done:
+                del self._leaving[uri]
 
     def notify(self, method: str, params: Buffer | None = None) -> None:
         """Send a notification in the background; a failure shows in the next request."""

@@ -17,6 +17,7 @@ from mcpd.errors import (
     BackendUnavailable,
     RpcError,
 )
+from mcpd.protocol import jsonrpc
 from mcpd.protocol.capabilities import EVERYTHING, ClientCapability
 from tests.backends.parts import Client, Failure, calling, linked, result_of
 
@@ -443,3 +444,29 @@ async def test_wants_log():
     assert wants_log(Client().call(), b'{"level":"debug"}')
     assert not wants_log(Client(log_level=3).call(), b'{"level":"notice"}')
     assert wants_log(Client(log_level=3).call(), b'{"level":"warning"}')
+
+
+async def test_a_new_subscription_waits_for_the_end_of_the_last_one(autojump_clock):
+    async with linked() as (link, carrier, _heard), trio.open_nursery() as nursery:
+        carrier.answers["resources/unsubscribe"] = None
+        members = jsonrpc.members_of(b'{"uri":"a:b"}')
+        link.unsubscribe_quietly("a:b", members)
+        farewell = await carrier.wait_sent("resources/unsubscribe")
+        call = Client().call("resources/subscribe", uri="a:b")
+        nursery.start_soon(link.subscribe, call, "a:b", members)
+        nursery.start_soon(link.subscribe, call, "c:d", jsonrpc.members_of(b'{"uri":"c:d"}'))
+        await wait_all_tasks_blocked()
+        assert [each["params"]["uri"] for each in carrier.named("resources/subscribe")] == ["c:d"]
+        carrier.answer_to(farewell, {})
+        await carrier.wait_sent("resources/subscribe", 2)
+        assert carrier.methods().index("resources/unsubscribe") < carrier.methods().index("resources/subscribe") + 2
+        assert [each["params"]["uri"] for each in carrier.named("resources/subscribe")] == ["c:d", "a:b"]
+
+
+async def test_a_subscription_does_not_wait_for_an_end_that_cannot_come(autojump_clock):
+    async with linked() as (link, carrier, _heard):
+        carrier.answers["resources/unsubscribe"] = Failure(-32603, "no")
+        members = jsonrpc.members_of(b'{"uri":"a:b"}')
+        link.unsubscribe_quietly("a:b", members)
+        await link.subscribe(Client().call("resources/subscribe", uri="a:b"), "a:b", members)
+        assert len(carrier.named("resources/subscribe")) == 1
