@@ -30,7 +30,7 @@ class Errands:
         self._count = 0
 
     def start(self, work: Callable[..., Awaitable[None]], *args: object) -> bool:
-        """Do something beside. False: not done, for the link is lost and its nursery may be closed, or it is too much."""
+        """Do something beside. False: it is not done, because the link is lost, or there is too much to do."""
         if self._over.is_set():
             return False
         if self._count >= ERRANDS_MAX:

@@ -135,7 +135,7 @@ class Listen:
         while True:
             while self._changed or self._due:
                 if feed.queued > queue_max:
-                    await trio.sleep(LOOK)
+                    await room(feed, queue_max)
                 elif not feed.send(self._next()):
                     return False
             if self._ending:
@@ -231,7 +231,9 @@ class Listens:
             if ids:
                 granted["taskIds"] = [each for each in ids if each in listen.tasks]
             queue_max = min(QUEUE_MAX, self._limits.stream_queue)
+            await room(feed, queue_max)
             if feed.send(listen.acknowledgement(granted)) and await listen.run(feed, queue_max):
+                await room(feed, queue_max)
                 feed.send(jsonrpc.result(id, listen.result()))
         finally:
             del self._open[caller.key]
@@ -276,6 +278,12 @@ class Listens:
                 raise
         except RpcError as error:
             log.info("event=not_granted reason=%s", error)
+
+
+async def room(feed: Feed, queue_max: int) -> None:
+    """Wait until a client that reads slowly has read enough. Ends with the listen when it reads no more."""
+    while feed.queued > queue_max:  # noqa: ASYNC110 - an outlet has no event for it
+        await trio.sleep(LOOK)
 
 
 def read_filter(members: Members) -> tuple[list[str], list[str], list[str]]:

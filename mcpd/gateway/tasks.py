@@ -40,7 +40,9 @@ _REQUIRED: Final = b'{"extensions":{%b:{}}}' % _DECLARED
 
 def declared(caller: Caller) -> bool:
     """Whether a client can be given tasks."""
-    return caller.extensions is not None and _DECLARED in caller.extensions
+    extensions = caller.extensions
+    # The text may be another extension's settings, so it is looked at more closely where it is there at all.
+    return extensions is not None and _DECLARED in extensions and EXTENSION in jsonrpc.members_of(extensions)
 
 
 def extensions_of(backend: Backend) -> tuple[str, ...]:

@@ -503,6 +503,144 @@ async def test_where_nobody_makes_tasks_they_are_no_type_that_is_known(gateway, 
 # ---- who reads slowly
 
 
+async def test_the_acknowledgement_waits_for_one_who_is_slow(gateway, nursery, autojump_clock):
+    listener = Listener(gateway, {"toolsListChanged": True})
+    listener.ear.queued = QUEUE_MAX + 1
+    await listener.begin(nursery)
+    await trio.sleep(5 * LOOK)
+    assert listener.ear.heard == []
+    listener.ear.queued = 0
+    await trio.sleep(LOOK)
+    await trio.testing.wait_all_tasks_blocked()
+    assert listener.granted == {"toolsListChanged": True}
+
+
+async def test_who_is_slow_hears_what_a_task_is_now(tmp_path, jobs, nursery, autojump_clock):
+    gateway = make_gateway(tmp_path, jobs)
+    asked = watching("jobs:a", "jobs:b", resourceSubscriptions=["x:1"], toolsListChanged=True)
+    jobs.hello = hello(ServerCapabilities(resources_subscribe=True, extensions=(tasks.EXTENSION,)), MODERN)
+    listener = await listen(gateway, nursery, asked, extensions=DECLARED)
+    assert listener.granted == asked
+    listener.ear.queued = QUEUE_MAX + 1
+    await become(gateway, jobs, "b")
+    await tell(gateway, jobs, "x:1")
+    for status in ("working", "input_required", "completed"):
+        await become(gateway, jobs, "a", status)
+        await change(gateway, jobs, tools=[status], resources=["x:1"])
+    listener.ear.queued = 0
+    await trio.sleep(LOOK)
+    await trio.testing.wait_all_tasks_blocked()
+    assert [m["method"] for m in listener.ear.heard[1:]] == [
+        "notifications/tools/list_changed",
+        "notifications/tasks",
+        "notifications/resources/updated",
+        "notifications/tasks",
+    ]
+    assert states(listener) == [("jobs:b", "working", 7), ("jobs:a", "completed", 7)]
+
+
+async def test_a_task_is_told_of_however_many_updates_wait(tmp_path, jobs, nursery, autojump_clock, monkeypatch):
+    monkeypatch.setattr(module, "PENDING_MAX", 3)
+    jobs.hello = hello(ServerCapabilities(resources_subscribe=True, extensions=(tasks.EXTENSION,)), MODERN)
+    gateway = make_gateway(tmp_path, jobs)
+    asked = watching("jobs:a", resourceSubscriptions=["x:d/1"])
+    listener = await listen(gateway, nursery, asked, extensions=DECLARED)
+    listener.ear.queued = QUEUE_MAX + 1
+    for number in range(10):
+        await tell(gateway, jobs, f"x:d/1/{number}")
+    await become(gateway, jobs, "a")
+    listener.ear.queued = 0
+    await trio.sleep(LOOK)
+    await trio.testing.wait_all_tasks_blocked()
+    assert len(listener.ear.heard) == 1 + 3 + 1 + 1
+    assert states(listener) == [("jobs:a", "working", 7)]
+
+
+async def test_news_that_comes_with_the_consent_is_told_after_the_acknowledgement(tmp_path, jobs, nursery):
+    gateway = make_gateway(tmp_path, jobs)
+    jobs.gate = trio.Event()
+    listener = await watch(gateway, nursery, "jobs:a")
+    await become(gateway, jobs, "a", "completed")
+    assert listener.ear.heard == []
+    jobs.gate.set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert listener.granted == watching("jobs:a")
+    assert states(listener) == [("jobs:a", "completed", 7)]
+
+
+async def test_a_task_that_its_backend_does_not_tell_of_is_left_out(tmp_path, jobs, nursery):
+    gateway = make_gateway(tmp_path, jobs)
+    jobs.gate, jobs.error = trio.Event(), RpcError(INVALID_PARAMS, "no such task")
+    listener = await watch(gateway, nursery, "jobs:a")
+    await become(gateway, jobs, "a")
+    jobs.gate.set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert listener.granted == watching()
+    await become(gateway, jobs, "a")
+    assert states(listener) == []
+    listener.scope.cancel()
+    await trio.testing.wait_all_tasks_blocked()
+    assert +jobs.watched == {}
+
+
+async def test_so_is_one_of_a_backend_that_does_not_answer(tmp_path, jobs, nursery, autojump_clock):
+    hanging = making_tasks("hanging")
+    hanging.gate = trio.Event()
+    gateway = make_gateway(tmp_path, jobs, hanging)
+    began = trio.current_time()
+    listener = await watch(gateway, nursery, "hanging:a", "jobs:a")
+    assert listener.ear.heard == []
+    await trio.sleep(GRANT_WAIT)
+    await trio.testing.wait_all_tasks_blocked()
+    assert listener.granted == watching("jobs:a")
+    assert trio.current_time() == pytest.approx(began + GRANT_WAIT)
+    assert (+hanging.watched, +jobs.watched) == ({}, {"a": 1})
+
+
+async def test_one_that_leaves_before_the_backend_agreed_leaves_no_watch(tmp_path, jobs, nursery):
+    gateway = make_gateway(tmp_path, jobs)
+    jobs.gate = trio.Event()
+    listener = await watch(gateway, nursery, "jobs:a")
+    assert +jobs.watched == {"a": 1}
+    listener.scope.cancel()
+    await trio.testing.wait_all_tasks_blocked()
+    assert (+jobs.watched, len(gateway.listens)) == ({}, 0)
+
+
+@pytest.mark.parametrize("extensions", [None, b'{"vendor.example/thing":{}}'])
+async def test_tasks_are_for_who_declared_them(tmp_path, jobs, extensions, nursery):
+    gateway = make_gateway(tmp_path, jobs)
+    listener = Listener(gateway, watching("jobs:a"), extensions=extensions)
+    with pytest.raises(MissingCapability) as caught:
+        await listener.run()
+    assert (caught.value.code, caught.value.http_status) == (MISSING_CAPABILITY, 400)
+    assert b'{"extensions":{"io.modelcontextprotocol/tasks":{}}}' in caught.value.data
+    assert (listener.ear.heard, +jobs.watched, len(gateway.listens)) == ([], {}, 0)
+    listener = await listen(gateway, nursery, watching(toolsListChanged=True), extensions=extensions)
+    assert listener.granted == {"toolsListChanged": True}, "no task is no question of tasks"
+
+
+async def test_where_nobody_makes_tasks_they_are_no_type_that_is_known(gateway, nursery):
+    for extensions in (None, DECLARED):
+        listener = await listen(gateway, nursery, watching("b:a", promptsListChanged=True), extensions=extensions)
+        assert listener.granted == {"promptsListChanged": True}
+
+
+# ---- who reads slowly
+
+
+async def test_the_acknowledgement_waits_for_one_who_is_slow(gateway, nursery, autojump_clock):
+    ear = Ear()
+    ear.queued = QUEUE_MAX + 1
+    call = jsonrpc.members_of(b'{"notifications":{"toolsListChanged":true}}')
+    nursery.start_soon(gateway.listens.listen, caller(), b"7", call, ear)
+    await trio.sleep(5 * LOOK)
+    assert ear.heard == []
+    ear.queued = 0
+    await trio.sleep(LOOK)
+    assert [message["method"] for message in ear.heard] == ["notifications/subscriptions/acknowledged"]
+
+
 async def test_who_is_slow_hears_of_a_thing_once(gateway, backend, nursery, autojump_clock):
     listener = await listen(gateway, nursery, {**ALL_LISTS, "resourceSubscriptions": ["x:1", "x:2"]})
     listener.ear.queued = QUEUE_MAX + 1

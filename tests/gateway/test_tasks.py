@@ -79,7 +79,9 @@ def test_an_id_that_is_no_string_is_unknown_too(params):
         tasks.route(ALL, calling(params))
 
 
-@pytest.mark.parametrize("extensions", [None, b'{"vendor.example/thing":{}}'])
+@pytest.mark.parametrize(
+    "extensions", [None, b'{"vendor.example/thing":{}}', b'{"a/b":{"x":"io.modelcontextprotocol/tasks"}}']
+)
 def test_who_did_not_declare_tasks_is_told_what_it_takes(extensions):
     with pytest.raises(RpcError) as caught:
         tasks.route(ALL, calling({"taskId": "jobs:1"}, extensions))
