@@ -9,8 +9,9 @@ Who waits for what is worked out anew each time, so a call that leaves the queue
 
 Rules.
 1. A link serves one call. What its backend asks outside any call reaches nobody: the link's owner is no client.
-2. A link is used again only if the backend itself answered the call and none of its questions is open. Any other link
-   ends: a late question of a call that is over must not reach the next one.
+2. A link is used again only if the backend itself answered the call, none of its questions is open, and it did not ask
+   for roots, which it would take for the next client's too. Any other link ends: a late question of a call that is over
+   must not reach the next one.
 3. At most `max_instances` links, those that are still ending among them: a process that ends slowly is one, too.
 4. While calls come, one child more than they need is kept ready, if there is room: a cold start takes longer than some
    clients wait. It is blank, started and not yet spoken to, so that it suits whatever call comes next, for which only

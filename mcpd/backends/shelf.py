@@ -47,7 +47,7 @@ class Lease:
     before any call needed it.
     """
 
-    __slots__ = ("_shelf", "ahead", "asking", "idle_since", "link", "owner", "scope", "state", "wish")
+    __slots__ = ("_shelf", "ahead", "asking", "idle_since", "knows", "link", "owner", "scope", "state", "wish")
 
     def __init__(self, number: int, *, ahead: bool = False) -> None:
         self.owner = SessionKey(f"lease{number}")
@@ -57,6 +57,8 @@ class Lease:
         self.state = State.BLANK
         self.link: Link | None = None
         self.asking = 0
+        self.knows = False
+        """Its backend was told what only one client may be known by."""
         """Questions that clients have not answered yet."""
         self.idle_since = trio.current_time()
         """Since when it is of no use, while it is idle or blank."""
@@ -98,11 +100,13 @@ class Lease:
     @property
     def clear(self) -> bool:
         """Whether nothing is left on it of a call that was answered."""
-        return not self.asking and self.link is not None and not self.link.in_flight
+        return not self.asking and not self.knows and self.link is not None and not self.link.in_flight
 
     async def ask(self, ask: Ask, method: str, params: Buffer) -> Buffer:
         """Put a question to a client by its own `ask`, and know while it is open. Raises: RpcError."""
         self.asking += 1
+        # Servers keep the roots of a session, and would take them for those of the next client.
+        self.knows = self.knows or method == "roots/list"
         try:
             return await ask(method, params)
         finally:

@@ -225,6 +225,7 @@ class GuardedStream(trio.abc.Stream):
             await self.line.send(whole)
         except TransportError as error:
             self.broken = self.broken or error
+            self._give_up()  # the library reads nothing more, and whoever shakes hands would not hear of it
             raise trio.BrokenResourceError from None
 
     async def wait_send_all_might_not_block(self) -> None:

@@ -81,8 +81,8 @@ async def test_a_lease_is_clear_when_nothing_is_left_of_a_call(nursery):
         raise RpcError(-1, f"{method} {params}")
 
     async def question():
-        with pytest.raises(RpcError, match="roots/list text"):
-            await lease.ask(ask, "roots/list", "text")
+        with pytest.raises(RpcError, match="elicitation/create text"):
+            await lease.ask(ask, "elicitation/create", "text")
 
     async with linked() as (link, carrier, _heard):
         lease.link = link
@@ -127,3 +127,17 @@ def test_a_bare_shelf_has_neither_links_nor_who_waits():
     assert shelf.bare
     shelf.links = 1
     assert not shelf.bare
+
+
+async def test_a_lease_whose_backend_knows_the_roots_of_a_client_is_for_nobody_else():
+    lease = Lease(1)
+
+    async def ask(method, params):
+        return b'{"roots":[]}'
+
+    async with linked() as (link, _carrier, _heard):
+        lease.link = link
+        await lease.ask(ask, "sampling/createMessage", "{}")
+        assert lease.clear
+        await lease.ask(ask, "roots/list", "{}")
+        assert not lease.clear

@@ -154,6 +154,17 @@ async def test_a_handshake_that_fails_ends_the_wait_for_it(pieces):
     assert isinstance(stream.broken, HandshakeRefused if pieces and isinstance(pieces[0], bytes) else ConnectionBroken)
 
 
+async def test_a_request_that_cannot_be_sent_ends_the_wait_for_the_handshake(autojump_clock):
+    stream = asking()
+    stream.line.fails = True
+    with trio.fail_after(1):
+        async with trio.open_nursery() as nursery:
+            with trio.CancelScope() as stream.opening:
+                await stream.shake(nursery, 1000)
+    assert stream.opening.cancelled_caught
+    assert str(stream.broken) == "no way"
+
+
 async def test_the_library_ends_nothing():
     stream = served()
     with trio.CancelScope() as stream.opening:
