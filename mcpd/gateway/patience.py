@@ -13,6 +13,7 @@ Rules.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -38,8 +39,8 @@ STIRRING_MAX: Final = 5.0
 FIRST_WAIT: Final = 10.0
 """Seconds after the start in which lists wait at all; clients wait 30 to 60 s."""
 
-LOOK: Final = 0.1
-"""Seconds between looks at the processes of those that are waited for."""
+LOOK: Final = 0.0625
+"""Seconds between looks at the processes of those that are waited for; a look costs a read of /proc for each."""
 
 
 class Patience:
@@ -72,14 +73,20 @@ class Patience:
     async def settle(self, limit: float) -> None:
         """Wait until no backend is worth waiting for, or `limit` seconds after the start."""
         while self._waiting and self._worth_waiting(limit):
-            await self._look_again(limit)
+            now, least = trio.current_time() - self._started, self._least
+            await self._look_again(min(limit, least) if now < least else limit)
+
+    @property
+    def _least(self) -> float:
+        """Seconds after the start in which all are waited for, whether they stir or not."""
+        slowest = self._slowest
+        return math.inf if slowest is None else max(PATIENCE_MIN, min(slowest * SHARE, slowest + MORE))
 
     def _worth_waiting(self, limit: float) -> bool:
         now = trio.current_time() - self._started
         if now >= limit:
             return False
-        slowest = self._slowest
-        if slowest is None or now < max(PATIENCE_MIN, min(slowest * SHARE, slowest + MORE)):
+        if now < self._least:
             return True
         return now < STIRRING_MAX and any(backend.stirs() for backend in self._waiting.values())
 
