@@ -37,7 +37,7 @@ from mcpd.backends.instances import SWEEP
 from mcpd.backends.shelf import Lease, Shelf, State, Ticket, key_for
 from mcpd.errors import BackendCrashed, BackendError, BackendUnavailable, ProtocolError, RpcError
 from mcpd.protocol.calls import LOG_LEVELS
-from mcpd.protocol.capabilities import ASKED_FOR, NOTHING, ClientCapability
+from mcpd.protocol.capabilities import ASKABLE, NOTHING
 from mcpd.protocol.methods import ASKING
 
 if TYPE_CHECKING:
@@ -69,9 +69,6 @@ one more in vain."""
 SETTLING: Final = 2
 """Turns of the scheduler after a response until whatever came before it was looked at too: a question is asked in a
 task of its own, which runs one turn after it came, and the answered task may run before it in that turn."""
-
-ASKABLE: Final = ClientCapability(sum({flag for flags in ASKED_FOR.values() for flag in flags}))
-"""Whoever declared one of these can be asked something."""
 
 
 def may_be_asked(call: Call, method: str) -> bool:

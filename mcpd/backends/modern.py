@@ -42,7 +42,7 @@ from mcpd.errors import (
 )
 from mcpd.protocol import jsonrpc, mirror
 from mcpd.protocol.calls import LOG_LEVELS
-from mcpd.protocol.capabilities import EVERYTHING, ClientCapability, encode_client_capabilities
+from mcpd.protocol.capabilities import EVERYTHING, TASKS_EXTENSION, ClientCapability, encode_client_capabilities
 from mcpd.protocol.discover import Verdict, judge_error, read_discover
 from mcpd.protocol.envelope import stamp
 from mcpd.protocol.inputs import INPUT_REQUIRED
@@ -258,6 +258,6 @@ def _declared(capabilities: ClientCapability, extensions: bytes | None) -> bytes
     return encode_client_capabilities(capabilities, MODERN, extensions)
 
 
-OWN: Final = declared(EVERYTHING, b"{%b:{}}" % rounds.TASKS)
+OWN: Final = declared(EVERYTHING, b'{"%b":{}}' % TASKS_EXTENSION.encode())
 """What mcpd's own requests declare: lists must not leave out what somebody could use, and tasks are told of to those
 only who declared them."""

@@ -35,6 +35,7 @@ from mcpd.errors import (
     RpcError,
 )
 from mcpd.protocol import convert, edits, inputs, jsonrpc
+from mcpd.protocol.capabilities import TASKS_EXTENSION, declares
 from mcpd.protocol.inputs import COMPLETE, INPUT_REQUIRED
 from mcpd.protocol.jsonrpc import Message
 from mcpd.protocol.methods import ASKING
@@ -63,7 +64,6 @@ PAUSE: Final = 0.05
 PAUSE_MAX: Final = 0.25
 
 TASK: Final = "task"
-TASKS: Final = b'"io.modelcontextprotocol/tasks"'
 
 
 class InputFailed(Exception):
@@ -115,7 +115,7 @@ def kind_of(result: Buffer, call: Call, method: str, backend: str) -> str:
         raise invalid(backend, method, error.message) from None
     if kind == COMPLETE or (kind == INPUT_REQUIRED and method in ASKING):
         return kind
-    if kind == TASK and call.caller.extensions is not None and TASKS in call.caller.extensions:
+    if kind == TASK and declares(call.caller.extensions, TASKS_EXTENSION):
         return kind
     raise invalid(backend, method, f"its resultType is {kind[:40]!r}")
 

@@ -28,6 +28,7 @@ from msgspec import Raw
 
 from mcpd.errors import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, ProtocolError, RpcError
 from mcpd.gateway import tasks
+from mcpd.gateway.rounds import nothing
 from mcpd.gateway.subscriptions import covering
 from mcpd.protocol import jsonrpc
 from mcpd.protocol.calls import Call
@@ -251,7 +252,7 @@ class Listens:
         async def subscribe(uri: str) -> None:
             members: Members = {"uri": Raw(msgspec.json.encode(uri))}
             params = jsonrpc.encode_members(members)
-            call = Call(listen.caller, "resources/subscribe", params, members, _unheard, _nobody, _nothing)
+            call = Call(listen.caller, "resources/subscribe", params, members, _unheard, _nobody, nothing)
             try:
                 backend = await self._owner(uri)
                 async with limiters[backend.name]:
@@ -323,7 +324,3 @@ def _unheard(method: str, params: Buffer) -> None:
 
 async def _nobody(method: str, params: Buffer) -> Buffer:
     raise RpcError(METHOD_NOT_FOUND, f"{method}: a client cannot be asked while it subscribes")
-
-
-def _nothing() -> None:
-    """There is no stream to be let go of."""

@@ -36,8 +36,7 @@ from mcpd.gateway.rounds import Rounds, nothing
 from mcpd.protocol import jsonrpc
 from mcpd.protocol.calls import Call
 from mcpd.protocol.capabilities import (
-    ASKED_FOR,
-    NOTHING,
+    ASKABLE,
     ClientCapability,
     encode_client_capabilities,
     encode_gateway_capabilities,
@@ -46,7 +45,7 @@ from mcpd.protocol.discover import discover_result
 from mcpd.protocol.edits import text
 from mcpd.protocol.inputs import INPUTS_MAX
 from mcpd.protocol.meta import progress_token
-from mcpd.protocol.methods import METHODS
+from mcpd.protocol.methods import ASKING
 from mcpd.protocol.modern import data_of, error_for_modern
 from mcpd.protocol.outcome import error_result
 from mcpd.protocol.sequence import split_array
@@ -60,12 +59,6 @@ if TYPE_CHECKING:
     from mcpd.gateway.ports import Outcome, Turn
     from mcpd.protocol.calls import Caller
     from mcpd.protocol.jsonrpc import Buffer, Members, Message
-
-MAY_ASK: Final = frozenset(method.name for method in METHODS if method.may_ask)
-"""The methods whose backend may need input before it completes them."""
-
-ASKABLE: Final = sum(ASKED_FOR.values(), NOTHING)
-"""A client with none of these can be asked for nothing."""
 
 VISITS_MAX: Final = 8
 """Times that one call is made because its backend wants a URL opened first; clients give up after some ten."""
@@ -104,7 +97,7 @@ class Modern:
                 outcome = self._discover(), None
             else:
                 params: Buffer = message.params or b"{}"
-                if method in MAY_ASK:
+                if method in ASKING:
                     self._gateway.sessions.passer_by()
                     if "requestState" in members or "inputResponses" in members:
                         fit = await self._join(caller, message, members, turn)
@@ -123,7 +116,7 @@ class Modern:
                 else:
                     outcome = await self._gateway.dispatch(call)
         except RpcError as error:
-            if error.code == URL_ELICITATION_REQUIRED and method in MAY_ASK:
+            if error.code == URL_ELICITATION_REQUIRED and method in ASKING:
                 error = MissingCapability(URL_NEEDED, error.message)
             outcome = error_for_modern(error, method)
         turn.settle(outcome)

@@ -15,6 +15,7 @@ import msgspec
 
 from mcpd.errors import INVALID_PARAMS, METHOD_NOT_FOUND, MissingCapability, ProtocolError, RpcError
 from mcpd.protocol import edits, jsonrpc
+from mcpd.protocol.capabilities import TASKS_EXTENSION, declares
 from mcpd.protocol.versions import EXTENSIONS, has
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from mcpd.protocol.calls import Call, Caller
     from mcpd.protocol.jsonrpc import Buffer
 
-EXTENSION: Final = "io.modelcontextprotocol/tasks"
+EXTENSION: Final = TASKS_EXTENSION
 
 METHODS: Final = frozenset({"tasks/get", "tasks/update", "tasks/cancel"})
 
@@ -34,15 +35,12 @@ SEPARATOR: Final = ":"
 ID_MAX: Final = 1024
 """Characters of a task's id; it travels in a header too."""
 
-_DECLARED: Final = b'"%b"' % EXTENSION.encode()
-_REQUIRED: Final = b'{"extensions":{%b:{}}}' % _DECLARED
+_REQUIRED: Final = b'{"extensions":{"%b":{}}}' % EXTENSION.encode()
 
 
 def declared(caller: Caller) -> bool:
     """Whether a client can be given tasks."""
-    extensions = caller.extensions
-    # The text may be another extension's settings, so it is looked at more closely where it is there at all.
-    return extensions is not None and _DECLARED in extensions and EXTENSION in jsonrpc.members_of(extensions)
+    return declares(caller.extensions, EXTENSION)
 
 
 def extensions_of(backend: Backend) -> tuple[str, ...]:

@@ -40,6 +40,20 @@ ASKED_FOR: Final = {
 }
 """Which capability a server's request needs; any one of the flags will do, the mode decides further."""
 
+ASKABLE: Final = sum(ASKED_FOR.values(), NOTHING)
+"""Whoever declared one of these can be asked something."""
+
+TASKS_EXTENSION: Final = "io.modelcontextprotocol/tasks"
+"""The extension that mcpd understands itself."""
+
+
+def declares(extensions: bytes | None, identifier: str) -> bool:
+    """Whether a JSON object of extensions has this one."""
+    # The text may stand in another extension's settings too, so it is looked at more closely where it is there at all.
+    return (
+        extensions is not None and b'"%b"' % identifier.encode() in extensions and identifier in members_of(extensions)
+    )
+
 
 def parse_client_capabilities(raw: Buffer | None) -> ClientCapability:
     """Flags from the `capabilities` object of an initialize request; unknown keys mean nothing declared."""

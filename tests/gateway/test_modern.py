@@ -111,7 +111,7 @@ def test_every_method_that_modern_clients_send_is_served_somewhere():
         *("tools/list", "tools/call", "prompts/list", "prompts/get", "resources/list", "resources/templates/list"),
         *("resources/read", "completion/complete"),
     }
-    assert {"tools/call", "prompts/get", "resources/read"} == module.MAY_ASK
+    assert {"tools/call", "prompts/get", "resources/read"} == module.ASKING
 
 
 @pytest.mark.parametrize(

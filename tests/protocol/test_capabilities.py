@@ -13,6 +13,7 @@ from mcpd.protocol.capabilities import (
     NOTHING,
     ClientCapability,
     ServerCapabilities,
+    declares,
     encode_client_capabilities,
     encode_gateway_capabilities,
     parse_client_capabilities,
@@ -249,3 +250,18 @@ def test_gateway_tells_extensions_to_modern_clients(version):
     encoded = encode_gateway_capabilities(version, b'{"a.b/c":{}}')
     assert parse_server_capabilities(encoded, version).extensions == (("a.b/c",) if version >= MODERN else ())
     assert (b"extensions" in encoded) is (version >= MODERN)
+
+
+@pytest.mark.parametrize(
+    ("extensions", "has"),
+    [
+        (None, False),
+        (b"{}", False),
+        (b'{"a.b/c":{}}', True),
+        (b'{"x/y":{},"a.b/c":{"s":1}}', True),
+        (b'{"x/y":{"s":"a.b/c"}}', False),
+        (b'{"a.b/cd":{}}', False),
+    ],
+)
+def test_an_extension_is_declared_by_its_own_key(extensions, has):
+    assert declares(extensions, "a.b/c") is has
