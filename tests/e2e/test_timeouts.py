@@ -46,7 +46,7 @@ async def test_a_call_that_hangs(kind, era):
         begun = trio.current_time()
         with pytest.raises(PeerError) as caught:
             await peer.call("e_hang")
-        assert 0.4 <= trio.current_time() - begun < 1.2
+        assert 0.4 <= trio.current_time() - begun < 30, "the setting counts, and not the defaults of a minute and more"
         assert "no answer to tools/call in 0.4 s" in caught.value.message
         assert "raise servers.e.timeouts.call_idle" in caught.value.message
         assert caught.value.data["backend"] == "e"
