@@ -108,6 +108,14 @@ class PipeWriter:
     def closed(self) -> bool:
         return self._fd < 0
 
+    def fileno(self) -> int:
+        """The descriptor; -1 when it is closed."""
+        return self._fd
+
+    def unsent(self) -> bytes:
+        """What was accepted but is not in the pipe yet."""
+        return b"".join(self._queue)
+
     def write(self, *parts: bytes | bytearray | memoryview) -> None:
         """Send the parts as one piece.
 
@@ -231,6 +239,10 @@ class PipeReader:
     @property
     def closed(self) -> bool:
         return self._fd < 0
+
+    def fileno(self) -> int:
+        """The descriptor; -1 when it is closed."""
+        return self._fd
 
     async def receive_some(self) -> bytes:
         """The next bytes, at most READ_MAX; b"" at the end, after `close`, or when a stop has taken over

@@ -24,7 +24,7 @@ import signal
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
@@ -111,10 +111,21 @@ class Surroundings:
     """When it began, in clock ticks since boot. Nothing of ours is older."""
 
     @classmethod
-    def of(cls, registry: Registry) -> Surroundings:
-        ticks = time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK")
-        since = int(ticks) - 1  # the kernel rounds start times down
+    def of(cls, registry: Registry, *, since: int | None = None) -> Surroundings:
+        if since is None:
+            ticks = time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK")
+            since = int(ticks) - 1  # the kernel rounds start times down
         return cls(registry, Scanner(since), PipeBudget(), since)
+
+
+class Process(Protocol):
+    """What this process is the parent of."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None:
+        """Wait for it if it has ended; None while it runs."""
 
 
 async def spawn(spec: ChildSpec, *, around: Surroundings) -> Child:
@@ -169,7 +180,7 @@ class Child:
     def __init__(
         self,
         spec: ChildSpec,
-        process: trio.Process,
+        process: Process,
         pidfd: int,
         tree: Tree,
         fds: tuple[int, int, int],

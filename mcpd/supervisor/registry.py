@@ -101,7 +101,15 @@ class Registry:
         return f"{self.instance}.{self.owner.pid}.{self.owner.start}."
 
     def next_marker(self) -> str:
-        return f"{self.marker_prefix}{next(self._serials)}"
+        return f"{self.marker_prefix}{self.next_serial()}"
+
+    def count_from(self, serial: int) -> None:
+        """The next marker's number: those before it are taken, by children of the program before this one."""
+        self._serials = itertools.count(serial)
+
+    def next_serial(self) -> int:
+        """A number that no child has, nor will have."""
+        return next(self._serials)
 
     def record(self, record: Record) -> None:
         """Call it at once after the start. If the file cannot be written the child is still marked."""

@@ -114,6 +114,20 @@ class StderrTail:
         text = " | ".join(line for line in (each.strip() for each in self.lines(lines)) if line)
         return text if len(text) <= limit else "…" + text[len(text) - limit + 1 :]
 
+    def fileno(self) -> int:
+        """The descriptor; -1 when it is closed."""
+        return self._fd
+
+    def capture(self) -> tuple[tuple[bytes, ...], bytes]:
+        """The kept lines, and the beginning of the next one."""
+        return tuple(self._lines), bytes(self._partial)
+
+    def recall(self, lines: tuple[bytes, ...], partial: bytes) -> None:
+        """Have these as if they had been read here; they were handed on already."""
+        self._lines.extend(lines)
+        self._kept += sum(map(len, lines))
+        self._partial += partial
+
     def close(self) -> None:
         if self._fd < 0:
             return

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import trio
 
 from mcpd.supervisor import reaper
+from mcpd.supervisor.adoption import ChildState, SupervisorState, adopt, capture
 from mcpd.supervisor.exits import SpawnFailed
 from mcpd.supervisor.process import STOP_SLACK, Child, ChildSpec, Surroundings, spawn
 from mcpd.supervisor.registry import Registry, parse_marker
@@ -97,6 +98,36 @@ class Supervisor:
             self._made.unpark_all()
             # While it was made, nothing could be reaped.
             reaper.reap_adopted()
+        return child
+
+    @property
+    def making(self) -> bool:
+        """Whether a process is just being made, of which nothing is known yet."""
+        return self._making > 0
+
+    def capture(self) -> SupervisorState:
+        """What a program needs to be told that takes this one's place in the process. Changes nothing."""
+        children = tuple(capture(child) for child in self._children.values())
+        return SupervisorState(since=self._around.since, serial=self.registry.next_serial(), children=children)
+
+    def inherit(self, state: SupervisorState) -> None:
+        """Take the place of the program before; called once, before `run`. Each child is then adopted on its own."""
+        self._around = Surroundings.of(self.registry, since=state.since)
+        self.registry.count_from(state.serial)
+        for child in state.children:
+            reaper.own(child.pid)
+
+    def adopt(self, state: ChildState, spec: ChildSpec) -> Child:
+        """Be to a child of the program before what that was. Raises: SpawnFailed."""
+        if self._nursery is None or self._closing:
+            raise SpawnFailed("mcpd is stopping")
+        try:
+            child = adopt(state, spec, around=self._around)
+        except OSError as error:
+            reaper.disown(state.pid)
+            raise SpawnFailed(f"pid {state.pid} cannot be taken over: {error.strerror}") from None
+        self._children[child.pid] = child
+        self._nursery.start_soon(self._live, child)
         return child
 
     def children(self) -> tuple[Child, ...]:
