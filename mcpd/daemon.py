@@ -17,6 +17,7 @@ import trio
 
 from mcpd.backends.backend import ManagedBackend
 from mcpd.backends.connector import Connector
+from mcpd.backends.kept import KeptCatalogues
 from mcpd.errors import ConfigError
 from mcpd.frontends.endpoint import Endpoint
 from mcpd.frontends.guard import Guard
@@ -84,6 +85,7 @@ class Daemon:
         self.sessions = Sessions(self.vault, config.limits, clock=time.time, first_serial=secrets.randbits(31))
         self.gateway = Gateway(config, sessions=self.sessions)
         self.sessions.forget = self.gateway.forget
+        self.kept = KeptCatalogues(state_dir / "catalogues", self.vault.seal.derive(b"mcpd kept catalogues"))
         self.backends = [self._backend(spec) for spec in config.servers if spec.enabled]
         self.gateway.use(self.backends)
 
@@ -103,7 +105,7 @@ class Daemon:
             secrets=self.config.secrets,
             labelled=len(self.config.servers) > 1,
         )
-        return ManagedBackend(spec, connector, self.gateway.notices)
+        return ManagedBackend(spec, connector, self.gateway.notices, self.kept)
 
     async def run_http(self) -> None:
         """Serve on the configured address until SIGTERM or SIGINT. Raises: ConfigError."""
@@ -145,6 +147,7 @@ class Daemon:
             log.warning("event=stray_killed %s", stray)
         await nursery.start(self.gateway.run)
         nursery.start_soon(self._sweep)
+        await nursery.start(self.kept.run)
         for backend in self.backends:
             nursery.start_soon(backend.run)
 

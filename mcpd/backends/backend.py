@@ -16,17 +16,16 @@ from __future__ import annotations
 import logging
 import math
 import random
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from mcpd.backends.instances import Instances
+from mcpd.backends.interests import Interests
+from mcpd.backends.kept import LastKnown
 from mcpd.backends.leases import Leases, may_be_asked
 from mcpd.backends.lists import Lists
 from mcpd.backends.stdio import ChildEnded
-from mcpd.backends.subscribers import Subscribers
-from mcpd.backends.watched import Watched
 from mcpd.errors import BackendError, BackendUnavailable, RpcError
 from mcpd.protocol.capabilities import EVERYTHING
 from mcpd.supervisor.exits import Exit
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
 
     from mcpd.backends.base import Catalogue, News
     from mcpd.backends.connector import Connector
+    from mcpd.backends.kept import KeptCatalogues
     from mcpd.backends.link import Link
     from mcpd.backends.tools import ToolFacts
     from mcpd.config.model import ServerSpec
@@ -60,11 +60,13 @@ WAIT_FOR_ATTEMPT: Final = 10.0
 class ManagedBackend:
     """Implements `base.Backend`."""
 
-    def __init__(self, spec: ServerSpec, connector: Connector, news: News) -> None:
+    def __init__(self, spec: ServerSpec, connector: Connector, news: News, kept: KeptCatalogues | None = None) -> None:
         self.name = spec.name
         self.spec = spec
         self.state = State.STOPPED
-        self.hello: ServerHello | None = None
+        self._kept = kept
+        known = kept.load(spec) if kept is not None else None
+        self.hello: ServerHello | None = known.hello if known is not None else None
         self.error: RpcError | None = None
         """Why it is not ready, once it failed; None while it is."""
         self._connector = connector
@@ -74,20 +76,23 @@ class ManagedBackend:
         self._link: Link | None = None
         self._common: Link | None = None
         """The same where it serves every call, so that a call goes straight to it."""
-        changed = partial(news.catalogue_changed, self)
-        self._lists = Lists(spec.name, spec.timeouts.list, changed=changed, settled=self._lists_settled)
+        listed = known.catalogue if known is not None else None
+        self._lists = Lists(
+            spec.name, spec.timeouts.list, changed=self._lists_changed, settled=self._lists_settled, known=listed
+        )
         self._instances = Instances(connector, self, at_failure=self._look)
         self._leases = Leases(connector, self, at_failure=self._look)
         self._restarts = Restarts(RestartPolicy.of(spec.restart))
         self._verdict = trio.Event()
         self._changed = trio.Event()
         self._wake = trio.Event()
-        self._level: str | None = None
-        self._own_levels: dict[SessionKey, str] = {}
-        self._subscriptions: dict[str, Members] = {}
-        self._subscribers = Subscribers()
-        """Of the shared link, where sessions have links of their own."""
-        self._watched = Watched()
+        self._interests = Interests(
+            spec.name,
+            self._instances,
+            per_session=self._per_session,
+            link=lambda: self._link,
+            link_for=self._link_for,
+        )
         self._restart_count = 0
         self._ready_since: float | None = None
 
@@ -168,7 +173,7 @@ class ManagedBackend:
     async def _live(self, link: Link, nursery: trio.Nursery) -> None:
         """From the handshake to the loss of the link."""
         self.hello = link.hello
-        link.level, link.subscriptions, link.watched = self._level, self._subscriptions, self._watched
+        self._interests.adopt(link)
         # First what makes it tell of changes: one that comes while the lists are fetched must not be missed.
         await link.replay()
         changed = await self._lists.load(link)
@@ -188,11 +193,10 @@ class ManagedBackend:
         version = self.hello.version.text
         counts = " ".join(f"{kind}={count}" for kind, count in self.catalogue.counts().items())
         log.info("backend=%s event=%s version=%s %s", self.name, self.state.value, version, counts)
-        if changed:
-            self._news.catalogue_changed(self, changed)
+        self._lists_changed(changed)
         self._verdict.set()
         self._news.verdict(self)
-        self._instances.revive(self._own_levels)
+        self._instances.revive(self._interests.levels)
         self._leases.warm()
 
     def _step(self, event: Event) -> None:
@@ -222,6 +226,13 @@ class ManagedBackend:
     async def relist(self, kind: str) -> None:
         if self._link is not None:
             await self._lists.relist(self._link, kind)
+
+    def _lists_changed(self, kinds: tuple[str, ...]) -> None:
+        """The server said who it is, or what it has: these lists differ from before."""
+        if self._kept is not None and self.hello is not None:
+            self._kept.store(self.spec, LastKnown(self.hello, self.catalogue))
+        if kinds:
+            self._news.catalogue_changed(self, kinds)
 
     def _lists_settled(self) -> None:
         """A list was fetched, or could not be."""
@@ -267,6 +278,12 @@ class ManagedBackend:
             raise self._unavailable()
         return self._link
 
+    async def _link_for(self, caller: Caller) -> Link:
+        """The link that serves a client outside its calls. Raises: BackendError."""
+        if self._per_session and not caller.stateless:
+            return await self._own_link(caller)
+        return self._link or await self._usable()
+
     async def _own_link(self, caller: Caller) -> Link:
         """The link of a client's session; while it lasts, no other matters. Raises: BackendError."""
         link = self._instances.find(caller.key)
@@ -274,7 +291,7 @@ class ManagedBackend:
             shared = self._link or await self._usable()
             if self._connector.stateless:
                 return shared
-            link = await self._instances.get(caller, self._own_levels.get(caller.key))
+            link = await self._instances.get(caller, self._interests.levels.get(caller.key))
         return link
 
     def _look(self) -> None:
@@ -293,60 +310,25 @@ class ManagedBackend:
         reason = f": {self.error.message}" if self.error is not None else ""
         return BackendUnavailable(self.name, f"it is {self.state.value}{reason}", remedy="try again in a moment")
 
+    # ---- what clients want besides ------------------------------------------------------------------------
+
     async def set_level(self, level: str, key: SessionKey, own: str) -> None:
-        self._level = level
-        self._own_levels[key] = own
-        try:
-            if self._link is not None and self._link.level != level:
-                await self._link.set_level(level)
-            link = self._instances.find(key)
-            if link is not None:
-                await link.set_level(own)
-        except RpcError as error:
-            log.warning("backend=%s event=set_level_failed reason=%s", self.name, error)
+        await self._interests.set_level(level, key, own)
 
     async def subscribe(self, call: Call, uri: str, members: Members) -> None:
-        caller = call.caller
-        if self._per_session and not caller.stateless:
-            link = await self._own_link(caller)
-        else:
-            link = self._link or await self._usable()
-        if self._per_session and link.owner is None:
-            first = self._subscribers.add(uri, caller.key)
-            if not first and uri in link.subscriptions:
-                return
-        try:
-            await link.subscribe(call, uri, members)
-        except BaseException:
-            self._subscribers.remove(uri, caller.key)
-            raise
+        await self._interests.subscribe(call, uri, members)
 
     async def unsubscribe(self, key: SessionKey, uri: str) -> None:
-        link, kept = self._instances.find(key), self._instances.subscriptions(key)
-        if kept is None or uri not in kept:
-            if not self._subscribers.remove(uri, key):
-                return
-            link, kept = self._link, self._subscriptions
-        members = kept.pop(uri, None)
-        if members is None or link is None:
-            return
-        try:
-            await link.dialect.unsubscribe(uri, members)
-        except RpcError as error:
-            log.warning("backend=%s event=unsubscribe_failed uri=%s reason=%s", self.name, uri, error)
+        await self._interests.unsubscribe(key, uri)
 
     def drop_subscription(self, uri: str) -> None:
-        """The last subscriber of a shared link is gone."""
-        self._subscribers.clear(uri)
-        members = self._subscriptions.pop(uri, None)
-        if members is not None and self._link is not None:
-            self._link.unsubscribe_quietly(uri, members)
+        self._interests.drop_subscription(uri)
 
     async def watch_task(self, id: str) -> None:
-        await self._watched.add(id, self._link or await self._usable())
+        await self._interests.watched.add(id, self._link or await self._usable())
 
     def unwatch_task(self, id: str) -> None:
-        self._watched.remove(id, self._link)
+        self._interests.watched.remove(id, self._link)
 
     def roots_changed(self, key: SessionKey) -> None:
         link = self._instances.find(key) if self._per_session else self._link
@@ -354,10 +336,7 @@ class ManagedBackend:
             link.dialect.roots_changed()
 
     def forget(self, key: SessionKey) -> None:
-        self._own_levels.pop(key, None)
-        self._instances.forget(key)
-        for uri in self._subscribers.left(key):
-            self.drop_subscription(uri)
+        self._interests.forget(key)
 
     # ---- what links say (link.Listener) --------------------------------------------------------------------
 
@@ -383,6 +362,7 @@ class ManagedBackend:
             "transport": self._connector.transport,
             "instances": self.spec.instances,
             "protocol_version": hello.version.text if hello is not None else None,
+            "catalogue": "fetched" if self._lists.fetched else "none" if hello is None else "kept",
             **self.catalogue.counts(),
             "restarts": self._restart_count,
             "calls_in_flight": (self._link.in_flight if self._link is not None else 0)

@@ -105,11 +105,11 @@ class Backend(Protocol):
     spec: ServerSpec
     state: State
     hello: ServerHello | None
-    """What it answered to the handshake; kept while it is restarted."""
+    """What it answered to the handshake; kept while it is restarted, and for the next run of the daemon."""
 
     @property
     def catalogue(self) -> Catalogue:
-        """What it last listed; kept while it is restarted."""
+        """What it last listed; kept while it is restarted, and for the next run of the daemon."""
 
     def call(self, call: Call, method: str, members: Members) -> Awaitable[Message]:
         """Have one request executed and return its response, which holds a result.

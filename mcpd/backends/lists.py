@@ -19,7 +19,7 @@ import trio
 
 from mcpd.backends import catalogue as catalogue_of
 from mcpd.backends.base import KINDS, Catalogue
-from mcpd.backends.tools import NO_FACTS, facts_of
+from mcpd.backends.tools import facts_of
 from mcpd.errors import RpcError
 
 if TYPE_CHECKING:
@@ -53,9 +53,13 @@ class Lists:
         *,
         changed: Callable[[tuple[str, ...]], None],
         settled: Callable[[], None],
+        known: Catalogue | None = None,
     ) -> None:
-        self.catalogue = Catalogue()
-        self.tools = NO_FACTS
+        self.catalogue = known or Catalogue()
+        """What is known: fetched, or as `known` from an earlier run of the daemon."""
+        self.tools = facts_of(self.catalogue.tools)
+        self.fetched = False
+        """Whether the server itself has listed anything in this run."""
         self.failed: set[str] = set()
         """Kinds that could not be fetched: what was known of them stays, and they are asked for again."""
         self._name = name
@@ -73,7 +77,7 @@ class Lists:
     async def load(self, link: Link) -> tuple[str, ...]:
         """Fetch everything; returns what differs from before. Raises: RpcError when nothing can be had."""
         fetched, self.failed = await catalogue_of.fetch(link, self._timeout, self.catalogue)
-        before, self.catalogue = self.catalogue, fetched
+        before, self.catalogue, self.fetched = self.catalogue, fetched, True
         self.tools = facts_of(fetched.tools)
         for kind in KINDS:
             self._plan(link, kind)

@@ -9,6 +9,7 @@ Rules.
 2. Any other is waited for half as long again as the slowest one that became ready took, but no less than PATIENCE_MIN.
 3. Nobody waits longer than the limit given, counted from the start; afterwards never again.
 4. A call by a name that is not known yet waits for those backends that could offer it, by their prefix.
+5. A list does not wait for a backend whose catalogue was kept from an earlier run.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from mcpd.gateway.naming import default_prefix
+from mcpd.supervisor.states import USABLE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -50,6 +52,9 @@ class Patience:
         self._separator = separator
         self._wait_news = wait_news
         self._waiting: dict[str, Backend] = {}
+        """Those without a verdict."""
+        self._unknown: dict[str, Backend] = {}
+        """Those among them of which nothing is known at all."""
         self._started = 0.0
         self._slowest: float | None = None
         """Seconds that the last backend which became ready took."""
@@ -57,12 +62,14 @@ class Patience:
     def start(self, backends: Sequence[Backend]) -> None:
         """The backends are being started now."""
         self._waiting = {backend.name: backend for backend in backends}
+        self._unknown = {name: backend for name, backend in self._waiting.items() if backend.hello is None}
         self._started = trio.current_time()
 
     def judged(self, backend: Backend) -> None:
         """A backend had its first verdict: it is ready, or failed."""
         self._waiting.pop(backend.name, None)
-        if backend.hello is not None:
+        self._unknown.pop(backend.name, None)
+        if backend.state in USABLE:
             self._slowest = trio.current_time() - self._started
 
     @property
@@ -72,7 +79,7 @@ class Patience:
 
     async def settle(self, limit: float) -> None:
         """Wait until no backend is worth waiting for, or `limit` seconds after the start."""
-        while self._waiting and self._worth_waiting(limit):
+        while self._unknown and self._worth_waiting(limit):
             now, least = trio.current_time() - self._started, self._least
             await self._look_again(min(limit, least) if now < least else limit)
 
@@ -88,7 +95,7 @@ class Patience:
             return False
         if now < self._least:
             return True
-        return now < STIRRING_MAX and any(backend.stirs() for backend in self._waiting.values())
+        return now < STIRRING_MAX and any(backend.stirs() for backend in self._unknown.values())
 
     async def for_name(self, name: str, known: Callable[[], bool]) -> None:
         """Wait until a name is known, as long as a backend without a verdict could offer it."""

@@ -8,6 +8,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from mcpd.backends.backend import WAIT_FOR_ATTEMPT, ManagedBackend
+from mcpd.backends.kept import KeptCatalogues
 from mcpd.backends.lists import RELIST_DELAY, RELIST_FAILED
 from mcpd.backends.opening import Era
 from mcpd.backends.stdio import ChildEnded
@@ -39,7 +40,7 @@ ONLY_TOOLS = {
 
 
 @asynccontextmanager
-async def started(*, failures=(), prepare=None, wait=True, modern=False, **members):
+async def started(*, failures=(), prepare=None, wait=True, modern=False, kept=None, **members):
     deadlines = Deadlines()
     connector = MemoryConnector(make_spec(**members), deadlines)
     connector.era = Era.MODERN if modern else Era.LEGACY
@@ -47,7 +48,7 @@ async def started(*, failures=(), prepare=None, wait=True, modern=False, **membe
     if prepare is not None:
         connector.prepare = prepare
     heard = Heard()
-    backend = ManagedBackend(connector.spec, connector, heard)
+    backend = ManagedBackend(connector.spec, connector, heard, kept)
     async with trio.open_nursery() as nursery:
         await nursery.start(deadlines.run)
         nursery.start_soon(backend.run)
@@ -229,6 +230,75 @@ async def test_handshake_fine_but_no_list(autojump_clock):
     async with started(prepare=prepare) as (backend, _, _):
         assert backend.state is State.BACKING_OFF
         assert "no database" in str(backend.describe()["error"])
+
+
+# ---- what was kept of it
+
+
+def tools(*names):
+    return {"tools": [{"name": name, "inputSchema": {}} for name in names]}
+
+
+async def test_what_was_kept_holds_until_the_server_says_otherwise(tmp_path, autojump_clock):
+    kept = KeptCatalogues(tmp_path, b"key")
+    async with started(kept=kept) as (backend, _, _):
+        assert backend.describe()["catalogue"] == "fetched"
+        known = backend.catalogue
+    write(kept)
+    answers = []
+
+    def prepare(carrier):
+        carrier.answers["tools/list"] = lambda message: answers.append((carrier, message))
+
+    kept = KeptCatalogues(tmp_path, b"key")
+    async with started(kept=kept, prepare=prepare, wait=False) as (backend, connector, heard):
+        assert (backend.catalogue, backend.hello.instructions) == (known, "")
+        assert backend.describe()["catalogue"] == "kept"
+        await connector.wait_attempts(1)
+        await connector.carriers[0].wait_sent("tools/list")
+        assert backend.describe()["catalogue"] == "kept"
+        carrier, message = answers[0]
+        carrier.answer_to(message, tools("t"))
+        await backend.wait_verdict()
+        assert heard.catalogues == [], "nothing differs, so nothing is said"
+        assert backend.describe()["catalogue"] == "fetched"
+
+
+async def test_what_differs_from_what_was_kept_is_told_and_kept(tmp_path, autojump_clock):
+    kept = KeptCatalogues(tmp_path, b"key")
+    async with started(kept=kept):
+        pass
+    write(kept)
+
+    def prepare(carrier):
+        carrier.answers["tools/list"] = tools("t", "u")
+
+    kept = KeptCatalogues(tmp_path, b"key")
+    async with started(kept=kept, prepare=prepare) as (backend, connector, heard):
+        assert heard.catalogues == [("tools",)]
+        connector.carriers[0].answers["tools/list"] = tools("v")
+        connector.carriers[0].notify("notifications/tools/list_changed")
+        await heard.wait_until(lambda: len(heard.catalogues) == 2)
+        spec = backend.spec
+    write(kept)
+    assert [entry.key for entry in KeptCatalogues(tmp_path, b"key").load(spec).catalogue.tools] == ["v"]
+
+
+async def test_what_was_kept_stays_when_the_server_does_not_come_up(tmp_path, autojump_clock):
+    kept = KeptCatalogues(tmp_path, b"key")
+    async with started(kept=kept):
+        pass
+    write(kept)
+    kept = KeptCatalogues(tmp_path, b"key")
+    async with started(kept=kept, failures=[BackendUnavailable("b", "away")]) as (backend, _, _):
+        assert [entry.key for entry in backend.catalogue.tools] == ["t"]
+        about = backend.describe()
+        assert (about["state"], about["catalogue"], about["tools"]) == ("backing-off", "kept", 1)
+
+
+def write(kept):
+    """Have what is noted written; not in a thread, of which the virtual clock knows nothing."""
+    kept._write_all(kept._due)
 
 
 # ---- calls while it is away

@@ -3,7 +3,7 @@ library alone; it starts in a few hundredths of a second. TOKEN only marks its p
 finds them.
 
 Modes: "" (plain), "hang" (never answers initialize), "die" (says why and exits with status 3), "stubborn"
-(ignores SIGTERM and the end of its input).
+(ignores SIGTERM and the end of its input), "more" (lists one more tool). "@FILE": the mode that stands in a file.
 """
 
 # ruff: noqa: TID251 - it knows no supervisor
@@ -22,6 +22,9 @@ TOOLS = ("echo", "big", "digest", "pid", "hold", "spawn", "close_stdout", "exit"
 
 def main() -> None:
     token, mode = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else ""
+    if mode.startswith("@"):
+        with open(mode[1:], encoding="ascii") as file:
+            mode = file.read()
     if mode == "worker":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         time.sleep(600)
@@ -32,6 +35,7 @@ def main() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     seen: list[str] = []
     held: list[object] = []
+    tools = (*TOOLS, "more") if mode == "more" else TOOLS
     for line in sys.stdin.buffer:
         message = json.loads(line)
         method = message.get("method", "answer")
@@ -45,7 +49,7 @@ def main() -> None:
         elif method == "tools/list":
             answer(
                 message["id"],
-                {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in TOOLS]},
+                {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in tools]},
             )
         elif method == "tools/call":
             call(message["id"], message["params"], token, seen, held)

@@ -127,3 +127,25 @@ async def test_a_resource_waits_for_anybody(autojump_clock):
     ready(patience, quick)
     await patience.for_resource(lambda: trio.current_time() >= 1)
     assert 1 <= trio.current_time() <= 1 + LOOK
+
+
+async def test_one_that_is_known_from_an_earlier_run_is_not_waited_for(autojump_clock):
+    known, unknown = starting("known", "unknown")
+    known.hello = known.ready_hello
+    patience, _ = begin(known, unknown)
+    await trio.sleep(0.1)
+    ready(patience, unknown)
+    await patience.settle(FIRST_WAIT)
+    assert trio.current_time() == pytest.approx(0.1)
+    assert not patience.all_judged
+    await patience.for_name("known_new", lambda: False)
+    assert trio.current_time() == pytest.approx(FIRST_WAIT), "it may have something new"
+
+
+async def test_one_that_is_known_but_failed_is_no_measure(autojump_clock):
+    known, hangs = starting("known", "hangs")
+    known.hello = known.ready_hello
+    patience, _ = begin(known, hangs)
+    patience.judged(known)
+    await patience.settle(FIRST_WAIT)
+    assert trio.current_time() == pytest.approx(FIRST_WAIT)

@@ -1,0 +1,115 @@
+"""What clients want of one server besides calls: log levels, updates of resources, news of tasks.
+
+Rules.
+1. What is wanted outlives the link: the next one is set up as the last one was (`adopt`).
+2. Where sessions have links of their own, each subscribes for itself. But some clients share the server's link all the
+   same: those of a server that keeps nothing for a client, and those without a session. For them it is subscribed once.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from mcpd.backends.subscribers import Subscribers
+from mcpd.backends.watched import Watched
+from mcpd.errors import RpcError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from mcpd.backends.instances import Instances
+    from mcpd.backends.link import Link
+    from mcpd.protocol.calls import Call, Caller
+    from mcpd.protocol.jsonrpc import Members
+    from mcpd.types import SessionKey
+
+log = logging.getLogger("mcpd.backends")
+
+
+class Interests:
+    """Of one server. `link` is the server's own link, None while there is none; `link_for` gives, or opens, the one
+    that serves a caller."""
+
+    def __init__(
+        self,
+        name: str,
+        instances: Instances,
+        *,
+        per_session: bool,
+        link: Callable[[], Link | None],
+        link_for: Callable[[Caller], Awaitable[Link]],
+    ) -> None:
+        self._name = name
+        self._instances = instances
+        self._per_session = per_session
+        self._link = link
+        self._link_for = link_for
+        self._level: str | None = None
+        self.levels: dict[SessionKey, str] = {}
+        """What each session wants of the log, if it said so."""
+        self._subscriptions: dict[str, Members] = {}
+        self._subscribers = Subscribers()
+        """Of the server's link, where sessions have links of their own."""
+        self.watched = Watched()
+
+    def adopt(self, link: Link) -> None:
+        """This is the server's link from now on; it is to be set up by its `replay`."""
+        link.level, link.subscriptions, link.watched = self._level, self._subscriptions, self.watched
+
+    async def set_level(self, level: str, key: SessionKey, own: str) -> None:
+        """As `base.Backend.set_level`."""
+        self._level = level
+        self.levels[key] = own
+        try:
+            link = self._link()
+            if link is not None and link.level != level:
+                await link.set_level(level)
+            link = self._instances.find(key)
+            if link is not None:
+                await link.set_level(own)
+        except RpcError as error:
+            log.warning("backend=%s event=set_level_failed reason=%s", self._name, error)
+
+    async def subscribe(self, call: Call, uri: str, members: Members) -> None:
+        """As `base.Backend.subscribe`."""
+        caller = call.caller
+        link = await self._link_for(caller)
+        if self._per_session and link.owner is None:
+            first = self._subscribers.add(uri, caller.key)
+            if not first and uri in link.subscriptions:
+                return
+        try:
+            await link.subscribe(call, uri, members)
+        except BaseException:
+            self._subscribers.remove(uri, caller.key)
+            raise
+
+    async def unsubscribe(self, key: SessionKey, uri: str) -> None:
+        """As `base.Backend.unsubscribe`."""
+        link, kept = self._instances.find(key), self._instances.subscriptions(key)
+        if kept is None or uri not in kept:
+            if not self._subscribers.remove(uri, key):
+                return
+            link, kept = self._link(), self._subscriptions
+        members = kept.pop(uri, None)
+        if members is None or link is None:
+            return
+        try:
+            await link.dialect.unsubscribe(uri, members)
+        except RpcError as error:
+            log.warning("backend=%s event=unsubscribe_failed uri=%s reason=%s", self._name, uri, error)
+
+    def drop_subscription(self, uri: str) -> None:
+        """The last subscriber of a shared link is gone."""
+        self._subscribers.clear(uri)
+        members, link = self._subscriptions.pop(uri, None), self._link()
+        if members is not None and link is not None:
+            link.unsubscribe_quietly(uri, members)
+
+    def forget(self, key: SessionKey) -> None:
+        """A client is gone."""
+        self.levels.pop(key, None)
+        self._instances.forget(key)
+        for uri in self._subscribers.left(key):
+            self.drop_subscription(uri)
