@@ -89,9 +89,14 @@ class Connection:
         """The server stops: the next answer is the last."""
         self.at_drain: Callable[[], None] | None = None
         """Ends the protocol that took over from HTTP, whose one request would never be over."""
+        self.carry: tuple[Request, Callable[[], bytes] | None] | None = None
+        """A request that can be captured: with the handler's word about its answer, or None where it has not begun."""
+        self.carried: tuple[Request, bool, bytes] | None = None
+        """A request that another program began to answer: whether it opened a stream, and the handler's word."""
         self.requests = 0
         self.deadline = trio.current_time() + limits.idle
-        self._handler = handler
+        self.handler = handler
+        """What the serving loop calls; it looks here each time that it begins anew."""
         self._deadlines = deadlines
         self._nursery = nursery
         self._at_end = at_end
@@ -99,6 +104,7 @@ class Connection:
         self._phase = _IDLE
         self._timed_out = False
         self._request: Request | None = None
+        self._reader: RequestReader | None = None
         self._scope = trio.CancelScope()
         self._turn = 0
         self._closed = False
@@ -144,6 +150,12 @@ class Connection:
             self.sock.close()
             self._at_end(self)
 
+    def work(self) -> tuple[bytes | None, Request | None]:
+        """What was received and not served, None where it cannot be had back; and the request that is being served."""
+        if self._phase in (Phase.HEAD, Phase.BODY):
+            return self._reader.received() if self._reader is not None else None, None
+        return self.pending, self._request if self._phase is _HANDLER else None
+
     def go_on(self) -> None:
         """Serve the next request in a new task; the current one, in its handler, has no say any more."""
         self._turn += 1
@@ -177,7 +189,7 @@ class Connection:
         heads = self._memo.heads
         recall = self._memo.recall
         idle = self.limits.idle
-        handler = self._handler
+        handler = self.handler
         scope = self._scope
         if self.watchers:
             trio.lowlevel.notify_closing(sock)
@@ -294,7 +306,7 @@ class Connection:
 
     async def _read(self, data: bytes) -> tuple[Head, bytes] | None:
         """One request of which `data` is the beginning. None: the connection is to be closed."""
-        reader = RequestReader(self.limits, self._memo)
+        reader = self._reader = RequestReader(self.limits, self._memo)
         sock = self.sock
         body_begun = False
         self._arm(Phase.HEAD, self.limits.head_timeout)
@@ -327,6 +339,7 @@ class Connection:
             await self._linger()
             return None
         self.pending = reader.rest
+        self._reader = None
         return whole
 
     def _send_refusal(self, refused: HttpRefused) -> None:

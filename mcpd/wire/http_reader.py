@@ -30,6 +30,7 @@ class RequestReader:
         self._fed: list[bytes] = []
         self._parser: h11.Connection | None = None
         self._head: Head | None = None
+        self._raw = b""
         self._parts: list[bytes] = []
         self._size = 0
         self.rest = b""
@@ -39,6 +40,14 @@ class RequestReader:
     def head(self) -> Head | None:
         """The head, once it is whole."""
         return self._head
+
+    def received(self) -> bytes | None:
+        """Everything that was fed, to be fed to another reader; None when it cannot be had back (a chunked body)."""
+        if self._head is None:
+            return b"".join(self._fed)
+        if self._head.chunked:
+            return None
+        return b"".join((self._raw, *self._parts))
 
     @property
     def want(self) -> int:
@@ -109,6 +118,7 @@ class RequestReader:
 
     def _begin_body(self, head: Head, raw: bytes, rest: bytes) -> None:
         self._head = head
+        self._raw = raw
         self._fed = []
         if head.chunked:
             if self._parser is None:

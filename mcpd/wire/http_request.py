@@ -10,6 +10,8 @@ import trio
 from mcpd.wire.outgoing import JOIN_MAX
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mcpd.wire.http_connection import Connection
     from mcpd.wire.http_head import Head
 
@@ -181,6 +183,9 @@ class Request:
 
         Never blocks; when the client is gone the answer is dropped.
         """
+        if self._connection.carried is not None and self.opened:
+            self.open_stream(status, headers).end()  # it is too late for another answer
+            return
         connection = self._begin()
         size = len(body) if type(body) is bytes else byte_count(body)  # type: ignore[arg-type]
         close = CLOSE if connection.closing else b""
@@ -204,12 +209,41 @@ class Request:
         chunked = self.head.http_version >= b"1.1"
         if not chunked:
             connection.closing = True
+        if connection.carried is not None and self.opened:
+            self.stream = Stream(connection, chunked=chunked, mute=False)
+            return self.stream
         framing = b"Transfer-Encoding: chunked\r\n" if chunked else b""
         close = CLOSE if connection.closing else b""
         mute = self.head.method == b"HEAD" or status in BODILESS
         connection.out.send(b"%b%b%b%b\r\n" % (status_line(status), headers, close, framing))
         self.stream = Stream(connection, chunked=chunked, mute=mute)
         return self.stream
+
+    # ---- from one program to the next (`http_carrying`) ----------------------------------------------------
+
+    def hold(self) -> None:
+        """This request was not begun: another program may do it instead, until `release`."""
+        self._connection.carry = (self, None)
+
+    def release(self) -> None:
+        """From now on it is this program's."""
+        self._connection.carry = None
+
+    def carry(self, say: Callable[[], bytes]) -> None:
+        """Another program may go on with the answer, and is told by `carried` what `say` returns then."""
+        self._connection.carry = (self, say)
+
+    @property
+    def carried(self) -> bytes | None:
+        """What the handler in another program said of this request, which it began; None if it is a new one."""
+        carried = self._connection.carried
+        return carried[2] if carried is not None and carried[0] is self else None
+
+    @property
+    def opened(self) -> bool:
+        """Whether another program sent the head of a stream already; `open_stream` goes on with that."""
+        carried = self._connection.carried
+        return carried is not None and carried[0] is self and carried[1]
 
     def hand_over(self) -> Connection:
         """Give up HTTP for another protocol, which answers in its own way; the connection closes when the handler ends.

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from mcpd.wire.http_carrying import ConnectionState, capture, take_up
 from mcpd.wire.http_connection import JSON, Connection, Handler, error_body
 from mcpd.wire.http_limits import HttpLimits
 from mcpd.wire.http_request import CLOSE, Buffer, Request, Stream, status_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from mcpd.wire.deadlines import Deadlines
 
@@ -76,6 +77,22 @@ class HttpServer:
         for connection in list(self._connections):
             connection.drain()
 
+    def busy(self) -> int:
+        """Connections on which a handler is at work that no other program could go on with."""
+        return sum(not connection.out.broken and capture(connection) is None for connection in self._connections)
+
+    def capture(self) -> tuple[ConnectionState, ...]:
+        """All connections that another program can go on with, as they are now. Changes nothing."""
+        states = (capture(connection) for connection in self._connections)
+        return tuple(state for state in states if state is not None)
+
+    def take_up(self, states: Iterable[ConnectionState]) -> None:
+        """Go on with the connections of another program."""
+        for state in states:
+            sock = socket.socket(fileno=state.fd)
+            sock.setblocking(False)
+            self._serve(sock, state)
+
     async def accept(self, listener: socket.socket) -> None:
         """Accept from one listener until drained."""
         while True:
@@ -115,6 +132,9 @@ class HttpServer:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             except OSError:
                 pass  # gone again already: its task will see
+        self._serve(sock)
+
+    def _serve(self, sock: socket.socket, state: ConnectionState | None = None) -> None:
         connection = Connection(
             sock,
             self._handler,
@@ -123,6 +143,8 @@ class HttpServer:
             nursery=self._nursery,
             at_end=self._end,
         )
+        if state is not None:
+            take_up(connection, state)
         self._connections.add(connection)
         self._deadlines.add(connection)
         self._nursery.start_soon(connection.run)

@@ -89,6 +89,10 @@ class Outgoing:
             self._wait_for(views[first:])
         return True
 
+    def unsent(self) -> bytes:
+        """What is queued."""
+        return b"".join(self._queue)
+
     async def wait_drained(self) -> None:
         """Returns when nothing is queued any more, or the connection broke."""
         if not self.queued:
