@@ -27,6 +27,7 @@ from mcpd.frontends.sse import MESSAGES, HttpSse
 from mcpd.frontends.stdio import serve_stdio, standard_streams
 from mcpd.frontends.websocket import WebSocketFront
 from mcpd.gateway.gateway import Gateway
+from mcpd.gateway.handover import HandoverRefused, capture, restore
 from mcpd.gateway.sessions import Sessions, number_questions_from
 from mcpd.gateway.vault import Vault
 from mcpd.supervisor.pipes import PipeWriter
@@ -86,6 +87,10 @@ class Daemon:
         self.gateway = Gateway(config, sessions=self.sessions)
         self.sessions.forget = self.gateway.forget
         self.kept = KeptCatalogues(state_dir / "catalogues", self.vault.seal.derive(b"mcpd kept catalogues"))
+        self._fronts: trio.CancelScope | None = None
+        """What clients over HTTP are served in, once they are."""
+        self._served = trio.Event()
+        self.streamable = StreamableHttp(self.gateway, self.config, self.patience)
         self.backends = [self._backend(spec) for spec in config.servers if spec.enabled]
         self.gateway.use(self.backends)
 
@@ -112,6 +117,7 @@ class Daemon:
         listen = self.config.listen
         loopback = await check_exposure(listen)
         listeners = await open_listeners(listen.host, listen.port)
+        self._inherit()
         with ExitStack() as stack:
             for listener in listeners:
                 stack.callback(listener.close)
@@ -151,10 +157,19 @@ class Daemon:
         for backend in self.backends:
             nursery.start_soon(backend.run)
 
+    def _inherit(self) -> None:
+        """Take in what the last run left. Before backends are started: they are told of it."""
+        data = self.vault.inherit(time.time())
+        if data is not None:
+            try:
+                log.info("event=inherited sessions=%d", restore(data, self.gateway, self.streamable.inherit))
+            except HandoverRefused as refused:
+                log.warning("event=handover_refused reason=%s effect=clients_subscribe_again", refused)
+
     async def _serve(
         self, listeners: list[socket.socket], loopback: bool, *, task_status: trio.TaskStatus[object]
     ) -> None:
-        streamable = StreamableHttp(self.gateway, self.config, self.patience)
+        streamable = self.streamable
         sse = HttpSse(self.gateway, self.config, self.patience)
         management = Management(self.gateway)
 
@@ -178,24 +193,33 @@ class Daemon:
             },
         )
         limits = self.config.limits
-        await serve_http(
-            listeners,
-            endpoint.handle,
-            limits=HttpLimits(
-                head=limits.head,
-                body=limits.body,
-                stream_queue=limits.stream_queue,
-                connections=limits.connections,
-            ),
-            deadlines=self.deadlines,
-            task_status=task_status,
-        )
+        try:
+            with trio.CancelScope() as self._fronts:
+                await serve_http(
+                    listeners,
+                    endpoint.handle,
+                    limits=HttpLimits(
+                        head=limits.head,
+                        body=limits.body,
+                        stream_queue=limits.stream_queue,
+                        connections=limits.connections,
+                    ),
+                    deadlines=self.deadlines,
+                    task_status=task_status,
+                )
+        finally:
+            # Calls have had their last word, and servers are still there: now it is known what clients miss.
+            self.vault.bequeath(capture(self.gateway))
+            self._served.set()
 
     async def _end_at_signal(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
         async for number in signals:
             log.info("event=stopping signal=%s", signal.Signals(number).name)
             if self.gateway.close():
                 await trio.sleep(FAREWELL)
+            if self._fronts is not None:
+                self._fronts.cancel()
+                await self._served.wait()
             scope.cancel()
             return
 

@@ -144,6 +144,15 @@ class BackendUnavailable(BackendError):
         self.retry_after = retry_after
         """Seconds after which the backend itself wants to be tried again."""
 
+    @classmethod
+    def away(cls, backend: str, state: str, last: RpcError | None) -> BackendUnavailable:
+        """It is in this state, and `last` is its last failure."""
+        if isinstance(last, BackendError):
+            reason = f"it is {state}; the last failure: {last.reason}"
+            return cls(backend, reason, remedy=last.remedy, detail=last.detail)
+        reason = f": {last.message}" if last is not None else ""
+        return cls(backend, f"it is {state}{reason}", remedy="try again in a moment")
+
 
 class BackendCrashed(BackendError):
     """The backend ended, or its connection broke, while the call was in flight; it may have been executed."""

@@ -26,7 +26,7 @@ from mcpd.backends.kept import LastKnown
 from mcpd.backends.leases import Leases, may_be_asked
 from mcpd.backends.lists import Lists
 from mcpd.backends.stdio import ChildEnded
-from mcpd.errors import BackendError, BackendUnavailable, RpcError
+from mcpd.errors import BackendUnavailable, RpcError
 from mcpd.protocol.capabilities import EVERYTHING
 from mcpd.supervisor.exits import Exit
 from mcpd.supervisor.restart import RestartPolicy, Restarts
@@ -92,6 +92,7 @@ class ManagedBackend:
             per_session=self._per_session,
             link=lambda: self._link,
             link_for=self._link_for,
+            updated=self.resource_updated,
         )
         self._restart_count = 0
         self._ready_since: float | None = None
@@ -174,6 +175,8 @@ class ManagedBackend:
         """From the handshake to the loss of the link."""
         self.hello = link.hello
         self._interests.adopt(link)
+        if self._connector.stateless:
+            self._interests.inherited.share()
         # First what makes it tell of changes: one that comes while the lists are fetched must not be missed.
         await link.replay()
         changed = await self._lists.load(link)
@@ -196,6 +199,7 @@ class ManagedBackend:
         self._lists_changed(changed)
         self._verdict.set()
         self._news.verdict(self)
+        self._interests.inherited.announce()
         self._instances.revive(self._interests.levels)
         self._leases.warm()
 
@@ -275,7 +279,7 @@ class ManagedBackend:
                     break
                 await self._changed.wait()
         if self._link is None:
-            raise self._unavailable()
+            raise BackendUnavailable.away(self.name, self.state.value, self.error)
         return self._link
 
     async def _link_for(self, caller: Caller) -> Link:
@@ -299,17 +303,6 @@ class ManagedBackend:
         if self._link is not None and self._connector.transport != "stdio":
             self._link.dialect.check()
 
-    def _unavailable(self) -> RpcError:
-        if isinstance(self.error, BackendError):
-            return BackendUnavailable(
-                self.name,
-                f"it is {self.state.value}; the last failure: {self.error.reason}",
-                remedy=self.error.remedy,
-                detail=self.error.detail,
-            )
-        reason = f": {self.error.message}" if self.error is not None else ""
-        return BackendUnavailable(self.name, f"it is {self.state.value}{reason}", remedy="try again in a moment")
-
     # ---- what clients want besides ------------------------------------------------------------------------
 
     async def set_level(self, level: str, key: SessionKey, own: str) -> None:
@@ -317,6 +310,9 @@ class ManagedBackend:
 
     async def subscribe(self, call: Call, uri: str, members: Members) -> None:
         await self._interests.subscribe(call, uri, members)
+
+    def resubscribe(self, caller: Caller, uri: str, members: Members) -> None:
+        self._interests.inherited.add(caller, uri, members, own=self._per_session)
 
     async def unsubscribe(self, key: SessionKey, uri: str) -> None:
         await self._interests.unsubscribe(key, uri)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from mcpd.config.model import ServerSpec
-    from mcpd.protocol.calls import Call
+    from mcpd.protocol.calls import Call, Caller
     from mcpd.protocol.handshake import ServerHello
     from mcpd.protocol.jsonrpc import Buffer, Members, Message
     from mcpd.supervisor.states import State
@@ -125,6 +125,11 @@ class Backend(Protocol):
 
     async def subscribe(self, call: Call, uri: str, members: Members) -> None:
         """Subscribe the caller's link to a resource. Raises: RpcError."""
+
+    def resubscribe(self, caller: Caller, uri: str, members: Members) -> None:
+        """A client was subscribed in an earlier run of mcpd, with these params: subscribe it when the server is ready,
+        and tell the client of an update then, for there may have been one. To be called before `run`.
+        """
 
     async def unsubscribe(self, key: SessionKey, uri: str) -> None:
         """End a subscription; never raises: the client's side of it is over anyway."""

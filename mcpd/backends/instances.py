@@ -6,7 +6,7 @@ Rules.
 2. At most `max_instances` links; the longest idle one makes room, one with a call in flight never does.
 3. A link that is lost is replaced by the next call, and set up as the lost one was. One that has
    subscriptions is replaced when the server is ready again (`revive`), as its client may wait for news
-   without calling.
+   without calling. Subscriptions of an earlier run of mcpd are those of a link that was lost (`inherited`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from mcpd.backends.inherited import update_of
 from mcpd.errors import BackendError, BackendUnavailable
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ class Instances:
         self._listener = listener
         self._spec = connector.spec
         self._by_session: dict[SessionKey, Instance] = {}
+        self._inherited: set[SessionKey] = set()
+        """Those with subscriptions of an earlier run that were not made again yet."""
         # Links outlive the call that opened them, and end with the backend: `run` opens the nursery and
         # outlives them all.
         self._nursery: trio.Nursery | None = None
@@ -114,6 +117,28 @@ class Instances:
         instance = self._by_session.get(key)
         return instance.subscriptions if instance is not None else None
 
+    def inherit(self, caller: Caller, uri: str, members: Members) -> None:
+        """A session was subscribed in an earlier run of mcpd: as if its link had been lost since. Beyond
+        `max_instances` it is not.
+        """
+        instance = self._by_session.get(caller.key)
+        if instance is None:
+            if len(self._by_session) >= self._spec.max_instances:
+                return
+            instance = self._by_session[caller.key] = Instance(caller, {})
+            instance.error = BackendUnavailable(self._spec.name, "mcpd was restarted")
+            instance.opened.set()
+            self._inherited.add(caller.key)
+        instance.subscriptions[uri] = members
+
+    def disinherit(self) -> list[tuple[SessionKey, str, Members]]:
+        """Sessions have no links of their own here: give up the subscriptions that were inherited."""
+        found = []
+        for key in list(self._inherited):
+            found += [(key, uri, members) for uri, members in (self.subscriptions(key) or {}).items()]
+            self.forget(key)
+        return found
+
     @property
     def in_flight(self) -> int:
         """Calls in flight on all links."""
@@ -129,6 +154,7 @@ class Instances:
 
     def forget(self, key: SessionKey) -> None:
         """End the session's link."""
+        self._inherited.discard(key)
         instance = self._by_session.pop(key, None)
         if instance is not None:
             instance.scope.cancel()
@@ -154,6 +180,7 @@ class Instances:
                             await link.replay()
                             instance.link = link
                             instance.opened.set()
+                            self._announce(instance)
                             await link.lost.wait()
                             self._at_failure()
                     except BackendError as error:
@@ -169,6 +196,14 @@ class Instances:
             if self._by_session.get(caller.key) is instance and instance.link is None and not instance.subscriptions:
                 del self._by_session[caller.key]
             instance.opened.set()
+
+    def _announce(self, instance: Instance) -> None:
+        """Nobody knows what happened between the runs: tell the client of an update of what it was subscribed to."""
+        key = instance.caller.key
+        if key in self._inherited:
+            self._inherited.discard(key)
+            for uri in list(instance.subscriptions):
+                self._listener.resource_updated(update_of(uri), key)
 
     def _make_room(self) -> None:
         if len(self._by_session) < self._spec.max_instances:

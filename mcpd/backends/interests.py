@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from mcpd.backends.inherited import Inherited
 from mcpd.backends.subscribers import Subscribers
 from mcpd.backends.watched import Watched
 from mcpd.errors import RpcError
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from mcpd.backends.instances import Instances
     from mcpd.backends.link import Link
     from mcpd.protocol.calls import Call, Caller
-    from mcpd.protocol.jsonrpc import Members
+    from mcpd.protocol.jsonrpc import Buffer, Members
     from mcpd.types import SessionKey
 
 log = logging.getLogger("mcpd.backends")
@@ -29,7 +30,7 @@ log = logging.getLogger("mcpd.backends")
 
 class Interests:
     """Of one server. `link` is the server's own link, None while there is none; `link_for` gives, or opens, the one
-    that serves a caller."""
+    that serves a caller. `updated` is called with the params of a resource's update, and whose own link tells it."""
 
     def __init__(
         self,
@@ -39,6 +40,7 @@ class Interests:
         per_session: bool,
         link: Callable[[], Link | None],
         link_for: Callable[[Caller], Awaitable[Link]],
+        updated: Callable[[Buffer, SessionKey | None], None],
     ) -> None:
         self._name = name
         self._instances = instances
@@ -51,6 +53,7 @@ class Interests:
         self._subscriptions: dict[str, Members] = {}
         self._subscribers = Subscribers()
         """Of the server's link, where sessions have links of their own."""
+        self.inherited = Inherited(self._subscriptions, self._subscribers, instances, updated=updated)
         self.watched = Watched()
 
     def adopt(self, link: Link) -> None:

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
     from mcpd.config.model import Config
     from mcpd.frontends.endpoint import Verdict
+    from mcpd.gateway import handover
     from mcpd.gateway.gateway import Gateway
     from mcpd.gateway.sessions import Session
     from mcpd.protocol.jsonrpc import Buffer, Message
@@ -93,6 +94,10 @@ class StreamableHttp:
         """A session ended or left memory: its streams end."""
         if isinstance(session.streams, Streams):
             session.streams.close()
+
+    def inherit(self, session: Session, left: handover.Streams) -> None:
+        """A session of an earlier run of mcpd goes on with its streams."""
+        self._terms.streams_of(session).inherit(left)
 
     def handle(self, request: Request, verdict: Verdict) -> Awaitable[None]:
         """Answer one request: what this returns does, when it is awaited."""

@@ -5,10 +5,11 @@ everything else.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
+from mcpd.gateway import handover
 from mcpd.protocol.exchange import EventLog, State
 from mcpd.protocol.sse import encode_comment, encode_event
 
@@ -28,6 +29,41 @@ KEPT_MAX: Final = 64 * 1024 * 1024
 million small ones."""
 
 COMMENT: Final = encode_comment(b"keep-alive")
+
+
+class Resumable(Protocol):
+    """An exchange as its session's streams know it."""
+
+    log: EventLog | None
+    state: State
+    ended_at: float
+
+    def resume(self, request: Request, stream: Stream, number: int) -> None:
+        """The client came back after event `number`; the rest goes to this stream."""
+
+    def gone(self, request: Request) -> None:
+        """The connection that carries the answer is lost."""
+
+
+class Bequest:
+    """An exchange that ended in an earlier run of mcpd: only its log is left. Implements `Resumable`."""
+
+    __slots__ = ("ended_at", "log", "state")
+
+    def __init__(self, log: EventLog) -> None:
+        self.log: EventLog | None = log
+        self.state = State.ENDED
+        self.ended_at = trio.current_time()
+
+    def resume(self, request: Request, stream: Stream, number: int) -> None:
+        """Everything that is left to say."""
+        assert self.log is not None
+        for id, message in self.log.after(number):
+            stream.write(encode_event((message,), id=id))
+        stream.end()
+
+    def gone(self, request: Request) -> None:
+        """Nothing waits for it."""
 
 
 class Kept:
@@ -69,7 +105,7 @@ class Streams:
     def __init__(self, limits: Limits, kept: Kept) -> None:
         now = int(time.time() * 1000)
         self.limits = limits
-        self.exchanges: dict[int, Exchange] = {}
+        self.exchanges: dict[int, Resumable] = {}
         self.log = EventLog(0)
         """What the GET stream said; its stream number is 0."""
         self.log.first = now
@@ -77,6 +113,26 @@ class Streams:
         self._kept = kept
         self._last = now
         self._closed = False
+
+    def inherit(self, left: handover.Streams) -> None:
+        """Go on where an earlier run of mcpd stopped."""
+        self.log = EventLog.of(0, left.news.first, left.news.messages)
+        self._last = max(self._last, left.last)
+        for each in left.ended:
+            log = EventLog.of(each.stream, each.first, each.messages)
+            self.exchanges[each.stream] = Bequest(log)
+            self._kept.add(log, self)
+
+    def capture(self) -> handover.Streams | None:
+        """What the next run needs to go on; None when nothing is kept."""
+        ended = [
+            handover.Log(log.stream, log.first, log.messages)
+            for each in self.exchanges.values()
+            if each.state is State.ENDED and (log := each.log) is not None
+        ]
+        if not ended and not len(self.log):
+            return None
+        return handover.Streams(self._last, handover.Log(0, self.log.first, self.log.messages), ended)
 
     def open(self, exchange: Exchange) -> EventLog:
         """A new stream for an exchange. The oldest ended ones make room."""

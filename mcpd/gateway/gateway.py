@@ -106,6 +106,7 @@ class Gateway:
         self.patience.start(self.backends)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.notices.run)
+            nursery.start_soon(self.notices.welcome, self.settled)
             nursery.start_soon(self.levels.run)
             nursery.start_soon(self.inputs.run)
             for backend in self.backends:
@@ -251,6 +252,7 @@ class Gateway:
 
     async def _list(self, kind: str, call: Call) -> Answer:
         await self.settled()
+        self.notices.listed(call.caller.key)
         hint = hint_of(kind, self.backends, self.list_ttl) if call.caller.stateless else STALE
         return local.list_page(self.catalog.of(kind), call.members, call.caller.version, hint), None
 

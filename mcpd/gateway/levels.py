@@ -62,6 +62,13 @@ class Levels:
         """A client wants this level; returns when the backends know, or after LEVEL_WAIT."""
         if session.left:
             return
+        self.note(session, level)
+        with trio.move_on_after(LEVEL_WAIT):
+            for follower in self._followers:
+                await follower.wait_quiet()
+
+    def note(self, session: Session, level: int) -> None:
+        """`set`, for a client that does not wait until the backends know."""
         former = session.caller.log_level
         if former is not None:
             self._counts[former] -= 1
@@ -69,9 +76,6 @@ class Levels:
         session.caller = msgspec.structs.replace(session.caller, log_level=level)
         for follower in self._followers:
             follower.note(session.caller.key)
-        with trio.move_on_after(LEVEL_WAIT):
-            for follower in self._followers:
-                await follower.wait_quiet()
 
     def left(self, session: Session) -> None:
         """A session ended or left memory: what only it wanted is not wanted any more."""

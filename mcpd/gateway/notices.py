@@ -31,7 +31,7 @@ from mcpd.protocol.edits import members_or_none, text
 from mcpd.protocol.handshake import ServerState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from mcpd.backends.base import Backend
     from mcpd.gateway.catalog import Catalog
@@ -70,6 +70,10 @@ class Notices:
         self._delay = delay
         self._dirty = trio.Event()
         self._verdicts = trio.Event()
+        self._known: dict[str, str] = {}
+        """Digests of the lists that clients know from an earlier run."""
+        self._heirs: set[SessionKey] = set()
+        """Those clients, until they are told what differs, or list again."""
 
     async def run(self) -> None:
         """Turn changes into notifications, for ever."""
@@ -88,12 +92,48 @@ class Notices:
         for method in sorted(methods):
             parts = jsonrpc.notification(method.encode())
             for session in self._sessions:
-                if session.state is ServerState.READY:
+                if session.state is ServerState.READY and session.caller.key not in self._heirs:
                     session.deliver(method, parts)
             for listen in self._listens:
                 listen.changed(method)
         if methods:
             log.info("event=catalogue_changed lists=%s", ",".join(sorted(m.split("/")[1] for m in methods)))
+
+    # ---- clients of an earlier run --------------------------------------------------------------------------
+
+    def inherit(self, lists: dict[str, str], keys: set[SessionKey]) -> None:
+        """These clients know these lists, by kind and digest: they are told what differs by `welcome`."""
+        self._known, self._heirs = lists, keys
+
+    def listed(self, key: SessionKey) -> None:
+        """A client asked for a list: what it knows is this run's now."""
+        self._heirs.discard(key)
+
+    async def welcome(self, settled: Callable[[], Awaitable[None]]) -> None:
+        """Tell the clients of an earlier run what differs, when the backends had time to start."""
+        if self._heirs:
+            await settled()
+            self.flush()
+            self._catch_up()
+
+    def conclude(self) -> dict[str, str]:
+        """Tell what is still to be told, and return the digests of the lists as clients know them then."""
+        self.flush()
+        self._catch_up()
+        _, catalog = self._rebuild()
+        return {kind: catalog.of(kind).digest for kind in NOTIFICATIONS}
+
+    def _catch_up(self) -> None:
+        heirs, self._heirs = self._heirs, set()
+        if not heirs:
+            return
+        _, catalog = self._rebuild()
+        differing = [kind for kind in NOTIFICATIONS if self._known.get(kind) != catalog.of(kind).digest]
+        for method in sorted({NOTIFICATIONS[kind] for kind in differing}):
+            for key in heirs:
+                session = self._sessions.by_key(key)
+                if session is not None and session.state is ServerState.READY:
+                    session.deliver(method, jsonrpc.notification(method.encode()))
 
     async def wait_news(self) -> None:
         """Return at the next verdict about any backend."""

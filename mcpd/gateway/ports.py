@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from mcpd.errors import RpcError
+    from mcpd.gateway.handover import Streams
     from mcpd.protocol.jsonrpc import Buffer, Members
 
 Outcome: TypeAlias = "tuple[Buffer, Members | None] | RpcError"
@@ -39,6 +40,9 @@ class Sweepable(Protocol):
 
     def sweep(self) -> None:
         """Forget what is too old to be of use."""
+
+    def capture(self) -> Streams | None:
+        """What the next run of mcpd needs of it; None when that is nothing."""
 
 
 class Turn(Protocol):

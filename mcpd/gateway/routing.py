@@ -24,7 +24,7 @@ from mcpd.protocol.uritemplate import compile as compile_template
 from mcpd.supervisor.states import USABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from mcpd.backends.base import Backend
     from mcpd.gateway.catalog import Catalog, Route
@@ -120,5 +120,17 @@ class Router:
                         self._linked[uri] = backend
         except (ProtocolError, KeyError, ValueError, RecursionError):
             pass  # not the shape of a result with links; it passes through as it is
+        self._forget_oldest()
+
+    def links(self) -> list[tuple[str, str]]:
+        """What was learnt: URIs and the names of their backends, the oldest first."""
+        return [(uri, backend.name) for uri, backend in self._linked.items()]
+
+    def learn_links(self, links: Iterable[tuple[str, Backend]]) -> None:
+        """Take in what an earlier run learnt."""
+        self._linked.update(links)
+        self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
         while len(self._linked) > LINKS_MAX:
             del self._linked[next(iter(self._linked))]

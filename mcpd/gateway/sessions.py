@@ -74,8 +74,8 @@ class Session:
     """One client."""
 
     __slots__ = (
-        "_backlog",
         "_questions",
+        "backlog",
         "caller",
         "calls",
         "claims",
@@ -105,7 +105,8 @@ class Session:
         """The frontend's own record of this session's event streams."""
         self.last_used = trio.current_time()
         self._questions: dict[bytes, Question] | None = None
-        self._backlog: dict[str, tuple[Buffer, ...]] | None = None
+        self.backlog: dict[str, tuple[Buffer, ...]] | None = None
+        """News that it has not heard yet, by key."""
 
     @property
     def idle(self) -> bool:
@@ -115,7 +116,7 @@ class Session:
     @property
     def held(self) -> bool:
         """Whether its client would notice that it left memory (rule 2)."""
-        return bool(self.subscriptions or self._backlog) or self.caller.log_level is not None
+        return bool(self.subscriptions or self.backlog) or self.caller.log_level is not None
 
     def handshake(self, event: Event) -> None:
         """Note a step of the handshake. Raises: ProtocolError when it is out of order."""
@@ -189,15 +190,15 @@ class Session:
             return
         if not key:
             return
-        if self._backlog is None:
-            self._backlog = {}
-        if key in self._backlog or len(self._backlog) < BACKLOG_MAX or not key.startswith(UPDATED):
-            self._backlog[key] = parts
+        if self.backlog is None:
+            self.backlog = {}
+        if key in self.backlog or len(self.backlog) < BACKLOG_MAX or not key.startswith(UPDATED):
+            self.backlog[key] = parts
 
     def listen(self, outlet: Outlet) -> None:
         """From now on news goes here; what was kept goes first, and is kept on if it cannot be sent."""
         self.outlet = outlet
-        backlog, self._backlog = self._backlog, None
+        backlog, self.backlog = self.backlog, None
         for key, parts in (backlog or {}).items():
             self.deliver(key, parts)
 

@@ -49,11 +49,13 @@ class Holder(Protocol):
 class Topic:
     """A resource of a backend that somebody is subscribed to."""
 
-    __slots__ = ("backend", "holders", "turn", "uri", "users")
+    __slots__ = ("backend", "holders", "members", "turn", "uri", "users")
 
-    def __init__(self, backend: Backend, uri: str) -> None:
+    def __init__(self, backend: Backend, uri: str, members: Members) -> None:
         self.backend = backend
         self.uri = uri
+        self.members = members
+        """What the first one was subscribed with."""
         self.holders: set[SessionKey] = set()
         self.turn = trio.Lock()
         self.users = 0
@@ -87,7 +89,7 @@ class Subscriptions:
         key = holder.caller.key
         topic = self._topics.get((backend.name, uri))
         if topic is None:
-            topic = self._topics[backend.name, uri] = Topic(backend, uri)
+            topic = self._topics[backend.name, uri] = Topic(backend, uri, without_token(members))
         held[uri] = topic
         topic.users += 1
         try:
@@ -106,6 +108,20 @@ class Subscriptions:
             if key not in topic.holders and held.get(uri) is topic:
                 del held[uri]
             self._tidy(topic)
+
+    def inherit(self, holder: Holder, uri: str, backend: Backend, members: Members) -> bool:
+        """A holder was subscribed in an earlier run; the backend is told elsewhere. False beyond the limit."""
+        held = holder.subscriptions
+        if held is None:
+            held = holder.subscriptions = {}
+        if len(held) >= self._limit:
+            return False
+        topic = self._topics.get((backend.name, uri))
+        if topic is None:
+            topic = self._topics[backend.name, uri] = Topic(backend, uri, members)
+        topic.holders.add(holder.caller.key)
+        held[uri] = topic
+        return True
 
     async def remove(self, holder: Holder, uri: str) -> None:
         """End one subscription of a holder; ending what is not there is no error."""

@@ -1,5 +1,5 @@
-"""The key of session ids and request states, and the list of ended sessions, kept in the state directory so that both
-survive a restart.
+"""The key of session ids and request states, the list of ended sessions, and what one run leaves to the next: kept in
+the state directory, so that they survive a restart.
 
 Rules.
 1. A file appears whole or not at all; what a crash left half written costs at most the last line.
@@ -29,6 +29,15 @@ COMPACT_AT: Final = 4096
 around 130 KiB."""
 
 
+HANDOVER_AGE: Final = 900.0
+"""Seconds after which what an earlier run left is not taken up any more: a reboot takes less, and clients stop trying
+to connect again long before."""
+
+HANDOVER_SIZE: Final = 512 * 1024 * 1024
+"""Bytes that are read of it at most, which no mcpd writes: its messages are bounded by `handover.MESSAGES_MAX`, and its
+sessions by `limits.sessions`."""
+
+
 class Vault:
     """Opens the state directory's secrets; `revoke` is durable against a crash of mcpd when it returns."""
 
@@ -42,6 +51,7 @@ class Vault:
             self.seal = Seal(_key(directory / "session.key"))
             self.states = StateSeal(self.seal.derive(b"mcpd request state"))
             self._path = directory / "sessions.ended"
+            self._handover = directory / "handover"
             self._compact()
         except (OSError, ValueError) as error:
             raise ConfigError(
@@ -66,6 +76,41 @@ class Vault:
                 self._path,
                 error,
             )
+
+    def bequeath(self, data: bytes) -> bool:
+        """Leave this to the next run of mcpd; False, and a line in the log, when it could not be written."""
+        try:
+            fresh = _beside(self._handover)
+            try:
+                _write(fresh, data)
+                fresh.replace(self._handover)
+            finally:
+                fresh.unlink(missing_ok=True)
+            _sync(self._handover.parent)
+        except OSError as error:
+            log.error(
+                "event=state_not_written file=%s reason=%s effect=clients_miss_what_was_not_sent_yet",
+                self._handover,
+                error,
+            )
+            return False
+        return True
+
+    def inherit(self, now: float) -> bytes | None:
+        """What the last run left, which is taken away from the next; None when that was nothing, or long ago."""
+        try:
+            with open(self._handover, "rb") as file:
+                self._handover.unlink()
+                age = now - os.fstat(file.fileno()).st_mtime
+                if age > HANDOVER_AGE:
+                    log.info("event=handover_too_old age=%d", age)
+                    return None
+                return file.read(HANDOVER_SIZE)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            log.warning("event=handover_not_read file=%s reason=%s", self._handover, error)
+            return None
 
     def _append(self, line: bytes) -> None:
         """Add a line. Opened each time, for another daemon may have put a new file in this one's place."""
@@ -112,6 +157,15 @@ def _key(path: Path) -> bytes:
 def _beside(path: Path) -> Path:
     """A name for a new file that nobody else uses."""
     return path.with_suffix(f".{os.getpid()}.{secrets.token_hex(4)}")
+
+
+def _sync(directory: Path) -> None:
+    """Make durable which files there are."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _write(path: Path, content: bytes) -> None:

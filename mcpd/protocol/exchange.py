@@ -291,6 +291,20 @@ class EventLog:
         start = max(0, number + 1 - self.first)
         return [(event_id(self.stream, self.first + at), self._events[at]) for at in range(start, len(self._events))]
 
+    @property
+    def messages(self) -> list[bytes]:
+        """All that is kept, the first of them `first`."""
+        return self._events.copy()
+
+    @classmethod
+    def of(cls, stream: int, first: int, messages: list[bytes]) -> EventLog:
+        """A log as another was when it held these."""
+        log = cls(stream)
+        log.first = first
+        log._events = messages.copy()
+        log.size = sum(map(len, messages))
+        return log
+
     def clear(self) -> None:
         """Forget everything but the numbering."""
         self.first += len(self._events)

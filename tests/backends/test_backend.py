@@ -841,3 +841,50 @@ async def test_a_slow_backend_is_bounded_by_its_timeouts(autojump_clock):
         assert math.isclose(trio.current_time() - connector.attempts[0], 7, abs_tol=0.5)
         assert backend.state is State.BACKING_OFF
         assert "timeouts.init" in str(backend.describe()["error"])
+
+
+# ---- subscriptions of an earlier run
+
+
+async def inheriting(*, uris=("x:/1",), clients=("1",), **members):
+    """What a backend tells its server, and its clients, when these were subscribed before mcpd was started."""
+    async with started(wait=False, **members) as (backend, connector, heard):
+        for key in clients:
+            for uri in uris:
+                call = Client(key).call("resources/subscribe", uri=uri)
+                backend.resubscribe(call.caller, uri, call.members)
+        await backend.wait_verdict()
+        await heard.wait_until(lambda: len(heard.updates) >= 1)
+        await wait_all_tasks_blocked()
+        return backend, connector, heard
+
+
+async def test_a_shared_link_takes_over_the_subscriptions_of_an_earlier_run(autojump_clock):
+    _backend, connector, heard = await inheriting(clients=("1", "2"))
+    assert [each["params"]["uri"] for each in connector.carriers[0].named("resources/subscribe")] == ["x:/1"]
+    assert heard.updates == [({"uri": "x:/1"}, None)]
+
+
+async def test_so_does_each_sessions_own_link(autojump_clock):
+    _backend, connector, heard = await inheriting(clients=("1", "2"), instances="per-session")
+    assert connector.carriers[0].named("resources/subscribe") == []
+    assert [len(each.named("resources/subscribe")) for each in connector.carriers[1:]] == [1, 1]
+    assert sorted(heard.updates, key=str) == [({"uri": "x:/1"}, "1"), ({"uri": "x:/1"}, "2")]
+
+
+async def test_a_server_without_sessions_is_subscribed_in_common(autojump_clock):
+    _backend, connector, heard = await inheriting(clients=("1", "2"), instances="per-session", modern=True)
+    assert len(connector.carriers) == 1
+    [listen] = connector.carriers[0].named(LISTEN)
+    assert listen["params"]["notifications"]["resourceSubscriptions"] == ["x:/1"]
+    assert heard.updates == [({"uri": "x:/1"}, None)]
+
+
+async def test_what_is_given_up_before_the_server_is_there_is_not_made_again(autojump_clock):
+    async with started(failures=[GONE], wait=False) as (backend, connector, heard):
+        call = Client("1").call("resources/subscribe", uri="x:/1")
+        backend.resubscribe(call.caller, "x:/1", call.members)
+        await backend.unsubscribe(call.caller.key, "x:/1")
+        await heard.wait_until(lambda: backend.state is State.READY)
+        assert connector.carriers[0].named("resources/subscribe") == []
+        assert heard.updates == []

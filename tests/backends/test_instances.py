@@ -219,3 +219,57 @@ async def test_nothing_is_opened_when_it_is_over(autojump_clock):
     with pytest.raises(BackendUnavailable, match="mcpd is stopping"):
         await instances.get(Client("1").caller, None)
     instances.revive({})
+
+
+# ---- subscriptions of an earlier run
+
+SUBSCRIPTION = {"uri": b'"x:/1"'}
+
+
+async def test_an_inherited_subscription_is_made_again_and_its_client_told_of_an_update(autojump_clock):
+    async with started() as (instances, connector, _):
+        caller = Client("1").caller
+        instances.inherit(caller, "x:/1", SUBSCRIPTION)
+        assert instances.find(caller.key) is None
+        instances.revive({"1": "error"})
+        await wait_all_tasks_blocked()
+        carrier = connector.carriers[0]
+        assert carrier.methods()[2:] == ["logging/setLevel", "resources/subscribe"]
+        heard = carrier.link.listener
+        assert heard.updates == [({"uri": "x:/1"}, "1")]
+        carrier.link.fail(BackendCrashed("b", "gone"))
+        await wait_all_tasks_blocked()
+        instances.revive({})
+        await wait_all_tasks_blocked()
+        assert len(connector.carriers) == 2
+        assert heard.updates == [({"uri": "x:/1"}, "1")], "once for each restart of mcpd"
+
+
+async def test_a_call_that_comes_first_opens_the_link_with_what_was_inherited(autojump_clock):
+    async with started() as (instances, connector, _):
+        caller = Client("1").caller
+        instances.inherit(caller, "x:/1", SUBSCRIPTION)
+        link = await instances.get(caller, None)
+        assert link.subscriptions == {"x:/1": SUBSCRIPTION}
+        await wait_all_tasks_blocked()
+        assert connector.carriers[0].link.listener.updates == [({"uri": "x:/1"}, "1")]
+
+
+async def test_who_left_or_gave_up_inherits_nothing(autojump_clock):
+    async with started() as (instances, connector, _):
+        instances.inherit(Client("1").caller, "x:/1", SUBSCRIPTION)
+        instances.inherit(Client("2").caller, "x:/1", SUBSCRIPTION)
+        instances.forget("1")
+        instances.subscriptions("2").clear()
+        instances.revive({})
+        await wait_all_tasks_blocked()
+        assert connector.carriers == []
+        assert instances.disinherit() == []
+
+
+async def test_inheriting_is_bounded(autojump_clock):
+    async with started(max_instances=2) as (instances, _connector, _):
+        for key in "123":
+            instances.inherit(Client(key).caller, "x:/1", SUBSCRIPTION)
+        assert sorted(key for key, _, _ in instances.disinherit()) == ["1", "2"]
+        assert len(instances) == 0

@@ -26,7 +26,14 @@ async def wanting(*, per_session: bool = False):
             return link
 
         instances = Instances(connector, heard, at_failure=lambda: None)
-        interests = Interests("b", instances, per_session=per_session, link=lambda: link, link_for=link_for)
+        interests = Interests(
+            "b",
+            instances,
+            per_session=per_session,
+            link=lambda: link,
+            link_for=link_for,
+            updated=heard.resource_updated,
+        )
         interests.adopt(link)
         yield interests, link, carrier
 

@@ -6,6 +6,7 @@ import trio
 
 from mcpd.config.model import Limits
 from mcpd.frontends.streams import KEEP_ENDED, EventOutlet, GetStream, Kept, Streams
+from mcpd.gateway import handover
 from mcpd.protocol.exchange import State
 from mcpd.wire.deadlines import Deadlines
 from tests.frontends.fakes import FakeRequest, FakeStream
@@ -145,3 +146,62 @@ async def test_an_unnumbered_stream_says_whether_it_could():
     wire.gone = True
     assert not outlet.send((b"c",))
     await outlet.answer((b"d",))
+
+
+# ---- from one run to the next
+
+
+async def test_streams_go_on_where_they_stopped():
+    streams = make()
+    outlet, *_ = get_stream(streams)
+    outlet.send((b"a",))
+    outlet.send((b"b",))
+    ended, running = Ended(streams, b"answer"), Ended(streams, b"half")
+    ended.end()
+    left = streams.capture()
+    assert left == handover.Streams(
+        running.log.stream,
+        handover.Log(0, streams.log.first, [b"a", b"b"]),
+        [handover.Log(ended.log.stream, 1, [b"answer"])],
+    )
+    again = make()
+    again.inherit(left)
+    assert again.open(object()).stream > running.log.stream, "no number is given out twice"
+    second, _, stream, _ = get_stream(again)
+    second.replay(left.news.first)
+    second.send((b"c",))
+    assert stream.data == ["b", "c"]
+    assert [event.id for event in stream.events] == [f"0-{left.news.first + at}" for at in (1, 2)]
+    bequest = again.exchanges[ended.log.stream]
+    stream = FakeStream()
+    bequest.resume(FakeRequest(), stream, 0)
+    assert (stream.data, stream.ended) == (["answer"], True)
+    bequest.gone(FakeRequest())
+    assert running.log.stream not in again.exchanges
+
+
+async def test_streams_that_said_nothing_leave_nothing():
+    streams = make()
+    streams.exchanges[1] = Ended(streams)
+    streams.exchanges.clear()
+    assert streams.capture() is None
+
+
+async def test_what_was_left_is_bounded_like_everything_else(autojump_clock):
+    first, kept = make(), Kept(bytes_max=10)
+    for _ in range(3):
+        Ended(first, b"x" * 6).end()
+    second = make(kept)
+    second.inherit(first.capture())
+    assert (len(second.exchanges), kept.size) == (1, 6), "the newest stays"
+    await trio.sleep(KEEP_ENDED + 1)
+    second.sweep()
+    assert (len(second.exchanges), kept.size) == (0, 0)
+
+
+async def test_it_can_be_left_again():
+    first, second, third = make(), make(), make()
+    Ended(first).end()
+    second.inherit(first.capture())
+    third.inherit(second.capture())
+    assert second.capture() == third.capture() == first.capture()

@@ -98,6 +98,7 @@ class FakeBackend:
         self.gate: trio.Event | None = None
         self.subscribed: dict[str, int] = {}
         self.dropped: list[str] = []
+        self.resubscribed: list[tuple[Caller, str, Any]] = []
         self.unsubscribed: list[tuple[str, str]] = []
         self.subscribe_members: list[dict[str, Any]] = []
         self.watched: Counter[str] = Counter()
@@ -149,6 +150,9 @@ class FakeBackend:
             await self.gate.wait()
         self.unsubscribed.append((key, uri))
         self.subscribed[uri] -= 1
+
+    def resubscribe(self, caller, uri, members):
+        self.resubscribed.append((caller, uri, members))
 
     def drop_subscription(self, uri):
         self.dropped.append(uri)

@@ -11,7 +11,7 @@ import mcpd
 from mcpd.errors import ConfigError
 from mcpd.gateway import vault as module
 from mcpd.gateway.seal import EPOCH_LENGTH, Claims, Ticket, principal_digest
-from mcpd.gateway.vault import Vault
+from mcpd.gateway.vault import HANDOVER_AGE, Vault
 from mcpd.protocol.capabilities import NOTHING
 from mcpd.protocol.versions import LATEST_HANDSHAKE
 
@@ -151,7 +151,7 @@ def test_a_spoiled_key_is_not_replaced_silently(tmp_path, content):
 MAKE_KEY = """
 import sys
 from pathlib import Path
-from mcpd.gateway.vault import Vault
+from mcpd.gateway.vault import HANDOVER_AGE, Vault
 sys.stdin.readline()
 vault = Vault(Path(sys.argv[1]), now=1.8e9, session_age=1e6)
 print(vault.seal._key.hex())
@@ -174,3 +174,45 @@ async def test_processes_that_make_the_key_at_once_agree_on_one(tmp_path):
             nursery.start_soon(make)
     assert len(keys) == 1
     assert files(tmp_path) == ["session.key", "sessions.ended"]
+
+
+# ---- what one run leaves to the next
+
+
+def test_what_is_left_is_found_once_and_for_its_owner_only(tmp_path):
+    vault = open_vault(tmp_path)
+    assert vault.inherit(NOW) is None
+    assert vault.bequeath(b"first")
+    assert vault.bequeath(b"last")
+    assert (tmp_path / "handover").stat().st_mode & 0o777 == 0o600
+    assert files(tmp_path) == ["handover", "session.key", "sessions.ended"]
+    again = open_vault(tmp_path)
+    assert again.inherit(0.0) == b"last"
+    assert again.inherit(0.0) is None
+    assert files(tmp_path) == ["session.key", "sessions.ended"]
+
+
+@pytest.mark.parametrize(("age", "found"), [(HANDOVER_AGE - 1, b"it"), (HANDOVER_AGE + 1, None)])
+def test_what_is_too_old_is_taken_away_unread(tmp_path, age, found):
+    vault = open_vault(tmp_path)
+    vault.bequeath(b"it")
+    os.utime(tmp_path / "handover", (NOW, NOW))
+    assert vault.inherit(NOW + age) == found
+    assert not (tmp_path / "handover").exists()
+
+
+def test_what_cannot_be_left_or_read_is_reported(tmp_path, caplog):
+    vault = open_vault(tmp_path)
+    (tmp_path / "handover").mkdir()
+    assert not vault.bequeath(b"it")
+    assert vault.inherit(NOW) is None
+    reports = [record.getMessage().split()[0] for record in caplog.records]
+    assert reports == ["event=state_not_written", "event=handover_not_read"]
+    assert files(tmp_path) == ["handover", "session.key", "sessions.ended"], "nothing half written is left"
+
+
+def test_only_so_much_is_read(tmp_path, monkeypatch):
+    vault = open_vault(tmp_path)
+    vault.bequeath(b"x" * 100)
+    monkeypatch.setattr(module, "HANDOVER_SIZE", 10)
+    assert vault.inherit(0.0) == b"x" * 10

@@ -397,3 +397,14 @@ def test_log_keeps_the_longest_tail_that_fits(messages, events_max, bytes_max, n
 @pytest.mark.parametrize("version", HANDSHAKE)
 def test_priming(version):
     assert primes(version) is has(version, PRIMING) is (version is Version.V2025_11_25)
+
+
+def test_a_log_is_made_again_from_what_it_held():
+    log = EventLog(7)
+    for message in (b"a", b"bb", b"ccc"):
+        log.keep(message, events_max=2, bytes_max=100)
+    again = EventLog.of(7, log.first, log.messages)
+    assert (again.first, again.size, len(again)) == (log.first, log.size, len(log)) == (2, 5, 2)
+    assert again.after(2) == log.after(2) == [(b"7-3", b"ccc")]
+    assert again.keep(b"d", events_max=2, bytes_max=100) == b"7-4"
+    assert log.messages == [b"bb", b"ccc"], "they have nothing in common"
