@@ -28,6 +28,8 @@ Value = dict[str, "Value"] | list["Value"] | str | int | float | bool | None
 
 MAX_DEPTH = 32
 """The schema needs six; the bound keeps recursion away from the interpreter's own."""
+TOO_DEEP = "nested too deeply"
+DEEP_REMEDY = f"{MAX_DEPTH} levels are more than enough"
 MAX_NODES = 200_000
 """A thousand servers with fifty settings each is a quarter of that."""
 
@@ -90,6 +92,8 @@ class _YamlReader:
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "unreadable"
+            if "nesting depth" in str(problem):  # newer parsers count too, ahead of what they have given out
+                _fail(self.faults, (), TOO_DEEP, DEEP_REMEDY, line=mark.line + 1 if mark is not None else None)
             # The end of the text counts as a line of its own; no editor shows that one.
             line = min(mark.line + 1, self.last_line) if mark is not None else None
             tab = "character that cannot start any token" in str(problem)
@@ -138,7 +142,7 @@ class _YamlReader:
     def _deepen(self, depth: int, path: Path) -> None:
         self.peak = max(self.peak, depth)
         if depth > MAX_DEPTH:
-            _fail(self.faults, path[:2], "nested too deeply", f"{MAX_DEPTH} levels are more than enough")
+            _fail(self.faults, path[:2], TOO_DEEP, DEEP_REMEDY)
 
     def _count(self, size: int, path: Path) -> None:
         self.nodes += size
@@ -227,7 +231,7 @@ def _parse_json(text: str, faults: Faults) -> Document:
         remedy = "JSON has no comments; YAML has: name the file .yaml" if comment else ""
         _fail(faults, (), f"not valid JSON: {error.msg[:1].lower()}{error.msg[1:]}", remedy, line=error.lineno)
     except RecursionError:
-        _fail(faults, (), "nested too deeply")
+        _fail(faults, (), TOO_DEEP)
     except ValueError as error:
         _fail(faults, (), f"not valid JSON: {shorten(str(error))}")
     _find_lines(text, faults)
@@ -262,7 +266,7 @@ def _find_lines(text: str, faults: Faults) -> None:
             expect_key = mark == "{"
             path.append("" if expect_key else 0)
             if len(maps) > MAX_DEPTH:
-                _fail(faults, tuple(path[:2]), "nested too deeply", line=line)
+                _fail(faults, tuple(path[:2]), TOO_DEEP, line=line)
         elif mark in "}]":
             maps.pop()
             path.pop()

@@ -158,7 +158,7 @@ class Gateway:
             self.notices.flush()
             return name in self.catalog.of(kind).routes
 
-        if not self.patience.all_judged and name not in self.catalog.of(kind).routes:
+        if name not in self.catalog.of(kind).routes and not known() and not self.patience.all_judged:
             await self.patience.for_name(name, known)
         return self.router.named(kind, name)
 
@@ -169,7 +169,7 @@ class Gateway:
             self.notices.flush()
             return self.router.owner(uri) is not None
 
-        if not self.patience.all_judged and self.router.owner(uri) is None:
+        if self.router.owner(uri) is None and not known() and not self.patience.all_judged:
             await self.patience.for_resource(known)
         return self.router.resource(uri)
 

@@ -466,6 +466,22 @@ async def test_a_call_of_a_tool_not_yet_known_waits_for_it(tmp_path, nursery, au
     assert "not ready yet: hangs" in error.message
 
 
+async def test_a_call_of_a_tool_that_was_just_announced_waits_for_no_collecting_of_news(gateway, backend):
+    for method, params in (
+        ("tools/call", {"name": "b_new"}),
+        ("prompts/get", {"name": "b_new"}),
+        ("resources/read", {"uri": "x:new"}),
+    ):
+        backend.catalogue = catalogue(tools=[], resources=[], prompts=[])
+        gateway.notices.catalogue_changed(backend, ("tools", "prompts", "resources"))
+        gateway.notices.flush()
+        assert (await refusal(gateway, join(gateway.sessions), method, params)).code != INTERNAL_ERROR
+        backend.catalogue = catalogue(tools=["new"], resources=["x:new"], prompts=["new"])
+        gateway.notices.catalogue_changed(backend, ("tools", "prompts", "resources"))
+        backend.result = b"{}"
+        assert await serve(gateway, join(gateway.sessions), method, params) == {}
+
+
 # ---- errors and results for older clients
 
 
