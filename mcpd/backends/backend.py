@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from mcpd.backends.inheritance import Inheritance
 from mcpd.backends.instances import Instances
 from mcpd.backends.interests import Interests
 from mcpd.backends.kept import LastKnown
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from mcpd.backends.base import Catalogue, News
+    from mcpd.backends.carried import BackendState
     from mcpd.backends.connector import Connector
     from mcpd.backends.kept import KeptCatalogues
     from mcpd.backends.link import Link
@@ -96,6 +98,7 @@ class ManagedBackend:
         )
         self._restart_count = 0
         self._ready_since: float | None = None
+        self.inheritance = Inheritance(connector, self._lists, self._instances, link=lambda: self._link)
 
     # ---- staying alive -------------------------------------------------------------------------------------
 
@@ -104,6 +107,7 @@ class ManagedBackend:
         async with trio.open_nursery() as nursery:
             await nursery.start(self._instances.run)
             await nursery.start(self._leases.run)
+            self.inheritance.resume_instances()
             while True:
                 if self.state in STARTABLE:
                     self._step(Event.START)
@@ -177,12 +181,18 @@ class ManagedBackend:
         self._interests.adopt(link)
         if self._connector.stateless:
             self._interests.inherited.share()
-        # First what makes it tell of changes: one that comes while the lists are fetched must not be missed.
-        await link.replay()
-        changed = await self._lists.load(link)
+        changed: tuple[str, ...] = ()
+        if link.carried is None:
+            # First what makes it tell of changes: one that comes while the lists are fetched must not be missed.
+            await link.replay()
+            changed = await self._lists.load(link)
+        else:
+            self._interests.inherited.drop()
         self._link = link
         self._common = link if self._shared or self._connector.stateless else None
         self._ready(changed)
+        if link.carried is not None:
+            self._ready_since = self.inheritance.resume(link) or self._ready_since
         nursery.start_soon(self._lists.refresh, link)
         await link.lost.wait()
         # From now on calls wait for the next attempt, also while this one is still being cleared away.
@@ -207,6 +217,19 @@ class ManagedBackend:
         self.state = step(self.state, event)
         changed, self._changed = self._changed, trio.Event()
         changed.set()
+
+    def capture(self) -> BackendState:
+        """What the program needs to go on that takes this one's place. Changes nothing."""
+        facts = self.inheritance.capture
+        return facts(hello=self.hello, restarts=self._restart_count, ready_since=self._ready_since)
+
+    def inherit(self, state: BackendState) -> tuple[int, ...]:
+        """Be what the program before had, before `run`; returns the pids of the children that this goes on with."""
+        if not self.inheritance.accept(state):
+            return ()
+        self.hello = state.hello or self.hello
+        self._restart_count = state.restarts
+        return tuple(link.pid for link in state.links)
 
     def stirs(self) -> bool:
         return self._connector.stirs()

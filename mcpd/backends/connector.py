@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import math
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -29,6 +30,7 @@ from mcpd.supervisor.tree import cpu_ticks
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from mcpd.backends.carried import LinkState
     from mcpd.backends.carrier import Listener, Wish
     from mcpd.config.model import ServerSpec
     from mcpd.protocol.capabilities import ClientCapability
@@ -67,6 +69,8 @@ class Connector:
         everybody."""
         self.pid: int | None = None
         self.eras = EraMemory(ERAS[spec.era])
+        self.carried: dict[SessionKey | None, LinkState] = {}
+        """Links that another program opened, by their owner: `connect` goes on with them before it opens any."""
         self._ticks = 0
         self._stirred = -math.inf
         self._supervisor = supervisor
@@ -100,7 +104,7 @@ class Connector:
         link = self._link(nursery, listener, capabilities, owner, self.eras.recall(trio.current_time()))
         async with AsyncExitStack() as stack:
             try:
-                await stack.enter_async_context(self._carrier(nursery, link))
+                await stack.enter_async_context(self._carrier(nursery, link, self.carried.pop(owner, None)))
                 lasts = link.remember
             except (RefusedInitialize, NotHere, BackendMisbehaved):
                 self.eras.forget()
@@ -143,10 +147,13 @@ class Connector:
         )
 
     @asynccontextmanager
-    async def _carrier(self, nursery: trio.Nursery, link: Link) -> AsyncIterator[None]:
+    async def _carrier(
+        self, nursery: trio.Nursery, link: Link, carried: LinkState | None = None
+    ) -> AsyncIterator[None]:
         """Connect the link. Raises: BackendError."""
         if self.transport == "stdio":
-            async with stdio.connect(
+            connect = stdio.connect if carried is None else partial(stdio.resume, state=carried)
+            async with connect(
                 self.spec,
                 self._supervisor,
                 link,

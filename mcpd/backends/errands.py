@@ -27,16 +27,17 @@ class Errands:
         self._name = name
         self._nursery = nursery
         self._over = over
-        self._count = 0
+        self.count = 0
+        """Now being done."""
 
     def start(self, work: Callable[..., Awaitable[None]], *args: object) -> bool:
         """Do something beside. False: it is not done, because the link is lost, or there is too much to do."""
         if self._over.is_set():
             return False
-        if self._count >= ERRANDS_MAX:
+        if self.count >= ERRANDS_MAX:
             log.warning("backend=%s event=too_many_errands limit=%d", self._name, ERRANDS_MAX)
             return False
-        self._count += 1
+        self.count += 1
         self._nursery.start_soon(self._run, work, args)
         return True
 
@@ -46,4 +47,4 @@ class Errands:
         except (RpcError, SessionLost) as error:
             log.debug("backend=%s event=errand_failed reason=%r", self._name, error)
         finally:
-            self._count -= 1
+            self.count -= 1

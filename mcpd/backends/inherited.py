@@ -55,6 +55,10 @@ class Inherited:
             self._common[uri] = members
             self._unannounced.add(uri)
 
+    def drop(self) -> None:
+        """There is nothing to announce: the link itself goes on (`inheritance`)."""
+        self._unannounced.clear()
+
     def announce(self) -> None:
         """The shared link is subscribed."""
         unannounced, self._unannounced = self._unannounced, set()

@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from mcpd.backends.carried import capture_link
 from mcpd.backends.inherited import update_of
 from mcpd.errors import BackendError, BackendUnavailable
+from mcpd.protocol import jsonrpc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
+    from mcpd.backends.carried import LinkState
     from mcpd.backends.carrier import Listener
     from mcpd.backends.connector import Connector
     from mcpd.backends.link import Link
@@ -152,6 +155,27 @@ class Instances:
             if instance.lost and instance.subscriptions:
                 self._open(instance.caller, levels.get(key), instance.subscriptions)
 
+    @property
+    def opening(self) -> bool:
+        """Whether a link is just being opened."""
+        return any(not each.opened.is_set() for each in self._by_session.values())
+
+    def links(self) -> list[Link]:
+        """Those that were opened."""
+        return [each.link for each in self._by_session.values() if each.link is not None]
+
+    def capture(self) -> list[LinkState]:
+        """The links that another program can go on with."""
+        found = (capture_link(each.link, each.caller) for each in self._by_session.values() if each.link is not None)
+        return [state for state in found if state is not None]
+
+    def resume(self, states: Iterable[LinkState]) -> None:
+        """Go on with what another program captured, and the connector has; while `run` is running."""
+        for state in states:
+            if state.owner is not None:
+                caller, params = state.owner.caller(), state.subscriptions
+                self._open(caller, state.level, {uri: jsonrpc.members_of(each) for uri, each in params.items()})
+
     def forget(self, key: SessionKey) -> None:
         """End the session's link."""
         self._inherited.discard(key)
@@ -177,7 +201,11 @@ class Instances:
                             nursery, self._listener, caller.capabilities, caller.key
                         ) as link:
                             link.level, link.subscriptions = level, instance.subscriptions
-                            await link.replay()
+                            if link.carried is None:
+                                await link.replay()
+                            else:
+                                self._inherited.discard(caller.key)
+                                link.errands.start(link.go_on)
                             instance.link = link
                             instance.opened.set()
                             self._announce(instance)

@@ -57,7 +57,9 @@ class Interests:
         self.watched = Watched()
 
     def adopt(self, link: Link) -> None:
-        """This is the server's link from now on; it is to be set up by its `replay`."""
+        """This is the server's link from now on; it is to be set up by its `replay`, unless another program did."""
+        if link.carried is not None and self._level is None:
+            self._level = link.carried.level
         link.level, link.subscriptions, link.watched = self._level, self._subscriptions, self.watched
 
     async def set_level(self, level: str, key: SessionKey, own: str) -> None:

@@ -88,6 +88,10 @@ class Legacy:
         await self.agree(hello)
         return hello
 
+    def resume(self) -> None:
+        """The session was opened by another program."""
+        self._state = handshake.ClientState.READY
+
     async def offer(self) -> handshake.ServerHello:
         """The first half: ask what the backend agrees to. Nothing is agreed yet. Raises: BackendError."""
         link = self._link

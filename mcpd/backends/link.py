@@ -21,6 +21,7 @@ import trio
 from mcpd.backends.carrier import SessionLost, Wish
 from mcpd.backends.errands import Errands
 from mcpd.backends.legacy import FIRST, Legacy
+from mcpd.backends.modern import Modern
 from mcpd.backends.opening import Era, open_link
 from mcpd.backends.waiter import Waiter
 from mcpd.errors import BackendTimedOut, BackendUnavailable, ProtocolError, RpcError
@@ -31,6 +32,7 @@ from mcpd.protocol.peer import Peer
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Collection
 
+    from mcpd.backends.carried import LinkState
     from mcpd.backends.carrier import Carrier, Listener
     from mcpd.config.model import Timeouts
     from mcpd.protocol import handshake
@@ -128,6 +130,8 @@ class Link:
         self.remember = 0.0
         """Seconds for which other links to the same server may expect what this one found out."""
         self.hello: handshake.ServerHello | None = None
+        self.carried: LinkState | None = None
+        """What another program says of it that opened it; None for one that is opened here."""
         self.level: str | None = None
         self.subscriptions: dict[str, Members] = {}
         self.watched: Collection[str] = ()
@@ -206,6 +210,31 @@ class Link:
             ) from None
         except SessionLost:
             raise BackendUnavailable(self.name, "it answers initialize with HTTP 404") from None
+
+    def resume(self, state: LinkState) -> None:
+        """It is open: go on where another program was. `go_on` does the rest when it is in use."""
+        self.carried = state
+        self.hello = state.hello
+        self.peer.count_from(state.last_id)
+        self.era = Era.MODERN if state.modern else Era.LEGACY
+        if state.modern:
+            self.dialect = Modern(self)
+        else:
+            self.legacy.resume()
+
+    async def go_on(self) -> None:
+        """Set again what may be set no more, and end what the program before left and nobody wants. In the background:
+        calls need none of it. Raises: BackendError.
+        """
+        state = self.carried
+        assert state is not None, "only what was resumed goes on"
+        if state.modern or not state.settled:
+            await self.replay()
+        for id in state.standing:  # what listens instead is acknowledged by now
+            await self.post(jsonrpc.notification(b"notifications/cancelled", b'{"requestId":%d}' % id))
+        for uri, params in state.subscriptions.items():
+            if not state.modern and uri not in self.subscriptions:
+                self.unsubscribe_quietly(uri, jsonrpc.members_of(params))
 
     # ---- what mcpd sends -----------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from mcpd.backends.tools import facts_of
 from mcpd.errors import RpcError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from mcpd.backends.link import Link
 
@@ -82,6 +82,26 @@ class Lists:
         for kind in KINDS:
             self._plan(link, kind)
         return tuple(kind for kind in KINDS if fetched.of(kind) != before.of(kind))
+
+    def inherit(self, catalogue: Catalogue, failed: Iterable[str]) -> None:
+        """Know this from another program, and what could not be fetched there."""
+        self.catalogue = catalogue
+        self.failed = set(failed)
+        self.tools = facts_of(catalogue.tools)
+
+    def resume(self, link: Link, *, settled: bool) -> None:
+        """The link goes on, so what was inherited still holds, unless it was just being fetched."""
+        self.fetched = True
+        for kind in KINDS:
+            self._plan(link, kind)
+        if not settled:
+            self._stale.update(KINDS)
+            self._noted.set()
+
+    @property
+    def quiet(self) -> bool:
+        """Whether all is fetched that was said to have changed."""
+        return not self._noted.is_set() and not self._turn.locked()
 
     def note(self, kind_of_notification: str) -> None:
         """A link of this backend says that lists changed."""

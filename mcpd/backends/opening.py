@@ -91,6 +91,10 @@ class EraMemory:
         """It turned out legacy, and need not be probed for so long."""
         self._legacy_until = now + seconds
 
+    def left(self, now: float) -> float:
+        """Seconds for which it need not be probed yet."""
+        return max(0.0, self._legacy_until - now)
+
     def forget(self) -> None:
         """What was remembered did not hold."""
         self._legacy_until = -math.inf

@@ -31,6 +31,7 @@ from mcpd.supervisor.process import ChildSpec, StopLadder
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from mcpd.backends.carried import LinkState
     from mcpd.backends.link import Link
     from mcpd.backends.waiter import Waiter
     from mcpd.config.model import Secrets, ServerSpec
@@ -74,8 +75,9 @@ class StdioCarrier:
 
     shared = True
 
-    def __init__(self, child: Child, link: Link, redact: Redact) -> None:
+    def __init__(self, child: Child, link: Link, redact: Redact, message_max: int) -> None:
         self.child = child
+        self.decoder = LineDecoder(message_max)
         self._link = link
         self._redact = redact
 
@@ -160,10 +162,7 @@ async def connect(
             spec.name, error.reason, remedy=error.remedy, needs_operator=error.needs_operator
         ) from None
     log.info("backend=%s event=started pid=%d", spec.name, child.pid)
-    try:
-        nursery.start_soon(_read, child, link, message_max, secrets.redact)
-        nursery.start_soon(_watch, child, link, secrets.redact)
-        link.attach(StdioCarrier(child, link, secrets.redact))
+    async with _running(StdioCarrier(child, link, secrets.redact, message_max), link, nursery, secrets.redact):
         await link.wait_wanted()
         try:
             with trio.fail_after(spec.timeouts.init):
@@ -176,15 +175,50 @@ async def connect(
                 detail=secrets.redact(child.stderr.tail()),
             ) from None
         yield child
+
+
+@asynccontextmanager
+async def resume(
+    spec: ServerSpec,
+    supervisor: Supervisor,
+    link: Link,
+    nursery: trio.Nursery,
+    *,
+    state: LinkState,
+    message_max: int,
+    secrets: Secrets,
+) -> AsyncIterator[Child]:
+    """`connect`, for a child that another program started and whose link it opened. Raises: BackendUnavailable."""
+    try:
+        child = supervisor.adopt(state.pid, child_spec(spec))
+    except SpawnFailed as error:
+        raise BackendUnavailable(spec.name, error.reason) from None
+    log.info("backend=%s event=taken_over pid=%d", spec.name, child.pid)
+    carrier = StdioCarrier(child, link, secrets.redact, message_max)
+    carrier.decoder.receive_data(state.partial)
+    link.resume(state)
+    async with _running(carrier, link, nursery, secrets.redact):
+        yield child
+
+
+@asynccontextmanager
+async def _running(carrier: StdioCarrier, link: Link, nursery: trio.Nursery, redact: Redact) -> AsyncIterator[None]:
+    """Read the child's messages while the block runs; then stop its whole tree."""
+    child = carrier.child
+    try:
+        nursery.start_soon(_read, carrier, link, redact)
+        nursery.start_soon(_watch, child, link, redact)
+        link.attach(carrier)
+        yield
     finally:
         # Shielded inside, and bounded by the stop ladder.
         how = await child.stop()
-        log.info("backend=%s event=stopped pid=%d how=%r", spec.name, child.pid, how.describe())
+        log.info("backend=%s event=stopped pid=%d how=%r", child.name, child.pid, how.describe())
 
 
-async def _read(child: Child, link: Link, message_max: int, redact: Redact) -> None:
+async def _read(carrier: StdioCarrier, link: Link, redact: Redact) -> None:
     """Feed the link from the child's stdout to its end; then the link is lost and everybody is told why."""
-    decoder = LineDecoder(message_max)
+    child, decoder = carrier.child, carrier.decoder
     junk = 0
     while True:
         try:

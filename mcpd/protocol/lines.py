@@ -49,6 +49,10 @@ class LineDecoder:
         """Bytes of the unfinished line."""
         return self._size
 
+    def partial(self) -> bytes | None:
+        """The unfinished line so far; None when it is one that is dropped."""
+        return None if self._dropping else b"".join(self._partial)
+
     def receive_data(self, data: bytes) -> None:
         """Take what arrived."""
         at = data.find(b"\n")

@@ -56,6 +56,19 @@ class Peer:
         self._pending: dict[int, Pending] = {}
         self._heirs: dict[int, Pending] = {}
 
+    @property
+    def last(self) -> int:
+        """The id that was given last."""
+        return self._last
+
+    def count_from(self, last: int) -> None:
+        """Ids up to this one were given by another program."""
+        self._last = last
+
+    def standing(self) -> tuple[int, ...]:
+        """Ids of requests that nobody waits for."""
+        return tuple(id for id, pending in self._pending.items() if pending.standing)
+
     def open(self, pending: Pending) -> int:
         """Give the request its id and remember it."""
         self._last += 1

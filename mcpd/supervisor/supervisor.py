@@ -20,6 +20,7 @@ from mcpd.supervisor.strays import Strays, Swept
 from mcpd.supervisor.tree import ProcessInfo, Snapshot, become_subreaper, kill_until_gone, with_descendants
 
 if TYPE_CHECKING:
+    from collections.abc import Container
     from pathlib import Path
 
 SPAWN_CONCURRENCY = 8
@@ -45,6 +46,9 @@ class Supervisor:
         self._children: dict[int, Child] = {}
         self._nursery: trio.Nursery | None = None
         self._closing = False
+        self._left: dict[int, ChildState] = {}
+        """Of the program before, not adopted yet."""
+        self._unwanted: list[int] = []
         self._making = 0
         self._made = trio.lowlevel.ParkingLot()
 
@@ -62,6 +66,8 @@ class Supervisor:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 nursery.start_soon(self._reap_orphans)
+                for pid in self._unwanted:
+                    nursery.start_soon(self._stop_unwanted, pid)
                 task_status.started(self.swept)
                 try:
                     await trio.sleep_forever()
@@ -110,22 +116,29 @@ class Supervisor:
         children = tuple(capture(child) for child in self._children.values())
         return SupervisorState(since=self._around.since, serial=self.registry.next_serial(), children=children)
 
-    def inherit(self, state: SupervisorState) -> None:
-        """Take the place of the program before; called once, before `run`. Each child is then adopted on its own."""
+    def inherit(self, state: SupervisorState, wanted: Container[int]) -> None:
+        """Take the place of the program before; called once, before `run`. Of its children, those of these pids wait to
+        be adopted; `run` stops the others.
+        """
+        self._left = {child.pid: child for child in state.children}
+        self._unwanted = [child.pid for child in state.children if child.pid not in wanted]
         self._around = Surroundings.of(self.registry, since=state.since)
         self.registry.count_from(state.serial)
         for child in state.children:
             reaper.own(child.pid)
 
-    def adopt(self, state: ChildState, spec: ChildSpec) -> Child:
+    def adopt(self, pid: int, spec: ChildSpec) -> Child:
         """Be to a child of the program before what that was. Raises: SpawnFailed."""
         if self._nursery is None or self._closing:
             raise SpawnFailed("mcpd is stopping")
+        state = self._left.pop(pid, None)
+        if state is None:
+            raise SpawnFailed(f"pid {pid} was not left to this program")
         try:
             child = adopt(state, spec, around=self._around)
         except OSError as error:
-            reaper.disown(state.pid)
-            raise SpawnFailed(f"pid {state.pid} cannot be taken over: {error.strerror}") from None
+            reaper.disown(pid)
+            raise SpawnFailed(f"pid {pid} cannot be taken over: {error.strerror}") from None
         self._children[child.pid] = child
         self._nursery.start_soon(self._live, child)
         return child
@@ -151,6 +164,14 @@ class Supervisor:
                             nursery.start_soon(child.stop)
                 if scope.cancelled_caught:
                     return
+
+    async def _stop_unwanted(self, pid: int) -> None:
+        """A child that nothing here is configured to go on with."""
+        spec = ChildSpec(self._left[pid].name, (), {})
+        try:
+            await self.adopt(pid, spec).stop()
+        except SpawnFailed:
+            return  # it is no child of ours, and there is nothing to stop
 
     async def _live(self, child: Child) -> None:
         try:

@@ -10,7 +10,7 @@ import trio
 
 from mcpd.backends.carrier import SessionLost, Wish
 from mcpd.backends.link import Link
-from mcpd.backends.opening import Era
+from mcpd.backends.opening import Era, EraMemory
 from mcpd.backends.tools import NO_FACTS
 from mcpd.config.model import ServerSpec, Timeouts
 from mcpd.errors import METHOD_NOT_FOUND, BackendUnavailable, RpcError
@@ -24,6 +24,7 @@ from mcpd.wire.deadlines import Deadlines
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from mcpd.backends.carried import LinkState
     from mcpd.backends.waiter import Waiter
 
 JSON = dict[str, Any]
@@ -431,6 +432,9 @@ class MemoryConnector:
         self.prepare: Callable[[MemoryCarrier], None] = lambda carrier: None
         self.attempts: list[float] = []
         self.carriers: list[MemoryCarrier] = []
+        self.carried: dict[SessionKey | None, LinkState] = {}
+        """Links that another program opened."""
+        self.eras = EraMemory()
         self.farewell = 0.0
         """Seconds that the end of a link takes."""
         self.ended: list[str | None] = []
@@ -460,9 +464,13 @@ class MemoryConnector:
             speak_modern(carrier)
         self.prepare(carrier)
         self.carriers.append(carrier)
+        carried = self.carried.pop(owner, None)
         try:
             await link.wait_wanted()
-            await link.open()
+            if carried is None:
+                await link.open()
+            else:
+                link.resume(carried)
             self._tell()
             try:
                 yield link

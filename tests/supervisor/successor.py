@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import trio
@@ -19,9 +20,16 @@ from mcpd.supervisor.adoption import SupervisorState
 from mcpd.supervisor.process import ChildSpec, StopLadder
 from mcpd.supervisor.supervisor import Supervisor
 from mcpd.supervisor.tree import scan
-from tests.supervisor.processes import HOSTILE, wait_until
+from tests.supervisor.processes import HOSTILE, alive, wait_until
 
-MODES = {"echo": (), "grandchildren": (), "wrapper": (), "stuck": ("ignore_eof",), "doomed": ("ignore_eof",)}
+MODES = {
+    "echo": (),
+    "grandchildren": (),
+    "wrapper": (),
+    "stuck": ("ignore_eof",),
+    "doomed": ("ignore_eof",),
+    "unwanted": ("echo",),
+}
 """Names of the children and, where another, their mode."""
 
 
@@ -56,12 +64,16 @@ async def second(state_dir: str, fd: int) -> None:
     for each in state.descriptors():
         os.set_inheritable(each, False)
     supervisor = Supervisor(Path(state_dir))
-    supervisor.inherit(state)
-    found: dict[str, object] = {"pids": {child.name: child.pid for child in state.children}}
+    supervisor.inherit(state, {child.pid for child in state.children if child.name != "unwanted"})
+    found: dict[str, Any] = {"pids": {child.name: child.pid for child in state.children}}
     async with trio.open_nursery() as nursery:
         swept = await nursery.start(supervisor.run)
         found["swept"] = len(swept.killed)
-        children = {child.name: supervisor.adopt(child, spec(child.name)) for child in state.children}
+        children = {
+            name: supervisor.adopt(pid, spec(name)) for name, pid in found["pids"].items() if name != "unwanted"
+        }
+        recorded = {record.pid for record in supervisor.registry.records}
+        found["recorded"] = recorded >= {child.pid for child in children.values()}
         echo = children["echo"]
         heard = b""
         while heard.count(b"\n") < 1:
@@ -72,10 +84,10 @@ async def second(state_dir: str, fd: int) -> None:
         found["heard"] = heard.decode()
         found["queued"] = children["stuck"].stdin.queued > 0
         found["doomed"] = (await children["doomed"].wait()).signal
-        found["recorded"] = len(supervisor.registry.records)
         fresh = await supervisor.spawn(spec("echo"))
         found["fresh"] = fresh.tree.marker in {child.marker for child in state.children}
-        await wait_until(lambda: len(supervisor.children()) == len(MODES))  # without the doomed one, with the fresh one
+        await wait_until(lambda: not alive(found["pids"]["unwanted"]))
+        await wait_until(lambda: len(supervisor.children()) == len(MODES) - 1)  # without two that end, with a fresh one
         nursery.cancel_scope.cancel()
     prefix = supervisor.registry.marker_prefix
     found["left"] = [info.pid for info in scan().values() if info.marker.startswith(prefix)]
