@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import sys
@@ -16,19 +17,24 @@ from mcpd import __version__, log
 from mcpd.config.load import load
 from mcpd.config.options import Options, parse, state_directory
 from mcpd.config.plan import plan
-from mcpd.daemon import Daemon, check_exposure, tls_context
+from mcpd.daemon import Daemon, tls_context
 from mcpd.embedded import demo_config
 from mcpd.errors import ConfigError, McpdError
+from mcpd.systemd.manager import take
 from mcpd.welcome import welcome
+from mcpd.wire.entrance import check_exposure
 
 
 def main() -> None:
     """Run mcpd; ends the process."""
+    # A watchdog that fires sends SIGABRT: this tells where the main loop was.
+    faulthandler.enable()
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
     """Run mcpd with these arguments and return its exit status."""
+    manager = take(os.environ, pid=os.getpid())
     options = parse(arguments, version=__version__)
     try:
         if options.config is None:
@@ -51,19 +57,21 @@ def run(arguments: list[str]) -> int:
         log.configure(options.log_level, config.secrets.redact)
         with ExitStack() as stack:
             greet = _greet if options.config is None else None
-            daemon = Daemon(config, _state_directory(options, stack), greet=greet)
+            daemon = Daemon(config, _state_directory(options, stack), manager=manager, greet=greet)
             trio.run(
                 daemon.run_stdio if options.transport == "stdio" else daemon.run_http,
                 strict_exception_groups=True,
             )
     except McpdError as error:
         sys.stderr.write(f"mcpd: {error}\n")
+        manager.notify.failed(str(error), error.exit_code)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
     except Exception:
         traceback.print_exc()
         sys.stderr.write("mcpd: internal error, please report what stands above\n")
+        manager.notify.failed("internal error, see the journal", McpdError.exit_code)
         return McpdError.exit_code
     return 0
 

@@ -11,6 +11,7 @@ import secrets
 import signal
 import time
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -18,7 +19,7 @@ import trio
 from mcpd.backends.backend import ManagedBackend
 from mcpd.backends.connector import Connector
 from mcpd.backends.kept import KeptCatalogues
-from mcpd.errors import ConfigError
+from mcpd.errors import ConfigError, refusal
 from mcpd.frontends.endpoint import Endpoint
 from mcpd.frontends.guard import Guard
 from mcpd.frontends.http import StreamableHttp
@@ -32,21 +33,26 @@ from mcpd.gateway.sessions import Sessions, number_questions_from
 from mcpd.gateway.vault import Vault
 from mcpd.supervisor.pipes import PipeWriter
 from mcpd.supervisor.supervisor import Supervisor
+from mcpd.systemd.manager import Manager
+from mcpd.systemd.status import describe, report
+from mcpd.systemd.watchdog import feed
 from mcpd.wire.deadlines import Deadlines
+from mcpd.wire.entrance import open_entrance
 from mcpd.wire.http_client import ClientLimits, HttpClient
 from mcpd.wire.http_limits import HttpLimits
 from mcpd.wire.http_server import serve_http
-from mcpd.wire.listeners import bound_addresses, format_address, is_loopback, open_listeners
+from mcpd.wire.listeners import format_address
 from mcpd.wire.tls import client_context
 
 if TYPE_CHECKING:
-    import socket
     import ssl
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from mcpd.config.model import Config, Listen, ServerSpec
+    from mcpd.config.model import Config, ServerSpec
     from mcpd.gateway.sessions import Session
+    from mcpd.wire.entrance import Entrance
+    from mcpd.wire.http_server import HttpServer
 
 log = logging.getLogger("mcpd")
 
@@ -67,8 +73,16 @@ started."""
 class Daemon:
     """One run of mcpd."""
 
-    def __init__(self, config: Config, state_dir: Path, *, greet: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        state_dir: Path,
+        *,
+        manager: Manager | None = None,
+        greet: Callable[[str], None] | None = None,
+    ) -> None:
         self.config = config
+        self.manager = manager or Manager()
         self._greet = greet
         self.deadlines = Deadlines()
         self.patience = Deadlines(resolution=PATIENCE_RESOLUTION)
@@ -77,7 +91,7 @@ class Daemon:
         try:
             self.supervisor = Supervisor(state_dir)
         except OSError as error:
-            raise ConfigError(
+            raise refusal(error)(
                 f"cannot use the state directory: {error}", file=str(state_dir), remedy="give another with --state-dir"
             ) from None
         # Sessions outlive a run of the daemon, so serials and question ids must not meet those of earlier
@@ -114,22 +128,20 @@ class Daemon:
 
     async def run_http(self) -> None:
         """Serve on the configured address until SIGTERM or SIGINT. Raises: ConfigError."""
-        listen = self.config.listen
-        loopback = await check_exposure(listen)
-        listeners = await open_listeners(listen.host, listen.port)
+        entrance = await open_entrance(self.config.listen, self.manager)
         self._inherit()
         with ExitStack() as stack:
-            for listener in listeners:
-                stack.callback(listener.close)
+            stack.callback(entrance.close)
             signals = stack.enter_context(trio.open_signal_receiver(*ENDING))
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._end_at_signal, signals, nursery.cancel_scope)
                 await self._start(nursery)
-                await nursery.start(self._serve, listeners, loopback)
-                for host, port in bound_addresses(listeners):
+                server: HttpServer = await nursery.start(self._serve, entrance)
+                for host, port in entrance.addresses:
                     log.info("event=ready listening on http://%s", format_address(host, port))
                 if self._greet is not None:
-                    self._greet(f"http://{format_address(*bound_addresses(listeners)[0])}")
+                    self._greet(f"http://{format_address(*entrance.addresses[0])}")
+                self._tell_manager(nursery, server.ailment)
                 gc.freeze()
 
     async def run_stdio(self) -> None:
@@ -140,6 +152,7 @@ class Daemon:
                 await self._start(nursery)
                 writer = PipeWriter(stdout)
                 nursery.start_soon(writer.run)
+                self._tell_manager(nursery, lambda: None)
                 gc.freeze()
                 await serve_stdio(self.gateway, self.config, reader, writer)
                 nursery.cancel_scope.cancel()
@@ -166,9 +179,21 @@ class Daemon:
             except HandoverRefused as refused:
                 log.warning("event=handover_refused reason=%s effect=clients_subscribe_again", refused)
 
-    async def _serve(
-        self, listeners: list[socket.socket], loopback: bool, *, task_status: trio.TaskStatus[object]
-    ) -> None:
+    def _tell_manager(self, nursery: trio.Nursery, ailment: Callable[[], str | None]) -> None:
+        """Up: say so to the service manager, and keep it informed."""
+        notify, watchdog = self.manager.notify, self.manager.watchdog
+        for name in self.manager.passed.close():
+            log.warning("event=descriptor_not_used name=%s", name)
+
+        def status() -> str:
+            return describe((backend.name, backend.state.value) for backend in self.gateway.backends)
+
+        notify.ready(status())
+        nursery.start_soon(report, notify, status, self.gateway.notices.wait_news)
+        if watchdog is not None:
+            nursery.start_soon(partial(feed, notify, watchdog, ailment=ailment))
+
+    async def _serve(self, entrance: Entrance, *, task_status: trio.TaskStatus[HttpServer]) -> None:
         streamable = self.streamable
         sse = HttpSse(self.gateway, self.config, self.patience)
         management = Management(self.gateway)
@@ -179,7 +204,11 @@ class Daemon:
 
         self.sessions.forget = forget
         endpoint = Endpoint(
-            Guard(self.config.listen, loopback=loopback),
+            Guard(
+                self.config.listen,
+                loopback=entrance.loopback,
+                addresses=[address for address, _ in entrance.addresses],
+            ),
             {
                 b"/mcp": streamable.handle,
                 b"/sse": sse.stream,
@@ -196,7 +225,7 @@ class Daemon:
         try:
             with trio.CancelScope() as self._fronts:
                 await serve_http(
-                    listeners,
+                    entrance.sockets,
                     endpoint.handle,
                     limits=HttpLimits(
                         head=limits.head,
@@ -215,6 +244,7 @@ class Daemon:
     async def _end_at_signal(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
         async for number in signals:
             log.info("event=stopping signal=%s", signal.Signals(number).name)
+            self.manager.notify.stopping("stopping")
             if self.gateway.close():
                 await trio.sleep(FAREWELL)
             if self._fronts is not None:
@@ -240,17 +270,3 @@ def tls_context(spec: ServerSpec) -> ssl.SSLContext | None:
         raise ConfigError(
             error.reason, file=error.file, path=f"mcpServers.{spec.name}.tls", remedy=error.remedy
         ) from None
-
-
-async def check_exposure(listen: Listen) -> bool:
-    """Whether only this machine can reach the address. Raises: ConfigError, when others can and nobody
-    authenticates them.
-    """
-    loopback = await is_loopback(listen.host)
-    if not loopback and not listen.behind_authenticating_proxy:
-        raise ConfigError(
-            f"others can reach {listen.host!r}, and mcpd does not authenticate clients itself",
-            path="listen.host",
-            remedy="use 127.0.0.1, or set listen.behind_authenticating_proxy if something in front does",
-        )
-    return loopback

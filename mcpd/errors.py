@@ -2,6 +2,8 @@
 
 McpdError
 ├── ConfigError               the operator's file or command line is wrong          exit 78 (EX_CONFIG)
+│   ├── NotPermitted          the system does not allow what it asks for            exit 77 (EX_NOPERM)
+│   └── NotAvailable          it may do so later: an address in use, a full disk    exit 69 (EX_UNAVAILABLE)
 ├── RpcError                  an answer in JSON-RPC's error form, ours or relayed
 │   ├── ProtocolError         the peer broke MCP, JSON-RPC or HTTP
 │   ├── UnknownName           no such tool, prompt or resource
@@ -18,6 +20,8 @@ McpdError
 """
 
 from __future__ import annotations
+
+import errno
 
 import msgspec
 
@@ -63,6 +67,36 @@ class ConfigError(McpdError):
         where = self.file + (f":{self.line}" if self.line is not None else "")
         parts = [part for part in (where, self.path, self.reason) if part]
         return ": ".join(parts) + (f" ({self.remedy})" if self.remedy else "")
+
+
+class NotPermitted(ConfigError):
+    """What the configuration asks for is not permitted to this user."""
+
+    exit_code = 77
+    """EX_NOPERM: a restart does not help."""
+
+
+class NotAvailable(ConfigError):
+    """What the configuration asks for is not to be had now; a restart may find it."""
+
+    exit_code = 69
+    """EX_UNAVAILABLE."""
+
+
+def refusal(error: OSError) -> type[ConfigError]:
+    """Which of them it is, when the system refused something that the configuration asks for."""
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return NotPermitted
+    return NotAvailable if error.errno in _PASSES else ConfigError
+
+
+_PASSES = frozenset(
+    {
+        *(errno.EADDRINUSE, errno.EADDRNOTAVAIL),  # another process ends, an interface comes up
+        *(errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN),
+        *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT),  # storage that is away for a while
+    }
+)
 
 
 class RpcError(McpdError):

@@ -7,23 +7,8 @@ import pytest
 
 from mcpd.__main__ import run
 from mcpd.config.load import loads
-from mcpd.config.model import Listen
-from mcpd.daemon import Daemon, check_exposure
+from mcpd.daemon import Daemon
 from mcpd.errors import ConfigError
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
-async def test_loopback_is_open_to_this_machine_only(host):
-    assert await check_exposure(Listen(host=host))
-
-
-@pytest.mark.parametrize("host", ["", "0.0.0.0", "::", "192.0.2.1"])
-async def test_everything_else_needs_the_operators_word(host):
-    with pytest.raises(ConfigError) as caught:
-        await check_exposure(Listen(host=host))
-    assert caught.value.exit_code == 78
-    assert "listen.behind_authenticating_proxy" in str(caught.value)
-    assert not await check_exposure(Listen(host=host, behind_authenticating_proxy=True))
 
 
 async def test_only_enabled_servers_get_a_backend_in_the_order_of_the_file(tmp_path):

@@ -16,7 +16,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from mcpd.config.model import Listen
 
@@ -31,8 +31,9 @@ _AUTHORITY: Final = re.compile(r"(\[[0-9a-f:.]+\]|[^\s\[\]:@/?#\\,]+)(?::\d{0,5}
 class Guard:
     """Decides by a head's Origin and Host."""
 
-    def __init__(self, listen: Listen, *, loopback: bool) -> None:
-        own = frozenset((name_of(listen.host),)) - WILDCARDS
+    def __init__(self, listen: Listen, *, loopback: bool, addresses: Iterable[str] = ()) -> None:
+        """`addresses` are what is listened on, where systemd says so instead of `listen.host`."""
+        own = frozenset(map(name_of, (listen.host, *addresses))) - WILDCARDS
         self._names = LOOPBACK | own
         self._hosts = tuple(filter(None, map(name_of, listen.trusted_hosts)))
         self._origins = frozenset(origin.lower().rstrip("/") for origin in listen.trusted_origins)

@@ -14,7 +14,7 @@ import os
 import secrets
 from typing import TYPE_CHECKING, Final
 
-from mcpd.errors import ConfigError
+from mcpd.errors import ConfigError, refusal
 from mcpd.gateway.seal import EPOCH_LENGTH, KEY_SIZE, Revoked, Seal, StateSeal
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ class Vault:
             self._handover = directory / "handover"
             self._compact()
         except (OSError, ValueError) as error:
-            raise ConfigError(
+            kind = refusal(error) if isinstance(error, OSError) else ConfigError
+            raise kind(
                 f"cannot use the state directory: {error}",
                 file=str(directory),
                 remedy="give another with --state-dir",

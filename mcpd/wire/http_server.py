@@ -60,6 +60,8 @@ class HttpServer:
         self._nursery = nursery
         self._connections: set[Connection] = set()
         self._accepting = trio.CancelScope()
+        self._listeners = 0
+        self._heard = 0
         self._accepted = 0
         self._refused = 0
         self._requests = 0
@@ -68,6 +70,13 @@ class HttpServer:
         """Connections and requests, now and in all."""
         requests = self._requests + sum(connection.requests for connection in self._connections)
         return HttpServerStatistics(len(self._connections), self._accepted, self._refused, requests)
+
+    def ailment(self) -> str | None:
+        """What is wrong when it should accept connections and somewhere does not; None when all is well."""
+        deaf = self._listeners - self._heard
+        if deaf <= 0 or self._accepting.cancel_called:
+            return None
+        return f"{deaf} of {self._listeners} listening sockets have nobody who accepts"
 
     def drain(self) -> None:
         """Accept no more, close idle connections now and the others after their current request; then
@@ -95,25 +104,32 @@ class HttpServer:
 
     async def accept(self, listener: socket.socket) -> None:
         """Accept from one listener until drained."""
-        while True:
-            try:
-                await trio.lowlevel.wait_readable(listener)
-                for _ in range(ACCEPT_BATCH):
-                    sock, _address = listener.accept()
-                    self._begin(sock)
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                if error.errno in _LISTENER_CLOSED:
-                    raise
-                if error.errno in _OUT_OF_RESOURCES:
-                    logger.warning("event=accept-failed reason=%r retry=%gs", os.strerror(error.errno), ACCEPT_BACKOFF)
-                    await trio.sleep(ACCEPT_BACKOFF)
-                # Anything else is the fate of that one connection (ECONNABORTED, EPROTO, network errors:
-                # accept(2)).
+        self._heard += 1
+        try:
+            while True:
+                await self._accept(listener)
+        finally:
+            self._heard -= 1
+
+    async def _accept(self, listener: socket.socket) -> None:
+        try:
+            await trio.lowlevel.wait_readable(listener)
+            for _ in range(ACCEPT_BATCH):
+                sock, _address = listener.accept()
+                self._begin(sock)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno in _LISTENER_CLOSED:
+                raise
+            if error.errno in _OUT_OF_RESOURCES:
+                logger.warning("event=accept-failed reason=%r retry=%gs", os.strerror(error.errno), ACCEPT_BACKOFF)
+                await trio.sleep(ACCEPT_BACKOFF)
+            # Anything else is the fate of that one connection (ECONNABORTED, EPROTO, network errors: accept(2)).
 
     async def accept_all(self, listeners: Sequence[socket.socket]) -> None:
         """Accept from all listeners until drained."""
+        self._listeners = len(listeners)
         with self._accepting:
             async with trio.open_nursery() as nursery:
                 for listener in listeners:

@@ -189,3 +189,11 @@ def test_a_refusal_names_the_setting():
     assert "listen.trusted_hosts" in PLAIN.refusal({b"host": b"a"}, frozenset())[1]
     headers = {b"host": b"localhost", b"origin": b"http://a"}
     assert "listen.trusted_origins" in PLAIN.refusal(headers, frozenset())[1]
+
+
+def test_addresses_of_a_socket_unit_are_names_too():
+    guard = Guard(Listen(), loopback=True, addresses=["127.0.0.2", "::1"])
+    own = ("127.0.0.2:8080", "[::1]", "127.0.0.1")
+    assert [status(guard, host) for host in (*own, "127.0.0.3")] == [200, 200, 200, 421]
+    guard = Guard(Listen(trusted_hosts=("a.example",)), loopback=False, addresses=["192.0.2.5", "0.0.0.0", "::"])
+    assert [status(guard, host) for host in ("192.0.2.5", "a.example", "0.0.0.0", "[::]")] == [200, 200, 421, 421]

@@ -12,6 +12,8 @@ from trio.testing import wait_all_tasks_blocked
 from mcpd.wire import http_server
 from mcpd.wire.deadlines import Deadlines
 from mcpd.wire.http_limits import HttpLimits
+from mcpd.wire.http_server import HttpServer
+from mcpd.wire.listeners import open_listeners
 from tests.wire.http_peer import TEXT, Client, chunked, post, serving
 
 if TYPE_CHECKING:
@@ -393,3 +395,23 @@ async def test_drain_lets_a_request_end_and_closes_the_idle():
         _, headers, body = await client.answer()
         assert (headers[b"connection"], body) == (b"close", b"done")
         assert await client.rest() == b""
+
+
+async def test_listeners_that_nobody_accepts_from_are_an_ailment():
+    first, second = await open_listeners("127.0.0.1", 0) + await open_listeners("127.0.0.1", 0)
+    with first, second:
+        async with trio.open_nursery() as nursery:
+            server = HttpServer(echo, limits=HttpLimits(), deadlines=Deadlines(), nursery=nursery)
+            assert server.ailment() is None
+            nursery.start_soon(server.accept_all, [first, second])
+            await wait_all_tasks_blocked()
+            assert server.ailment() is None
+            server.drain()
+            await wait_all_tasks_blocked()
+            assert server.ailment() is None, "it is not to accept any more"
+
+            server = HttpServer(echo, limits=HttpLimits(), deadlines=Deadlines(), nursery=nursery)
+            broken = socket.socket()  # not listening
+            with broken, pytest.raises(ExceptionGroup):
+                await server.accept_all([first, broken])
+            assert server.ailment() == "2 of 2 listening sockets have nobody who accepts"
