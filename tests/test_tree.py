@@ -19,7 +19,6 @@ LINES_MAX = 400
 
 WITHOUT_TEST = {
     "types.py": "names only: the type checker is its test",
-    "errors.py": "fields and codes only; every front and back tests what it raises",
     "log.py": "set-up of the standard library's logging; tests/e2e reads what comes out",
     "backends/base.py": "a contract: the type checker is its test",
     "backends/carrier.py": "a contract: the type checker is its test",

@@ -96,7 +96,7 @@ async def test_a_port_in_use_is_said_so(config, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = await run("--config", config, "--port", str(port), "--state-dir", str(tmp_path / "s"))
-    assert done.returncode == 78
+    assert done.returncode == 69
     assert f"127.0.0.1:{port}" in done.stderr.decode()
     assert b"another process listens there" in done.stderr
     assert b"Traceback" not in done.stderr

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import os
-import socket
 
 import pytest
 
 from mcpd.systemd import manager as module
 from mcpd.systemd.manager import take
-from mcpd.systemd.passed import Passed
+from tests.systemd.inherited import inherited
 
 PID = 4711
 
@@ -62,24 +61,10 @@ def test_the_watchdog_of_another_process_is_not_ours(variables, interval):
 
 @pytest.fixture
 def fds(monkeypatch):
-    """Three descriptors in a row in place of 3, 4 and 5, which are pytest's here."""
-    first = os.dup(0)
-    os.close(first)
-    base = first + 100
-    listener = socket.create_server(("127.0.0.1", 0))
-    ours, theirs = os.pipe()
-    for at, fd in enumerate((listener.fileno(), ours, theirs)):
-        os.dup2(fd, base + at, inheritable=True)
-    listener.close()
-    os.close(ours)
-    os.close(theirs)
-    monkeypatch.setattr(module, "FIRST_FD", base)
-    yield base
-    for fd in range(base, base + 3):
-        try:
-            os.close(fd)
-        except OSError:
-            pass
+    """A listening socket and both ends of a pipe, in place of 3, 4 and 5, which are pytest's here."""
+    with inherited() as base:
+        monkeypatch.setattr(module, "FIRST_FD", base)
+        yield base
 
 
 def test_descriptors_come_with_their_names(fds):
@@ -114,20 +99,3 @@ def test_what_is_not_open_is_left_out(fds):
     os.close(fds + 1)
     environ = {"LISTEN_PID": str(PID), "LISTEN_FDS": "3", "LISTEN_FDNAMES": "a:b:c"}
     assert take(environ, pid=PID).passed.names() == ("a", "c")
-
-
-def test_what_nobody_claims_is_closed(fds):
-    passed = Passed([("a", fds), ("b", fds + 1), ("b", fds + 2)])
-    assert passed.close() == ("a", "b")
-    for fd in range(fds, fds + 3):
-        with pytest.raises(OSError, match="Bad file descriptor"):
-            os.fstat(fd)
-    assert passed.close() == ()
-
-
-def test_what_is_no_socket_is_no_listener(fds):
-    passed = Passed([("http", fds), ("http", fds + 1)])
-    (sock,) = passed.claim_sockets("http")
-    sock.close()
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(fds + 1)
