@@ -7,12 +7,12 @@ READY := $(VENV)/.ready
 PORT ?= 8080
 ARGS ?=
 
-.PHONY: run test lint format conformance interop compatibility bench fuzz clean
+.PHONY: run test lint format conformance interop compatibility bench fuzz deb mandoc clean
 
 run: $(READY)
 	@$(BIN)/mcpd --demo --port $(PORT) --state-dir .cache/state --log-level warning
 
-test: $(READY)
+test: $(READY) mandoc
 	@$(BIN)/python .ci/suites.py $(ARGS)
 
 lint: $(READY)
@@ -39,9 +39,18 @@ bench: $(READY)
 fuzz: $(READY)
 	$(BIN)/python -m tests.fuzz --seconds 60
 
+deb: $(READY)
+	@$(BIN)/python -m package $(ARGS)
+
 clean:
 	rm -rf .venv .venv-* .cache build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# What checks the manual pages; where it is missing it is installed, by root.
+mandoc:
+	@command -v mandoc >/dev/null || { apt-get install -y --no-install-recommends mandoc || \
+	  { apt-get update && apt-get install -y --no-install-recommends mandoc; }; } >/dev/null 2>&1 || \
+	  echo "mandoc is not here and cannot be installed: whether the manual pages are right for it is not tested" >&2
 
 # Debian splits venv from Python; where it is missing it is installed, by root.
 $(READY): pyproject.toml
