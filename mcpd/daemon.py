@@ -162,6 +162,10 @@ class Daemon:
         await nursery.start(self.deadlines.run)
         await nursery.start(self.patience.run)
         swept = await nursery.start(self.supervisor.run)
+        if self.supervisor.cgroup is not None:
+            log.info("event=cgroup %s", self.supervisor.cgroup)
+        else:
+            log.info("event=no_cgroup reason=%r", self.supervisor.cgroup_missing)
         for stray in swept.killed:
             log.warning("event=stray_killed %s", stray)
         await nursery.start(self.gateway.run)

@@ -14,12 +14,14 @@ Rules.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 import trio
 
 from mcpd.supervisor import reaper
+from mcpd.supervisor.cgroup import Leaf
 from mcpd.supervisor.process import Child, ChildSpec, Surroundings
 from mcpd.supervisor.registry import Record
 from mcpd.supervisor.tree import Tree
@@ -47,6 +49,10 @@ class ChildState(msgspec.Struct, frozen=True, kw_only=True):
     stderr_partial: bytes = b""
     seen: dict[int, int] = {}
     """Members of its tree that may lose their signs: pid to start time."""
+    leaf: str = ""
+    """The path of its cgroup; "" where it has none."""
+    memory_max: int | None = None
+    """The limit in bytes that the kernel enforces there."""
 
     def descriptors(self) -> Iterator[int]:
         """Those that have to survive the exec."""
@@ -98,6 +104,8 @@ def capture(child: Child) -> ChildState:
         stderr_lines=lines,
         stderr_partial=partial,
         seen=dict(child.tree.seen),
+        leaf=str(child.leaf.path) if child.leaf else "",
+        memory_max=child.leaf.memory_max if child.leaf else None,
     )
 
 
@@ -116,6 +124,7 @@ def adopt(state: ChildState, spec: ChildSpec, *, around: Surroundings) -> Child:
         Tree(state.pid, state.start, state.marker, dict(state.seen)),
         tuple(fd if fd >= 0 else _nothing() for fd in (state.stdin, state.stdout, state.stderr)),  # type: ignore[arg-type]
         around,
+        Leaf(Path(state.leaf), memory_max=state.memory_max) if state.leaf else None,
     )
     child.started = trio.current_time() - state.age
     child.stderr.recall(state.stderr_lines, state.stderr_partial)

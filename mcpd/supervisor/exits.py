@@ -33,6 +33,8 @@ class Exit:
 
     code: int | None = None
     signal: int | None = None
+    out_of_memory: str = ""
+    """What it went over, in words, when the kernel ended something of it for lack of memory."""
 
     @property
     def failed(self) -> bool:
@@ -54,6 +56,8 @@ class Exit:
 
     def hint(self) -> str:
         """What that usually means, or '' when the status says nothing by itself."""
+        if self.out_of_memory:
+            return f"out of memory: over {self.out_of_memory}"
         if self.code is not None:
             return _CODE_HINTS.get(self.code, "")
         if self.signal is not None:

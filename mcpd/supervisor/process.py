@@ -17,19 +17,19 @@ which ends when it was idle for a while.
 
 from __future__ import annotations
 
-import errno
 import os
-import shutil
 import signal
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 import trio
 
 from mcpd.supervisor import reaper
-from mcpd.supervisor.exits import Exit, SpawnFailed, classify_spawn_error
+from mcpd.supervisor.cgroup import Cgroup, Leaf, Limits
+from mcpd.supervisor.exits import Exit
+from mcpd.supervisor.launch import launch, make_pipes, name_failure, settle
 from mcpd.supervisor.pipes import PipeBudget, PipeReader, PipeWriter
 from mcpd.supervisor.registry import Record, Registry
 from mcpd.supervisor.stderr import StderrTail
@@ -39,7 +39,6 @@ from mcpd.supervisor.tree import (
     Scanner,
     Tree,
     kill,
-    read_process,
     scan,
     signal_group,
     terminate,
@@ -81,6 +80,8 @@ class ChildSpec:
     env: Mapping[str, str]
     cwd: str | None = None
     stop: StopLadder = field(default_factory=StopLadder)
+    limits: Limits = field(default_factory=Limits)
+    """Enforced where there is a cgroup to divide up."""
     on_stderr: Callable[[str], None] | None = None
     """Called with lines of stderr, rate-limited, secrets not removed."""
 
@@ -109,6 +110,8 @@ class Surroundings:
     pipes: PipeBudget
     since: int
     """When it began, in clock ticks since boot. Nothing of ours is older."""
+    cgroup: Cgroup | None = None
+    """To be divided up between them."""
 
     @classmethod
     def of(cls, registry: Registry, *, since: int | None = None) -> Surroundings:
@@ -138,36 +141,26 @@ async def spawn(spec: ChildSpec, *, around: Surroundings) -> Child:
     marker = registry.next_marker()
     # First, because a search for it reads only the first part of a large environment.
     environment = {MARKER_NAME: marker, **{k: v for k, v in spec.env.items() if k != MARKER_NAME}}
-    with ExitStack() as on_failure, ExitStack() as always, reaper.starting():
+    leaf: Leaf | None = None
+    with ExitStack() as on_failure, ExitStack() as always:
         try:
-            theirs, ours = _make_pipes(on_failure, always)
-            process = await trio.lowlevel.open_process(
-                list(spec.argv),
-                stdin=theirs[0],
-                stdout=theirs[1],
-                stderr=theirs[2],
-                cwd=spec.cwd,
-                env=environment,
-                start_new_session=True,
-            )
-        except (OSError, ValueError, IndexError) as error:
-            raise _name_failure(error, spec) from error
-        reaper.own(process.pid)
-        try:
-            pidfd = os.pidfd_open(process.pid)
+            if around.cgroup is not None:
+                leaf = around.cgroup.make_leaf(spec.name, spec.limits)
+                on_failure.callback(leaf.remove)
+                on_failure.callback(leaf.kill)
+            theirs, ours = make_pipes(on_failure, always)
+            with reaper.starting():
+                launched = await launch(
+                    spec.argv, env=environment, cwd=spec.cwd, fds=theirs, leaf=leaf, marker=MARKER_NAME
+                )
+                reaper.own(launched.process.pid)
+            pidfd, info = await settle(launched)
             on_failure.callback(os.close, pidfd)
-            info = read_process(process.pid)
-            if info is None:  # a child that nobody waited for is in the table; it cannot be read without a descriptor
-                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        except OSError as error:
-            with trio.CancelScope(shield=True):
-                process.kill()
-                await process.wait()
-            reaper.disown(process.pid)
-            raise _name_failure(error, spec) from error
+        except (OSError, ValueError, IndexError) as error:
+            raise name_failure(error, spec.argv, env=spec.env, cwd=spec.cwd) from error
         on_failure.pop_all()
-    registry.record(Record(spec.name, process.pid, info.start))
-    return Child(spec, process, pidfd, Tree(process.pid, info.start, marker), ours, around)
+    registry.record(Record(spec.name, info.pid, info.start))
+    return Child(spec, launched.process, pidfd, Tree(info.pid, info.start, marker), ours, around, leaf)
 
 
 class Child:
@@ -185,12 +178,15 @@ class Child:
         tree: Tree,
         fds: tuple[int, int, int],
         around: Surroundings,
+        leaf: Leaf | None = None,
     ) -> None:
         self.spec = spec
         self.name = spec.name
         self.pid = process.pid
         self.started = trio.current_time()
         self.tree = tree
+        self.leaf = leaf
+        """The cgroup that it and all of its tree live in; None without one."""
         self.exit: Exit | None = None
         """How it ended; None while it runs."""
         self.on_end: Callable[[], None] | None = None
@@ -242,6 +238,8 @@ class Child:
         """Kill the tree without waiting for anything. `run` notices, cleans up and reaps as ever."""
         if self._gone.is_set():
             return
+        if self.leaf is not None:
+            self.leaf.kill()
         signal_group(self.pid, signal.SIGKILL)
         kill(self.tree.members(scan(self.tree.start)))
 
@@ -283,7 +281,10 @@ class Child:
 
     async def _notice_end(self) -> None:
         await trio.lowlevel.wait_readable(self._pidfd)
-        self._end(_read_end(self._pidfd))
+        how = _read_end(self._pidfd)
+        if self.leaf is not None and how.failed:
+            how = replace(how, out_of_memory=self.leaf.out_of_memory())
+        self._end(how)
 
     def _end(self, how: Exit) -> None:
         self.exit = how
@@ -295,20 +296,23 @@ class Child:
     async def _descend(self, nursery: trio.Nursery) -> bool:
         """The ladder; whether SIGKILL was needed. On return the process has ended, or cannot be ended."""
         ladder = self.spec.stop
-        await self._look()  # whoever loses its parent on the way is remembered
+        await self._members()  # whoever loses its parent on the way is remembered
         if self._drain:
             nursery.start_soon(self.stdout.drain)
         self.stdin.close()
         if await self._ends_within(ladder.eof):
             return False
-        members = await self._look()
+        members = await self._members()
         # Each process once: to some programs a second SIGTERM means "at once".
         signal_group(self.pid, signal.SIGTERM, signal.SIGCONT)
         terminate(info for info in members if info.pgid != self.pid)
         if await self._ends_within(ladder.term):
             return False
         signal_group(self.pid, signal.SIGKILL)
-        kill(await self._look())
+        if self.leaf is not None:
+            self.leaf.kill()
+        else:
+            kill(await self._look())
         if not await self._ends_within(ladder.kill):
             self._end(Exit())
         return True
@@ -318,12 +322,28 @@ class Child:
         SIGKILL."""
         self.stdin.close()
         ladder = self.spec.stop
+        if self.leaf is not None:
+            await self._empty(self.leaf, killed=killed)
+        # Also with a cgroup: who was moved out of it (a container of podman's) is found by the other signs.
         left = await self._look()
         if left and not killed:
             terminate(left)
             left = await self._look_until_none(ladder.term, again=None)
         if left:
             await self._look_until_none(ladder.kill, again=kill)
+
+    async def _empty(self, leaf: Leaf, *, killed: bool) -> None:
+        """The same for the cgroup; on return nothing lives in it, or nothing that can be ended."""
+        if leaf.populated and not killed:
+            terminate(leaf.members())
+            await leaf.wait_empty(self.spec.stop.term)
+        if leaf.populated:
+            leaf.kill()
+            await leaf.wait_empty(self.spec.stop.kill)
+
+    async def _members(self) -> list[ProcessInfo]:
+        """The living processes of the tree; the cgroup knows them without a search."""
+        return await self._look() if self.leaf is None else self.leaf.members()
 
     async def _look(self) -> list[ProcessInfo]:
         members = self.tree.members(await self._around.scanner.snapshot())
@@ -356,6 +376,8 @@ class Child:
         self.stderr.close()
         while self._large:
             self._around.pipes.give_back(self._large.pop())
+        if self.leaf is not None:
+            self.leaf.remove()
         if self._process.poll() is not None:
             reaper.disown(self.pid)
             self._around.registry.forget(self.pid)
@@ -372,26 +394,3 @@ def _read_end(pidfd: int) -> Exit:
     if status.si_code == os.CLD_EXITED:
         return Exit(code=status.si_status)
     return Exit(signal=status.si_status)
-
-
-def _make_pipes(on_failure: ExitStack, always: ExitStack) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    """Three pipes: the child's ends (closed here in any case) and ours."""
-    child_stdin, stdin = os.pipe2(os.O_CLOEXEC)
-    always.callback(os.close, child_stdin)
-    on_failure.callback(os.close, stdin)
-    stdout, child_stdout = os.pipe2(os.O_CLOEXEC)
-    always.callback(os.close, child_stdout)
-    on_failure.callback(os.close, stdout)
-    stderr, child_stderr = os.pipe2(os.O_CLOEXEC)
-    always.callback(os.close, child_stderr)
-    on_failure.callback(os.close, stderr)
-    return (child_stdin, child_stdout, child_stderr), (stdin, stdout, stderr)
-
-
-def _name_failure(error: Exception, spec: ChildSpec) -> SpawnFailed:
-    if not spec.argv:
-        return SpawnFailed("no command is configured", remedy="set command", needs_operator=True)
-    command = spec.argv[0]
-    path = spec.env.get("PATH", os.defpath)
-    found = shutil.which(command, mode=os.F_OK, path=path)
-    return classify_spawn_error(error, command=command, cwd=spec.cwd, path=path, exists=found is not None)

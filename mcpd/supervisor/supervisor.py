@@ -12,6 +12,7 @@ import trio
 
 from mcpd.supervisor import reaper
 from mcpd.supervisor.adoption import ChildState, SupervisorState, adopt, capture
+from mcpd.supervisor.cgroup import Cgroup, CgroupUnusable, find_delegated
 from mcpd.supervisor.exits import SpawnFailed
 from mcpd.supervisor.process import STOP_SLACK, Child, ChildSpec, Surroundings, spawn
 from mcpd.supervisor.registry import Registry, parse_marker
@@ -42,6 +43,8 @@ class Supervisor:
         """What `run` found at its start."""
         self.subreaper = False
         """Whether orphaned descendants come to us. Without it, only marker, session and group find them."""
+        self.cgroup_missing = "no child was started yet"
+        """Why there is no cgroup for each child; '' when there is."""
         self._around = Surroundings.of(self.registry)
         self._children: dict[int, Child] = {}
         self._nursery: trio.Nursery | None = None
@@ -59,7 +62,7 @@ class Supervisor:
         Resources: on return no process is left that was started here, nor any that those started.
         """
         self.subreaper = become_subreaper()
-        self.swept = await trio.to_thread.run_sync(Strays(self.registry).sweep)
+        self.swept = await trio.to_thread.run_sync(self._sweep)
         try:
             # Children outlive the task that asked for them by the time it takes to bury them: their lives
             # are in here.
@@ -173,6 +176,24 @@ class Supervisor:
         except SpawnFailed:
             return  # it is no child of ours, and there is nothing to stop
 
+    @property
+    def cgroup(self) -> Cgroup | None:
+        """The cgroup that is divided up between the children, once `run` has begun."""
+        return self._around.cgroup
+
+    def _sweep(self) -> Swept:
+        """What a killed daemon left: what is marked or recorded, then what is in our cgroup, which nothing else is."""
+        swept = Strays(self.registry).sweep()
+        try:
+            cgroup = find_delegated()
+            cgroup.enter()
+        except CgroupUnusable as error:
+            self.cgroup_missing = str(error)
+            return swept
+        self._around.cgroup, self.cgroup_missing = cgroup, ""
+        killed, left = cgroup.sweep(keep={child.leaf.rpartition("/")[2] for child in self._left.values()})
+        return Swept((*swept.killed, *killed), (*swept.left, *left))
+
     async def _live(self, child: Child) -> None:
         try:
             await child.run()
@@ -202,5 +223,10 @@ class Supervisor:
             found = with_descendants(snapshot, roots) - {os.getpid()}
             return [snapshot[pid] for pid in found if not snapshot[pid].dead]
 
-        await trio.to_thread.run_sync(lambda: kill_until_gone(find, since=born))
+        def end() -> None:
+            if self.cgroup is not None:
+                self.cgroup.sweep()
+            kill_until_gone(find, since=born)
+
+        await trio.to_thread.run_sync(end)
         reaper.reap_adopted()

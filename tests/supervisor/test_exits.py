@@ -34,6 +34,8 @@ def test_describe(how, words, failed):
         (Exit(signal=signal.SIGTERM), ""),
         (Exit(signal=35), ""),
         (Exit(), "inside the kernel"),
+        (Exit(signal=9, out_of_memory="its memory_max of 1 MiB"), "out of memory: over its memory_max of 1 MiB"),
+        (Exit(code=137, out_of_memory="its memory_max of 1 MiB"), "out of memory: over its memory_max of 1 MiB"),
     ],
 )
 def test_hint(how, words):
