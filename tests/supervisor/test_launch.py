@@ -13,6 +13,7 @@ from mcpd.supervisor import reaper
 from mcpd.supervisor.cgroup import Leaf
 from mcpd.supervisor.exits import SpawnFailed
 from mcpd.supervisor.launch import launch, make_pipes, name_failure, settle
+from tests.supervisor.processes import wait_until
 
 ENV = {"MCPD_OWNER": "a-marker", "PATH": os.environ["PATH"]}
 
@@ -88,6 +89,8 @@ async def test_its_command_line_shows_neither_arguments_nor_environment(leaf, tm
             launched = await launch(("true", "hidden-two"), env=env, cwd=None, fds=fds, leaf=leaf, marker="MCPD_OWNER")
             reaper.own(launched.process.pid)
         folder = Path(f"/proc/{launched.process.pid}")
+        # The parent goes on when the child lets go of its memory, which is before the new words are in their place.
+        await wait_until(lambda: bool((folder / "cmdline").read_bytes()))
         seen = (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
         assert b"trampoline.py" in seen
         assert b"MCPD_OWNER=a-marker" in seen
