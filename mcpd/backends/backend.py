@@ -3,7 +3,7 @@
 Theory of operation. `run` is a loop round the table of `supervisor.states`: connect the link that fetches
 the catalogue, load it, be ready until the link is lost, wait as the restart policy says, again. Calls go to
 that link when it is shared, or to the session's own. What the backend lists is fetched anew when it says so,
-and reported only if it differs.
+and reported only if it differs. A server that nobody uses may be put to sleep: stopped until a call needs it.
 
 Rules.
 1. Ready means usable: handshake done, catalogue loaded, log level and subscriptions set again.
@@ -20,18 +20,22 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from mcpd.backends.description import Description
+from mcpd.backends.ears import Ears
+from mcpd.backends.idle import Sleep
 from mcpd.backends.inheritance import Inheritance
 from mcpd.backends.instances import Instances
 from mcpd.backends.interests import Interests
 from mcpd.backends.kept import LastKnown
 from mcpd.backends.leases import Leases, may_be_asked
 from mcpd.backends.lists import Lists
+from mcpd.backends.lobby import WAIT_FOR_ATTEMPT, Lobby
 from mcpd.backends.stdio import ChildEnded
 from mcpd.errors import BackendUnavailable, RpcError
 from mcpd.protocol.capabilities import EVERYTHING
 from mcpd.supervisor.exits import Exit
 from mcpd.supervisor.restart import RestartPolicy, Restarts
-from mcpd.supervisor.states import STARTABLE, USABLE, Event, State, step
+from mcpd.supervisor.states import STARTABLE, Event, State, step
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -41,11 +45,10 @@ if TYPE_CHECKING:
     from mcpd.backends.connector import Connector
     from mcpd.backends.kept import KeptCatalogues
     from mcpd.backends.link import Link
-    from mcpd.backends.tools import ToolFacts
     from mcpd.config.model import ServerSpec
     from mcpd.protocol.calls import Call, Caller
     from mcpd.protocol.handshake import ServerHello
-    from mcpd.protocol.jsonrpc import Buffer, Members, Message
+    from mcpd.protocol.jsonrpc import Members, Message
     from mcpd.types import SessionKey
 
 log = logging.getLogger("mcpd.backends")
@@ -54,9 +57,6 @@ CLEAN: Final = Exit(code=0)
 
 AT_REST: Final = frozenset({State.STOPPED, State.STOPPING})
 """States in which waiting for a link is waiting for an operator."""
-
-WAIT_FOR_ATTEMPT: Final = 10.0
-"""Seconds that a call waits for an attempt to connect that is under way; clients give up after 30 to 60."""
 
 
 class ManagedBackend:
@@ -68,7 +68,7 @@ class ManagedBackend:
         self.state = State.STOPPED
         self._kept = kept
         known = kept.load(spec) if kept is not None else None
-        self.hello: ServerHello | None = known.hello if known is not None else None
+        self.hello: ServerHello | None = known.hello if known else None
         self.error: RpcError | None = None
         """Why it is not ready, once it failed; None while it is."""
         self._connector = connector
@@ -78,23 +78,22 @@ class ManagedBackend:
         self._link: Link | None = None
         self._common: Link | None = None
         """The same where it serves every call, so that a call goes straight to it."""
-        listed = known.catalogue if known is not None else None
-        self._lists = Lists(
-            spec.name, spec.timeouts.list, changed=self._lists_changed, settled=self._lists_settled, known=listed
-        )
-        self._instances = Instances(connector, self, at_failure=self._look)
-        self._leases = Leases(connector, self, at_failure=self._look)
+        self._lists = Lists(spec, known, changed=self._lists_changed, settled=self._lists_settled)
+        self._ears = Ears(self, news, self._lists, self._relist)
+        self._instances = Instances(connector, self._ears, at_failure=self._look)
+        self._leases = Leases(connector, self._ears, at_failure=self._look)
+        self._description = Description(connector, self._lists, self._instances, self._leases)
         self._restarts = Restarts(RestartPolicy.of(spec.restart))
         self._verdict = trio.Event()
-        self._changed = trio.Event()
+        self._lobby = Lobby()
+        self._sleep = Sleep(spec, known=known is not None)
         self._wake = trio.Event()
         self._interests = Interests(
-            spec.name,
+            spec,
             self._instances,
-            per_session=self._per_session,
             link=lambda: self._link,
             link_for=self._link_for,
-            updated=self.resource_updated,
+            updated=self._ears.resource_updated,
         )
         self._restart_count = 0
         self._ready_since: float | None = None
@@ -109,15 +108,25 @@ class ManagedBackend:
             await nursery.start(self._leases.run)
             self.inheritance.resume_instances()
             while True:
+                patience = WAIT_FOR_ATTEMPT
+                if self.asleep:
+                    self._judged()  # there is nothing to be waited for at the start
+                    await self._sleep.wait_woken()
+                    # Who wakes it knows that it takes a start, and waits for as long as that may take.
+                    patience = self.spec.timeouts.init
+                self._lobby.begin(patience)
                 if self.state in STARTABLE:
                     self._step(Event.START)
                 failure = await self._attempt()
+                if self.asleep:
+                    self._ready_since = None
+                    self._step(Event.STOPPED)
+                    continue
                 uptime = trio.current_time() - self._ready_since if self._ready_since is not None else 0.0
                 was_ready, self._ready_since = self._ready_since is not None, None
                 self.error = failure
                 delay = self._judge(failure, was_ready, uptime)
-                self._news.verdict(self)
-                self._verdict.set()
+                self._judged()
                 await self._pause(delay)
                 self._restart_count += 1
 
@@ -145,6 +154,16 @@ class ManagedBackend:
         log.warning("backend=%s event=%s retry_in=%.1f reason=%s", self.name, self.state.value, delay, failure)
         return delay
 
+    async def _rest(self, link: Link) -> None:
+        """Put it to sleep when nobody has used it for long enough."""
+        await self._sleep.wait_due(link, self._instances, self._leases, self._interests)
+        if not link.lost.is_set():
+            self._sleep.fall()
+            self._link = self._common = None
+            self._step(Event.STOP)
+            self._leases.rest()
+            link.fail(BackendUnavailable(self.name, "it was stopped, because nobody used it"))
+
     async def _pause(self, delay: float | None) -> None:
         self._wake = trio.Event()
         with trio.move_on_after(math.inf if delay is None else delay):
@@ -158,7 +177,8 @@ class ManagedBackend:
         try:
             async with trio.open_nursery() as nursery:
                 try:
-                    async with self._connector.connect(nursery, self, EVERYTHING, None) as link:
+                    claim = self._lobby.claim
+                    async with self._connector.connect(nursery, self._ears, EVERYTHING, None, claim) as link:
                         await self._live(link, nursery)
                         reason = link.reason
                         failure = reason if isinstance(reason, RpcError) else None
@@ -194,6 +214,8 @@ class ManagedBackend:
         if link.carried is not None:
             self._ready_since = self.inheritance.resume(link) or self._ready_since
         nursery.start_soon(self._lists.refresh, link)
+        if self.spec.idle_stop:
+            nursery.start_soon(self._rest, link)
         await link.lost.wait()
         # From now on calls wait for the next attempt, also while this one is still being cleared away.
         self._link = self._common = None
@@ -207,16 +229,23 @@ class ManagedBackend:
         counts = " ".join(f"{kind}={count}" for kind, count in self.catalogue.counts().items())
         log.info("backend=%s event=%s version=%s %s", self.name, self.state.value, version, counts)
         self._lists_changed(changed)
-        self._verdict.set()
-        self._news.verdict(self)
+        self._judged()
         self._interests.inherited.announce()
         self._instances.revive(self._interests.levels)
         self._leases.warm()
 
     def _step(self, event: Event) -> None:
         self.state = step(self.state, event)
-        changed, self._changed = self._changed, trio.Event()
-        changed.set()
+        self._lobby.tell()
+
+    def _judged(self) -> None:
+        """It is known what there is to know of it for now."""
+        self._verdict.set()
+        self._news.verdict(self)
+
+    @property
+    def asleep(self) -> bool:
+        return self._sleep.asleep
 
     def capture(self) -> BackendState:
         """What the program needs to go on that takes this one's place. Changes nothing."""
@@ -228,6 +257,7 @@ class ManagedBackend:
         if not self.inheritance.accept(state):
             return ()
         self.hello = state.hello or self.hello
+        self._sleep = Sleep(self.spec, known=self.hello is not None, running=bool(state.links))
         self._restart_count = state.restarts
         return tuple(link.pid for link in state.links)
 
@@ -243,14 +273,7 @@ class ManagedBackend:
     def catalogue(self) -> Catalogue:
         return self._lists.catalogue
 
-    @property
-    def tools(self) -> ToolFacts:
-        return self._lists.tools
-
-    def list_changed(self, kind_of_notification: str) -> None:
-        self._lists.note(kind_of_notification)
-
-    async def relist(self, kind: str) -> None:
+    async def _relist(self, kind: str) -> None:
         if self._link is not None:
             await self._lists.relist(self._link, kind)
 
@@ -289,21 +312,28 @@ class ManagedBackend:
 
     async def _usable(self) -> Link:
         """Wait for the attempt under way, or make one happen (rule 3). Raises: BackendError."""
-        # Who finds an attempt under way waits for that one; who finds the server lost or waiting may cause one.
+        # Who finds an attempt under way waits for that one; who finds the server lost, waiting or asleep may cause one.
         attempted = self.state is State.STARTING
-        with trio.move_on_after(WAIT_FOR_ATTEMPT):
-            while self._link is None:
-                if self.state in (State.BACKING_OFF, State.NEEDS_OPERATOR):
-                    if attempted or not self._restarts.wake(now=trio.current_time()):
-                        break
-                    attempted = True
-                    self._wake.set()
-                elif self.state in AT_REST:
-                    break
-                await self._changed.wait()
-        if self._link is None:
+
+        def look() -> Link | None:
+            nonlocal attempted
+            if self._link is not None:
+                return self._link
+            if self.asleep:
+                attempted = True
+                self._sleep.wake()
+            elif self.state in (State.BACKING_OFF, State.NEEDS_OPERATOR):
+                if attempted or not self._restarts.wake(now=trio.current_time()):
+                    raise BackendUnavailable.away(self.name, self.state.value, self.error)
+                attempted = True
+                self._wake.set()
+            elif self.state in AT_REST:
+                raise BackendUnavailable.away(self.name, self.state.value, self.error)
+            return None
+
+        if (link := await self._lobby.wait(look, lambda: self.asleep)) is None:
             raise BackendUnavailable.away(self.name, self.state.value, self.error)
-        return self._link
+        return link
 
     async def _link_for(self, caller: Caller) -> Link:
         """The link that serves a client outside its calls. Raises: BackendError."""
@@ -326,8 +356,6 @@ class ManagedBackend:
         if self._link is not None and self._connector.transport != "stdio":
             self._link.dialect.check()
 
-    # ---- what clients want besides ------------------------------------------------------------------------
-
     async def set_level(self, level: str, key: SessionKey, own: str) -> None:
         await self._interests.set_level(level, key, own)
 
@@ -336,6 +364,7 @@ class ManagedBackend:
 
     def resubscribe(self, caller: Caller, uri: str, members: Members) -> None:
         self._interests.inherited.add(caller, uri, members, own=self._per_session)
+        self._sleep.wake()
 
     async def unsubscribe(self, key: SessionKey, uri: str) -> None:
         await self._interests.unsubscribe(key, uri)
@@ -357,43 +386,14 @@ class ManagedBackend:
     def forget(self, key: SessionKey) -> None:
         self._interests.forget(key)
 
-    # ---- what links say (link.Listener) --------------------------------------------------------------------
-
-    def resource_updated(self, params: Buffer, owner: SessionKey | None) -> None:
-        self._news.resource_updated(self, params, owner)
-
-    def task_changed(self, params: Buffer) -> None:
-        self._news.task_changed(self, params)
-
-    def unrelated(self, method: str, params: Buffer, owner: SessionKey | None) -> None:
-        self._news.unrelated(self, method, params, owner)
-
-    async def ask_owner(self, owner: SessionKey | None, method: str, params: Buffer) -> Buffer:
-        return await self._news.ask_owner(self, owner, method, params)
-
     # ---- for operators -------------------------------------------------------------------------------------
 
     def describe(self) -> dict[str, object]:
-        hello = self.hello
-        about: dict[str, object] = {
-            "name": self.name,
-            "state": self.state.value,
-            "transport": self._connector.transport,
-            "instances": self.spec.instances,
-            "protocol_version": hello.version.text if hello is not None else None,
-            "catalogue": "fetched" if self._lists.fetched else "none" if hello is None else "kept",
-            **self.catalogue.counts(),
-            "restarts": self._restart_count,
-            "calls_in_flight": (self._link.in_flight if self._link is not None else 0)
-            + self._instances.in_flight
-            + self._leases.in_flight,
-            "sessions": len(self._instances),
-            "leases": len(self._leases),
-        }
-        if self._connector.pid is not None and self.state in USABLE:
-            about["pid"] = self._connector.pid
-        if self.error is not None:
-            about["error"] = self.error.message
-        if self._lists.failed and self.state is State.DEGRADED:
-            about["error"] = f"could not be listed: {', '.join(sorted(self._lists.failed))}"
-        return about
+        return self._description.of(
+            self.state,
+            asleep=self.asleep,
+            hello=self.hello,
+            link=self._link,
+            restarts=self._restart_count,
+            error=self.error,
+        )

@@ -111,6 +111,10 @@ class Backend(Protocol):
     def catalogue(self) -> Catalogue:
         """What it last listed; kept while it is restarted, and for the next run of the daemon."""
 
+    @property
+    def asleep(self) -> bool:
+        """Whether it is stopped because nobody uses it, and will be started by the next call."""
+
     def call(self, call: Call, method: str, members: Members) -> Awaitable[Message]:
         """Have one request executed and return its response, which holds a result.
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from mcpd.backends.carrier import Listener, Wish
     from mcpd.config.model import ServerSpec
     from mcpd.protocol.capabilities import ClientCapability
+    from mcpd.supervisor.slots import Claim
     from mcpd.supervisor.supervisor import Supervisor
     from mcpd.types import SessionKey
     from mcpd.wire.deadlines import Deadlines
@@ -95,16 +96,17 @@ class Connector:
         listener: Listener,
         capabilities: ClientCapability | Wish,
         owner: SessionKey | None,
+        claim: Claim,
     ) -> AsyncIterator[Link]:
-        """A link that is open; it ends with the block. `nursery` is the link's own. A wish need not be known yet if the
-        server is a child: it is started, and the link opened once the wish is known.
+        """A link that is open; it ends with the block. `nursery` is the link's own, `claim` is for a child. A wish need
+        not be known yet if the server is a child: it is started, and the link opened once the wish is known.
 
         Raises: BackendError.
         """
         link = self._link(nursery, listener, capabilities, owner, self.eras.recall(trio.current_time()))
         async with AsyncExitStack() as stack:
             try:
-                await stack.enter_async_context(self._carrier(nursery, link, self.carried.pop(owner, None)))
+                await stack.enter_async_context(self._carrier(nursery, link, claim, self.carried.pop(owner, None)))
                 lasts = link.remember
             except (RefusedInitialize, NotHere, BackendMisbehaved):
                 self.eras.forget()
@@ -114,7 +116,7 @@ class Connector:
                     raise
                 log.info("backend=%s event=ended_by_probe action=initialize", self.spec.name)
                 link = self._link(nursery, listener, capabilities, owner, Era.LEGACY)
-                await stack.enter_async_context(self._carrier(nursery, link))
+                await stack.enter_async_context(self._carrier(nursery, link, claim))
                 lasts = FATAL_FOR
             if lasts:
                 self.eras.note(trio.current_time(), lasts)
@@ -148,11 +150,12 @@ class Connector:
 
     @asynccontextmanager
     async def _carrier(
-        self, nursery: trio.Nursery, link: Link, carried: LinkState | None = None
+        self, nursery: trio.Nursery, link: Link, claim: Claim, carried: LinkState | None = None
     ) -> AsyncIterator[None]:
         """Connect the link. Raises: BackendError."""
         if self.transport == "stdio":
-            connect = stdio.connect if carried is None else partial(stdio.resume, state=carried)
+            opened = partial(stdio.connect, claim=claim)
+            connect = opened if carried is None else partial(stdio.resume, state=carried)
             async with connect(
                 self.spec,
                 self._supervisor,

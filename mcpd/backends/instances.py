@@ -20,6 +20,7 @@ from mcpd.backends.carried import capture_link
 from mcpd.backends.inherited import update_of
 from mcpd.errors import BackendError, BackendUnavailable
 from mcpd.protocol import jsonrpc
+from mcpd.supervisor.slots import Claim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -41,10 +42,11 @@ SWEEP: Final = 15.0
 class Instance:
     """One session's own link, while it is opened, open, or lost."""
 
-    __slots__ = ("begun", "caller", "error", "link", "opened", "scope", "subscriptions")
+    __slots__ = ("begun", "caller", "claim", "error", "link", "opened", "scope", "subscriptions")
 
     def __init__(self, caller: Caller, subscriptions: dict[str, Members]) -> None:
         self.caller = caller
+        self.claim = Claim()
         self.subscriptions = subscriptions
         """What its link is, or was, subscribed to; handed on to the instance that replaces it."""
         self.begun = trio.current_time()
@@ -104,6 +106,7 @@ class Instances:
             if instance is None:
                 self._make_room()
             instance = self._open(caller, level, instance.subscriptions if instance is not None else {})
+        instance.claim.hurry()
         await instance.opened.wait()
         if instance.link is None:
             assert instance.error is not None
@@ -198,7 +201,7 @@ class Instances:
                 async with trio.open_nursery() as nursery:
                     try:
                         async with self._connector.connect(
-                            nursery, self._listener, caller.capabilities, caller.key
+                            nursery, self._listener, caller.capabilities, caller.key, instance.claim
                         ) as link:
                             link.level, link.subscriptions = level, instance.subscriptions
                             if link.carried is None:

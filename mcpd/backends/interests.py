@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from mcpd.backends.instances import Instances
     from mcpd.backends.link import Link
+    from mcpd.config.model import ServerSpec
     from mcpd.protocol.calls import Call, Caller
     from mcpd.protocol.jsonrpc import Buffer, Members
     from mcpd.types import SessionKey
@@ -34,17 +35,16 @@ class Interests:
 
     def __init__(
         self,
-        name: str,
+        spec: ServerSpec,
         instances: Instances,
         *,
-        per_session: bool,
         link: Callable[[], Link | None],
         link_for: Callable[[Caller], Awaitable[Link]],
         updated: Callable[[Buffer, SessionKey | None], None],
     ) -> None:
-        self._name = name
+        self._name = spec.name
         self._instances = instances
-        self._per_session = per_session
+        self._per_session = spec.instances == "per-session"
         self._link = link
         self._link_for = link_for
         self._level: str | None = None
@@ -55,6 +55,11 @@ class Interests:
         """Of the server's link, where sessions have links of their own."""
         self.inherited = Inherited(self._subscriptions, self._subscribers, instances, updated=updated)
         self.watched = Watched()
+
+    @property
+    def lasting(self) -> bool:
+        """Whether anybody waits for news on the server's link."""
+        return bool(self._subscriptions or len(self._subscribers) or len(self.watched))
 
     def adopt(self, link: Link) -> None:
         """This is the server's link from now on; it is to be set up by its `replay`, unless another program did."""

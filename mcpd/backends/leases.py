@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -34,7 +33,7 @@ import msgspec
 import trio
 
 from mcpd.backends.instances import SWEEP
-from mcpd.backends.shelf import Lease, Shelf, State, Ticket, key_for
+from mcpd.backends.shelf import Lease, LeasesStatistics, Shelf, State, Ticket, key_for
 from mcpd.errors import BackendCrashed, BackendError, BackendUnavailable, ProtocolError, RpcError
 from mcpd.protocol.calls import LOG_LEVELS
 from mcpd.protocol.capabilities import ASKABLE, NOTHING
@@ -76,22 +75,6 @@ def may_be_asked(call: Call, method: str) -> bool:
     return method in ASKING and call.caller.capabilities & ASKABLE != NOTHING
 
 
-@dataclass(frozen=True, slots=True)
-class LeasesStatistics:
-    """Links now, by what they do, the calls that wait for one, and what was done since the start."""
-
-    blank: int
-    opening: int
-    idle: int
-    busy: int
-    ending: int
-    waiting: int
-    opened: int
-    failed: int
-    retired: int
-    """Ended by mcpd because of how their call ended."""
-
-
 class Leases:
     """The pool of one server."""
 
@@ -110,6 +93,8 @@ class Leases:
         self._failed = 0
         self._retired = 0
         self._spare_after = 0.0
+        self.last_used = 0.0
+        """When a call gave its link back."""
         # Links outlive the call that opened them, and end with the backend: `run` opens the nursery and outlives them.
         self._nursery: trio.Nursery | None = None
 
@@ -120,6 +105,17 @@ class Leases:
     def in_flight(self) -> int:
         """Calls that have a link."""
         return sum(lease.state is State.BUSY for lease in self._leases)
+
+    @property
+    def busy(self) -> bool:
+        """Whether any call has, or waits for, a link."""
+        return bool(self._queue) or any(lease.state in (State.BUSY, State.OPENING) for lease in self._leases)
+
+    def rest(self) -> None:
+        """Nobody is expected to call soon: end what serves nobody."""
+        for lease in list(self._leases):
+            if lease.state in (State.BLANK, State.IDLE):
+                self._end(lease)
 
     def statistics(self) -> LeasesStatistics:
         """What the links do, and what has become of links so far."""
@@ -233,6 +229,7 @@ class Leases:
         return ticket.lease
 
     def _give_back(self, lease: Lease, *, answered: bool) -> None:
+        self.last_used = trio.current_time()
         if lease.state is not State.BUSY:
             return  # its link was lost, and all of it is cleared away
         if lease.lost:
@@ -317,7 +314,9 @@ class Leases:
             with lease.scope:
                 async with trio.open_nursery() as nursery:
                     try:
-                        async with self._connector.connect(nursery, self._listener, lease.wish, lease.owner) as link:
+                        async with self._connector.connect(
+                            nursery, self._listener, lease.wish, lease.owner, lease.claim
+                        ) as link:
                             lease.link = link
                             self._ready(lease)
                             await link.lost.wait()

@@ -173,7 +173,8 @@ class Legacy:
 
     async def _request(self, waiter: Waiter, members: Members) -> Message:
         link = self._link
-        link.last_used = waiter.begun
+        if waiter.call is not None:
+            link.last_used = waiter.begun
         if self._renewal is not None:
             await self._renewal.wait()
         generation = link.generation

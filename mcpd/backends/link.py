@@ -137,6 +137,9 @@ class Link:
         self.watched: Collection[str] = ()
         """The tasks of which changes are wanted."""
         self.last_used = trio.current_time()
+        """When the last request of a client was sent."""
+        self.asking = 0
+        """Calls whose client is asked before they are sent again."""
         self.lost = trio.Event()
         self.reason: Exception | None = None
         """Why the link is lost."""

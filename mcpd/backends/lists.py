@@ -25,7 +25,9 @@ from mcpd.errors import RpcError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from mcpd.backends.kept import LastKnown
     from mcpd.backends.link import Link
+    from mcpd.config.model import ServerSpec
 
 log = logging.getLogger("mcpd.backends")
 
@@ -48,22 +50,21 @@ class Lists:
 
     def __init__(
         self,
-        name: str,
-        timeout: float,
+        spec: ServerSpec,
+        known: LastKnown | None = None,
         *,
         changed: Callable[[tuple[str, ...]], None],
         settled: Callable[[], None],
-        known: Catalogue | None = None,
     ) -> None:
-        self.catalogue = known or Catalogue()
-        """What is known: fetched, or as `known` from an earlier run of the daemon."""
+        self.catalogue = known.catalogue if known is not None else Catalogue()
+        """What was fetched, or else is `known` from an earlier run of the daemon."""
         self.tools = facts_of(self.catalogue.tools)
         self.fetched = False
         """Whether the server itself has listed anything in this run."""
         self.failed: set[str] = set()
         """Kinds that could not be fetched: what was known of them stays, and they are asked for again."""
-        self._name = name
-        self._timeout = timeout
+        self._name = spec.name
+        self._timeout = spec.timeouts.list
         self._changed = changed
         self._settled = settled
         self._stale: set[str] = set()

@@ -190,7 +190,8 @@ class Modern:
     async def _send(self, waiter: Waiter, members: Members) -> Message:
         """One request and its answer, once more if its headers did not fit (rule 1). Raises: RpcError, BackendError."""
         link = self._link
-        link.last_used = waiter.begun
+        if waiter.call is not None:
+            link.last_used = waiter.begun
         try:
             return await link.once(waiter, members)
         except RpcError as error:

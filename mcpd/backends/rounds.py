@@ -88,7 +88,11 @@ async def carry_out(link: Link, send: Send, call: Call, method: str, members: Me
             assert needed is not None
             responses: dict[str, Buffer] = {}
             if needed.requests:
-                await _ask_all(link, call, needed.requests, responses, final)
+                link.asking += 1
+                try:
+                    await _ask_all(link, call, needed.requests, responses, final)
+                finally:
+                    link.asking -= 1
             else:
                 await trio.sleep(pause)
                 pause = min(2 * pause, PAUSE_MAX)

@@ -8,12 +8,14 @@ what is done about it is decided for all shelves at once, by `leases`. A link th
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import trio
 
 from mcpd.backends.carrier import Wish
 from mcpd.protocol.capabilities import ClientCapability
+from mcpd.supervisor.slots import Claim, Urgency
 from mcpd.types import SessionKey
 
 if TYPE_CHECKING:
@@ -47,12 +49,13 @@ class Lease:
     before any call needed it.
     """
 
-    __slots__ = ("_shelf", "ahead", "asking", "idle_since", "knows", "link", "owner", "scope", "state", "wish")
+    __slots__ = ("_shelf", "ahead", "asking", "claim", "idle_since", "knows", "link", "owner", "scope", "state", "wish")
 
     def __init__(self, number: int, *, ahead: bool = False) -> None:
         self.owner = SessionKey(f"lease{number}")
         """No session of a client is called so: what the backend says outside any call reaches nobody."""
         self.ahead = ahead
+        self.claim = Claim(Urgency.SPARE if ahead else Urgency.CALL)
         self.wish = Wish()
         self.state = State.BLANK
         self.link: Link | None = None
@@ -81,6 +84,7 @@ class Lease:
         self._shelf = shelf
         shelf.links += 1
         self.become(State.OPENING)
+        self.claim.hurry()
         _principal, capabilities = shelf.key
         self.wish.settle(capabilities)
 
@@ -173,3 +177,19 @@ class Shelf:
     def expects(self, ticket: Ticket) -> bool:
         """Whether a link is being opened that will be for this ticket, unless it fails."""
         return list(self.waiting).index(ticket) < self.opening
+
+
+@dataclass(frozen=True, slots=True)
+class LeasesStatistics:
+    """Links now, by what they do, the calls that wait for one, and what was done since the start."""
+
+    blank: int
+    opening: int
+    idle: int
+    busy: int
+    ending: int
+    waiting: int
+    opened: int
+    failed: int
+    retired: int
+    """Ended by mcpd because of how their call ended."""

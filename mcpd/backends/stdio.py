@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from mcpd.protocol.jsonrpc import Buffer, Message
     from mcpd.supervisor.exits import Exit
     from mcpd.supervisor.process import Child
+    from mcpd.supervisor.slots import Claim
     from mcpd.supervisor.supervisor import Supervisor
 
 log = logging.getLogger("mcpd.backends")
@@ -148,15 +149,16 @@ async def connect(
     *,
     message_max: int,
     secrets: Secrets,
+    claim: Claim,
 ) -> AsyncIterator[Child]:
-    """Start the child, do the handshake as soon as the link is wanted, and read its messages while the block runs;
-    then stop its whole tree.
+    """Start the child when it is its turn, do the handshake as soon as the link is wanted, and read its messages while
+    the block runs; then stop its whole tree.
 
     `nursery` is the link's own. Raises: BackendUnavailable, BackendCrashed, BackendTimedOut when it does not
     come up.
     """
     try:
-        child = await supervisor.spawn(child_spec(spec))
+        child = await supervisor.spawn(child_spec(spec), claim)
     except SpawnFailed as error:
         raise BackendUnavailable(
             spec.name, error.reason, remedy=error.remedy, needs_operator=error.needs_operator

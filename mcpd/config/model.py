@@ -12,6 +12,7 @@ import msgspec
 
 Transport = Literal["stdio", "streamable-http", "sse", "websocket", "auto"]
 Instances = Literal["shared", "leased", "per-session"]
+Start = Literal["eager", "lazy"]
 EraSetting = Literal["auto", "legacy", "modern"]
 Validate = Literal["off", "arguments", "results", "both"]
 Policy = Literal["always", "on-failure", "never"]
@@ -21,6 +22,11 @@ MIB = 1024 * KIB
 MINUTE = 60.0
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
+
+LAZY_IDLE_STOP = 10 * MINUTE
+"""Seconds after which a lazy server is stopped, where nothing else is said. As long as `instance_idle`, for the same
+reason: longer than a person thinks between two turns of a conversation, so that the start is paid once for all of it;
+much shorter than a working day, for which nobody wants to hold the memory of every server that was used once."""
 
 SECRET_MIN = 6
 """Shorter values are not redacted: `1`, `true` or `debug` would blank out ordinary words and hide nothing."""
@@ -205,6 +211,11 @@ class ServerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """None: the name followed by the separator; the empty string: names as the backend gives them."""
     instances: Instances = "shared"
     """The loader's default is `shared` for stdio and `per-session` for everything remote."""
+    start: Start = "eager"
+    """`lazy`: not with mcpd, but by the first call that needs it, if it is known from an earlier run what it lists."""
+    idle_stop: float = 0.0
+    """Stopped after it was of no use for so long, and started again by the next call; 0 = never. The loader's default
+    is LAZY_IDLE_STOP for a lazy server."""
     era: EraSetting = "auto"
     """`auto`: the server is asked which versions of MCP it speaks, and the newest is used."""
     validate: Validate = "off"

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
-from mcpd.config.model import Restart, ServerSpec, Stop, Timeouts, Tls
+from mcpd.config.model import LAZY_IDLE_STOP, Restart, ServerSpec, Stop, Timeouts, Tls
 from mcpd.config.substitution import is_public
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ def build_server(name: str, fields: dict[str, Any], path: Path, faults: Faults) 
     command = values.get("command") is not None
     values["transport"] = "stdio" if command else _remote_transport(_ALIASES.get(said, said) or "auto", values)
     values.setdefault("instances", "shared" if command else "per-session")
+    values.setdefault("idle_stop", LAZY_IDLE_STOP if values.get("start") == "lazy" else 0.0)
     for key, kind in SECTIONS.items():
         if key in values:
             values[key] = kind(**values[key])

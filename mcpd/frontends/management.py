@@ -32,7 +32,7 @@ class Management:
         """200 while mcpd answers; the body tells whether every server does."""
         if self._read_only(request):
             states = {backend.name: backend.state for backend in self._gateway.backends}
-            well = all(state is State.READY for state in states.values())
+            well = all(each.state is State.READY or each.asleep for each in self._gateway.backends)
             self._answer(
                 request,
                 200,

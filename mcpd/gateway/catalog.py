@@ -142,11 +142,12 @@ class Catalog:
 def hint_of(kind: str, backends: Sequence[Backend], ttl_ms: int) -> Hint:
     """How long the list of one kind may be kept as long as nothing is announced, at most `ttl_ms`, and by whom.
 
-    Not at all while a backend is away, which may return with another list, or has one that could change unannounced."""
+    Not at all while a backend is away, which may return with another list, or has one that could change unannounced.
+    One that sleeps does not change: what it lists when it is woken is announced."""
     public = bool(backends)
     for backend in backends:
         hello = backend.hello
-        if hello is None or backend.state not in USABLE:
+        if hello is None or not (backend.state in USABLE or backend.asleep):
             return STALE
         if not offered(kind, hello.capabilities):
             continue

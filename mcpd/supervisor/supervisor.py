@@ -16,7 +16,7 @@ from mcpd.supervisor.cgroup import Cgroup, CgroupUnusable, find_delegated
 from mcpd.supervisor.exits import SpawnFailed
 from mcpd.supervisor.process import STOP_SLACK, Child, ChildSpec, Surroundings, spawn
 from mcpd.supervisor.registry import Registry, parse_marker
-from mcpd.supervisor.slots import StartSlots
+from mcpd.supervisor.slots import Claim, StartSlots
 from mcpd.supervisor.strays import Strays, Swept
 from mcpd.supervisor.tree import ProcessInfo, Snapshot, become_subreaper, kill_until_gone, with_descendants
 
@@ -82,13 +82,13 @@ class Supervisor:
                 await self._end_rest()
         raise AssertionError("sleep_forever returned")
 
-    async def spawn(self, spec: ChildSpec) -> Child:
-        """Start a child, after waiting for a free start slot. It is drained, watched and buried here; its
-        owner reads, writes, and calls `Child.stop`.
+    async def spawn(self, spec: ChildSpec, claim: Claim | None = None) -> Child:
+        """Start a child, after waiting for a free start slot with this claim. It is drained, watched and buried here;
+        its owner reads, writes, and calls `Child.stop`.
 
         Raises: SpawnFailed.
         """
-        slot = await self.slots.acquire()
+        slot = await self.slots.acquire(claim)
         self._making += 1
         try:
             if self._nursery is None or self._closing:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from mcpd.backends.carried import LinkState
     from mcpd.backends.waiter import Waiter
+    from mcpd.supervisor.slots import Claim, StartSlots
 
 JSON = dict[str, Any]
 
@@ -431,6 +432,9 @@ class MemoryConnector:
         """What every attempt comes to, once `failures` are used up."""
         self.prepare: Callable[[MemoryCarrier], None] = lambda carrier: None
         self.attempts: list[float] = []
+        self.claims: list[Claim] = []
+        self.slots: StartSlots | None = None
+        """What a start waits for, if for anything."""
         self.carriers: list[MemoryCarrier] = []
         self.carried: dict[SessionKey | None, LinkState] = {}
         """Links that another program opened."""
@@ -443,8 +447,16 @@ class MemoryConnector:
 
     @asynccontextmanager
     async def connect(
-        self, nursery: trio.Nursery, listener: Any, capabilities: ClientCapability | Wish, owner: SessionKey | None
+        self,
+        nursery: trio.Nursery,
+        listener: Any,
+        capabilities: ClientCapability | Wish,
+        owner: SessionKey | None,
+        claim: Claim,
     ) -> AsyncIterator[Link]:
+        self.claims.append(claim)
+        if self.slots is not None:
+            (await self.slots.acquire(claim)).release()
         self.attempts.append(trio.current_time())
         self._tell()
         failure = self.failures.pop(0) if self.failures else self.failing

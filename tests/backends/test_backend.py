@@ -7,15 +7,17 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from mcpd.backends.backend import WAIT_FOR_ATTEMPT, ManagedBackend
+from mcpd.backends.backend import ManagedBackend
 from mcpd.backends.kept import KeptCatalogues
 from mcpd.backends.lists import RELIST_DELAY, RELIST_FAILED
+from mcpd.backends.lobby import WAIT_FOR_ATTEMPT
 from mcpd.backends.opening import Era
 from mcpd.backends.stdio import ChildEnded
 from mcpd.config.model import Restart, Timeouts
 from mcpd.errors import BackendCrashed, BackendUnavailable, RpcError
 from mcpd.protocol.capabilities import EVERYTHING, NOTHING
 from mcpd.supervisor.exits import Exit
+from mcpd.supervisor.slots import StartSlots, Urgency
 from mcpd.supervisor.states import State
 from mcpd.wire.deadlines import Deadlines
 from tests.backends.parts import (
@@ -294,6 +296,208 @@ async def test_what_was_kept_stays_when_the_server_does_not_come_up(tmp_path, au
         assert [entry.key for entry in backend.catalogue.tools] == ["t"]
         about = backend.describe()
         assert (about["state"], about["catalogue"], about["tools"]) == ("backing-off", "kept", 1)
+
+
+async def test_a_start_that_waits_for_its_turn_is_waited_for(nursery, autojump_clock):
+    async with started(wait=False) as (backend, connector, heard):
+        connector.slots = StartSlots(1, hold=1000)
+        turn = await connector.slots.acquire()
+        before = []
+
+        async def other():
+            await connector.slots.acquire()
+            before.append(len(connector.attempts))
+
+        nursery.start_soon(other)
+        await wait_all_tasks_blocked()
+        call = Client().call()
+        outcome = calling(nursery, backend.call, call, "tools/call", call.members)
+        await trio.sleep(10 * WAIT_FOR_ATTEMPT)
+        assert not outcome.done.is_set(), "the time of the line is nobody's"
+        turn.release()
+        await outcome.done.wait()
+        assert outcome.error is None
+        await wait_all_tasks_blocked()
+        assert before == [1], "nobody waits for the other one"
+        connector.slots = None
+        connector.carriers[0].link.fail(GONE)
+        await heard.wait_until(lambda: len(connector.carriers) == 2)
+        assert connector.claims[0].urgency is Urgency.BACKGROUND, "nobody waits any more"
+
+
+# ---- servers that sleep
+
+
+def lasting(kept, **members):
+    return started(kept=kept, start="lazy", wait=False, **{"idle_stop": 600.0, **members})
+
+
+async def test_a_lazy_server_that_is_known_is_started_by_the_first_call(tmp_path, nursery, autojump_clock):
+    kept = KeptCatalogues(tmp_path, b"key")
+    async with lasting(kept) as (backend, connector, heard):
+        await backend.wait_verdict()
+        assert (len(connector.attempts), backend.asleep) == (1, False), "once, to learn what it lists"
+    write(kept)
+    async with lasting(KeptCatalogues(tmp_path, b"key")) as (backend, connector, heard):
+        await backend.wait_verdict()
+        await trio.sleep(10_000)
+        assert (backend.state, backend.asleep, connector.attempts) == (State.STOPPED, True, [])
+        about = backend.describe()
+        assert (about["state"], about["asleep"], about["catalogue"], about["tools"]) == ("stopped", True, "kept", 1)
+        calls = [Client(f"c{n}").call() for n in range(5)]
+        outcomes = [calling(nursery, backend.call, call, "tools/call", call.members) for call in calls]
+        for outcome in outcomes:
+            await outcome.done.wait()
+            assert outcome.result["echo"] == {"name": "t"}
+        assert len(connector.attempts) == 1, "several at once are one start"
+        assert (backend.asleep, "asleep" in backend.describe()) == (False, False)
+        assert heard.catalogues == []
+
+
+async def test_a_call_that_comes_before_it_runs_wakes_it_too(tmp_path, nursery, autojump_clock):
+    kept = KeptCatalogues(tmp_path, b"key")
+    async with lasting(kept) as (backend, _, _):
+        await backend.wait_verdict()
+    write(kept)
+    connector = MemoryConnector(make_spec(start="lazy"), Deadlines())
+    backend = ManagedBackend(connector.spec, connector, Heard(), KeptCatalogues(tmp_path, b"key"))
+    call = Client().call()
+    outcome = calling(nursery, backend.call, call, "tools/call", call.members)
+    await wait_all_tasks_blocked()
+    nursery.start_soon(backend.run)
+    await outcome.done.wait()
+    assert outcome.error is None
+
+
+async def test_what_nobody_uses_is_stopped_and_started_by_the_next_call(autojump_clock):
+    async with started(idle_stop=60.0, timeouts=Timeouts(init=30)) as (backend, connector, heard):
+        call = Client().call()
+        for _ in range(10):
+            await trio.sleep(50)
+            await backend.call(call, "tools/call", call.members)
+        assert len(connector.attempts) == 1
+        used = trio.current_time()
+        await heard.wait_until(lambda: backend.asleep)
+        assert 60 <= trio.current_time() - used <= 66
+        assert (backend.state, backend.describe()["restarts"], backend.error) == (State.STOPPED, 0, None)
+        assert [entry.key for entry in backend.catalogue.tools] == ["t"], "it stays listed"
+        await trio.sleep(10_000)
+        assert len(connector.attempts) == 1
+        assert result_of(await backend.call(call, "tools/call", call.members))["echo"] == {"name": "t"}
+        assert (len(connector.attempts), backend.state) == (2, State.READY)
+        assert heard.catalogues == [("tools",)]
+
+
+@pytest.mark.parametrize("use", ["call", "subscription", "task", "session", "lease"])
+async def test_what_is_in_use_is_not_stopped(use, nursery, autojump_clock):
+    held = []
+
+    def prepare(carrier):
+        carrier.answers["tools/call"] = lambda message: held.append((carrier, message))
+
+    instances = {"session": "per-session", "lease": "leased"}.get(use, "shared")
+    modern = use == "task"
+    async with started(
+        idle_stop=60.0,
+        timeouts=Timeouts(call_idle=1000),
+        instances=instances,
+        instance_idle=60.0,
+        prepare=prepare,
+        modern=modern,
+    ) as (
+        backend,
+        connector,
+        _,
+    ):
+        call = Client().call()
+        outcome = None
+        if use == "subscription":
+            call = Client().call("resources/subscribe", uri="file:///a")
+            await backend.subscribe(call, "file:///a", call.members)
+        elif use == "task":
+            await backend.watch_task("1")
+        else:
+            outcome = calling(nursery, backend.call, call, "tools/call", call.members)
+        if use == "session":
+            await wait_all_tasks_blocked()
+            carrier, message = held[0]
+            carrier.answer_to(message, {"content": []})
+            await trio.sleep(50)
+        else:
+            await trio.sleep(6 * 60)
+            assert not backend.asleep
+        if use == "subscription":
+            await backend.unsubscribe(call.caller.key, "file:///a")
+        elif use == "task":
+            backend.unwatch_task("1")
+        elif use == "session":
+            assert not backend.asleep, "its instance is not idle yet"
+        else:
+            carrier, message = held[0]
+            carrier.answer_to(message, {"content": []})
+        if outcome is not None:
+            await outcome.done.wait()
+        await trio.sleep(50)
+        assert not backend.asleep, "as long as that after its end"
+        await trio.sleep(100)
+        assert (backend.state, backend.asleep) == (State.STOPPED, True)
+        await wait_all_tasks_blocked()
+        assert len(connector.ended) == len(connector.carriers), "nothing of it is left"
+
+
+async def test_lists_that_are_fetched_again_are_no_use_of_it(autojump_clock):
+    def prepare(carrier):
+        carrier.answers["server/discover"] = {**DISCOVER, "capabilities": {"tools": {}}}
+
+    async with started(idle_stop=600.0, prepare=prepare, modern=True) as (backend, connector, heard):
+        await heard.wait_until(lambda: len(heard.verdicts) >= 1)
+        with trio.fail_after(660):
+            await heard.wait_until(lambda: backend.asleep)
+        assert len(connector.carriers[0].named("tools/list")) > 10
+
+
+async def test_a_call_while_it_is_being_stopped_waits_and_starts_it_again(nursery, autojump_clock):
+    async with started(idle_stop=60.0) as (backend, connector, _heard):
+        connector.farewell = 2 * WAIT_FOR_ATTEMPT  # its tree ends slowly
+        with trio.fail_after(70):
+            while backend.state is not State.STOPPING:  # noqa: ASYNC110 - nothing is told of that
+                await trio.sleep(1)
+        call = Client().call()
+        outcome = calling(nursery, backend.call, call, "tools/call", call.members)
+        await outcome.done.wait()
+        assert outcome.error is None
+        assert len(connector.attempts) == 2
+
+
+async def test_who_wakes_a_server_waits_as_long_as_its_handshake_may_take(tmp_path, nursery, autojump_clock):
+    waiting = []
+    async with started(idle_stop=60.0, timeouts=Timeouts(init=45)) as (backend, connector, heard):
+        await heard.wait_until(lambda: backend.asleep)
+        connector.prepare = lambda carrier: carrier.answers.update(
+            initialize=lambda message: waiting.append((carrier, message))
+        )
+        call = Client().call()
+        first = calling(nursery, backend.call, call, "tools/call", call.members)
+        await trio.sleep(20)
+        second = calling(nursery, backend.call, call, "tools/call", call.members)
+        await trio.sleep(20)
+        carrier, message = waiting[0]
+        carrier.answer_to(message, ONLY_TOOLS)
+        for outcome in (first, second):
+            await outcome.done.wait()
+            assert outcome.error is None
+
+
+async def test_a_server_that_does_not_wake_says_why_and_is_tried_again(autojump_clock):
+    async with started(idle_stop=60.0) as (backend, connector, heard):
+        await heard.wait_until(lambda: backend.asleep)
+        connector.failures = [BackendUnavailable("b", "refused")]
+        call = Client().call()
+        with pytest.raises(BackendUnavailable, match="the last failure: refused"):
+            await backend.call(call, "tools/call", call.members)
+        assert len(connector.attempts) == 2
+        await heard.wait_until(lambda: backend.state is State.READY)
+        await heard.wait_until(lambda: backend.asleep)
 
 
 def write(kept):

@@ -15,6 +15,7 @@ from mcpd.backends.stdio import ChildEnded
 from mcpd.config.model import ServerSpec, Stop, Timeouts
 from mcpd.errors import BackendError, BackendUnavailable, RpcError
 from mcpd.protocol.capabilities import EVERYTHING, ClientCapability
+from mcpd.supervisor.slots import Claim
 from mcpd.supervisor.supervisor import Supervisor
 from mcpd.wire.deadlines import Deadlines
 from mcpd.wire.http_client import HttpClient
@@ -43,7 +44,7 @@ async def use(connector, body=None, owner=None, wish=EVERYTHING):
     error = None
     async with trio.open_nursery() as nursery:
         try:
-            async with connector.connect(nursery, Heard(), wish, owner) as link:
+            async with connector.connect(nursery, Heard(), wish, owner, Claim()) as link:
                 if body is not None:
                     await body(link)
         except RpcError as failure:

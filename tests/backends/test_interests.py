@@ -20,20 +20,14 @@ URI = "file:///a"
 async def wanting(*, per_session: bool = False):
     """Interests in a server whose own link serves everybody."""
     async with linked() as (link, carrier, heard):
-        connector = MemoryConnector(make_spec(), Deadlines())
+        spec = make_spec(instances="per-session" if per_session else "shared")
+        connector = MemoryConnector(spec, Deadlines())
 
         async def link_for(caller):
             return link
 
         instances = Instances(connector, heard, at_failure=lambda: None)
-        interests = Interests(
-            "b",
-            instances,
-            per_session=per_session,
-            link=lambda: link,
-            link_for=link_for,
-            updated=heard.resource_updated,
-        )
+        interests = Interests(spec, instances, link=lambda: link, link_for=link_for, updated=heard.resource_updated)
         interests.adopt(link)
         yield interests, link, carrier
 

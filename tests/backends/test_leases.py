@@ -37,10 +37,10 @@ class Connector(MemoryConnector):
         self.wishes = []
         self.owners = []
 
-    def connect(self, nursery, listener, capabilities, owner):
+    def connect(self, nursery, listener, capabilities, owner, claim):
         self.wishes.append(capabilities)
         self.owners.append(owner)
-        return super().connect(nursery, listener, capabilities, owner)
+        return super().connect(nursery, listener, capabilities, owner, claim)
 
     @property
     def declared(self):

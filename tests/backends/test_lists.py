@@ -12,8 +12,9 @@ from trio.testing import wait_all_tasks_blocked
 from mcpd.backends.base import KINDS, Hint
 from mcpd.backends.lists import POLL_MIN, POLL_SPREAD, RELIST_DELAY, RELIST_FAILED, Lists
 from mcpd.backends.opening import Era
+from mcpd.config.model import Timeouts
 from mcpd.errors import RpcError
-from tests.backends.parts import DISCOVER, HELLO, Failure, linked
+from tests.backends.parts import DISCOVER, HELLO, Failure, linked, make_spec
 
 METHODS = {
     "tools": "tools/list",
@@ -30,7 +31,9 @@ class Told:
         self.changed: list[tuple[str, ...]] = []
         self.settled: list[set[str]] = []
         self.lists = Lists(
-            "b", 5, changed=self.changed.append, settled=lambda: self.settled.append(set(self.lists.failed))
+            make_spec(timeouts=Timeouts(list=5)),
+            changed=self.changed.append,
+            settled=lambda: self.settled.append(set(self.lists.failed)),
         )
 
 

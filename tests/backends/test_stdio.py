@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sys
@@ -9,6 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+import trio.lowlevel
 
 from mcpd.backends import stdio
 from mcpd.backends.carrier import Wish
@@ -18,6 +20,7 @@ from mcpd.config.model import Secrets, ServerSpec, Stop, Timeouts
 from mcpd.errors import BackendError, BackendMisbehaved, BackendTimedOut, BackendUnavailable
 from mcpd.protocol.capabilities import EVERYTHING, ClientCapability
 from mcpd.supervisor.exits import Exit
+from mcpd.supervisor.slots import Claim
 from mcpd.supervisor.supervisor import Supervisor
 from mcpd.wire.deadlines import Deadlines
 from tests.backends.parts import HELLO, Client, Heard, calling, result_of
@@ -65,11 +68,13 @@ async def started(
     message_max: int = 1 << 24,
     secrets: Secrets | None = None,
     capabilities: ClientCapability | Wish = EVERYTHING,
+    supervisor: Supervisor | None = None,
+    claim: Claim | None = None,
 ):
     """A link to a real child: the link, the child, what is heard."""
     heard = Heard()
     deadlines = Deadlines(resolution=0.01)
-    supervisor = Supervisor(None)
+    supervisor = supervisor or Supervisor(None)
     failure = None
     async with trio.open_nursery() as outer:
         await outer.start(deadlines.run)
@@ -85,7 +90,13 @@ async def started(
                 nursery=nursery,
             )
             manager = stdio.connect(
-                spec, supervisor, link, nursery, message_max=message_max, secrets=secrets or Secrets()
+                spec,
+                supervisor,
+                link,
+                nursery,
+                message_max=message_max,
+                secrets=secrets or Secrets(),
+                claim=claim or Claim(),
             )
             try:
                 child = await manager.__aenter__()
@@ -115,6 +126,27 @@ async def test_calls_and_the_end():
         text = "x" * (10 << 20)
         assert (await call(link, x=text))["echo"] == {"x": text}
     assert child.exit == Exit(code=0)
+
+
+async def test_waiting_for_its_turn_burns_no_time_of_the_handshake(nursery, autojump_clock):
+    autojump_clock.autojump_threshold = math.inf  # it would not wait for a real child
+    supervisor = Supervisor(None, spawn_concurrency=1)
+    spec = make()
+    turn = await supervisor.slots.acquire()
+    claim = Claim()
+
+    async def hold():
+        while not claim.waiting:
+            await trio.lowlevel.checkpoint()
+        # All at once, so that it is not this child's turn before the time of its handshake would have been over.
+        autojump_clock.jump(10 * spec.timeouts.init)
+        turn.release()
+
+    nursery.start_soon(hold)
+    before = trio.current_time()
+    async with started(spec, supervisor=supervisor, claim=claim) as (link, _, _):
+        assert trio.current_time() >= before + 10 * spec.timeouts.init
+        assert (await call(link, x=1))["echo"] == {"x": 1}
 
 
 async def test_tolerated_oddities():

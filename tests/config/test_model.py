@@ -41,8 +41,8 @@ SECTIONS = {
 }
 ALIASES = {"type", "disabled"}
 NESTED = {"timeouts", "restart", "stop", "tls"}
-DEPENDS = {"transport", "instances"}
-"""Their default depends on whether there is a command or a url."""
+DEPENDS = {"transport", "instances", "idle_stop"}
+"""Their default depends on whether there is a command or a url, or on when a server is started."""
 
 
 def _same(default: Any, value: object) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tests.e2e.backends import mini, server_state, wait_state, wait_until
+import trio
+
+from tests.e2e.backends import mini, new_token, processes_with, server_state, wait_state, wait_until
 from tests.fixtures.peer import HttpPeer, start_daemon
 
 COUNT = 12
@@ -73,3 +75,34 @@ async def test_another_configuration_has_nothing_kept(tmp_path):
         assert (await server_state(peer, daemon, "s0"))["catalogue"] == "none"
         await wait_until(lambda: not (tmp_path / "state" / "catalogues" / "s0").exists())
         assert "its configuration is another one" in daemon.stderr
+
+
+async def test_a_lazy_server_runs_only_while_it_is_needed(tmp_path):
+    token = new_token()
+    about = mini(token=token, start="lazy", idle_stop="400ms")
+    config = {"mcpServers": {"s": about, "other": mini()}}
+    state_dir = str(tmp_path / "state")
+    async with start_daemon(config, state_dir=state_dir) as daemon, HttpPeer(daemon.url) as peer:
+        await peer.initialize()
+        await wait_until(lambda: "backend=s event=idle_stopped" in daemon.stderr)
+        await wait_until(lambda: not processes_with(token))
+        before = await peer.list_all("tools/list", "tools")
+    async with start_daemon(config, state_dir=state_dir) as daemon, HttpPeer(daemon.url) as peer:
+        await peer.initialize()
+        assert await peer.list_all("tools/list", "tools") == before
+        await wait_state(peer, daemon, "other", "ready")
+        found = await server_state(peer, daemon, "s")
+        assert (found["state"], found["asleep"], found["catalogue"]) == ("stopped", True, "kept")
+        assert (await peer.raw("GET", url=daemon.base + "/readyz")).status == 200
+        assert (await peer.raw("GET", url=daemon.base + "/health")).json()["status"] == "ok"
+        assert processes_with(token) == [], "it was not needed yet"
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(peer.call, "s_hold")
+            await wait_until(lambda: daemon.stderr.count("thinking hard") == 4)
+            assert len(processes_with(token)) == 1, "several calls are one start"
+            await peer.call("s_echo", {"release": True})
+        await wait_until(lambda: not processes_with(token))
+        assert (await wait_state(peer, daemon, "s", "stopped"))["restarts"] == 0
+        assert await peer.call_text("s_echo", {"text": "again"}) == "again"
+        assert await peer.list_all("tools/list", "tools") == before

@@ -88,6 +88,7 @@ class FakeBackend:
         self.hello: ServerHello | None = None
         self.catalogue = Catalogue()
         self.state = State.STARTING
+        self.asleep = False
         self.asked: list[Asked] = []
         self.answer: Callable[[Any, str, dict[str, Any]], Awaitable[bytes]] | None = None
         self.error: Exception | None = None
