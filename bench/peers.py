@@ -239,12 +239,14 @@ def started(
 
 
 @contextlib.contextmanager
-def spawned(peer: Peer, backends: Configs, folder: Path, cpu: int | None) -> Iterator[Running]:
-    """Starts the peer's process and does not wait for anything."""
+def spawned(
+    peer: Peer, backends: Configs, folder: Path, cpu: int | None, *, home: Path | None = None
+) -> Iterator[Running]:
+    """Starts the peer's process and does not wait for anything; in a `home` that was used before, it may know more."""
     if peer.problem:
         raise Failure(peer.problem)
-    home = folder / f"{next(_runs):04d}-{peer.name}"
-    home.mkdir(parents=True)
+    home = home or folder / f"{next(_runs):04d}-{peer.name}"
+    home.mkdir(parents=True, exist_ok=True)
     port = free_port()
     argv = peer.command(backends, port, home, peer.program)
     with Process(argv, log=home / "log", cpu=cpu, cwd=CHECKOUT) as process:

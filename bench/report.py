@@ -10,7 +10,7 @@ from bench.bridge import Bridge, bridge_lines, errors
 from bench.bridge import ratio as bridge_ratio
 from bench.exact import BYTES, Exact
 from bench.memory import KINDS, Memory
-from bench.startup import SLOW_SECONDS, Startup
+from bench.startup import MANY, SLOW_SECONDS, Startup
 
 if TYPE_CHECKING:
     from bench.peers import Peer
@@ -23,6 +23,8 @@ TRANSLATION_RATIO = 1.25
 SDK_CPU_RATIO = 10.0
 SDK_RESULT_RATIO = 2.0
 HANG_SECONDS = 1.0
+READY_SECONDS = 1.0
+FIRST_LIST_SECONDS = 0.05
 # Ten thousand sessions that leave less behind leave 0.2 KiB each: the noise of the allocator, and no leak.
 FLAT_KIB = 2048
 # Ten slow servers may take this much longer than one: ten interpreters start on two cores, but none waits.
@@ -172,6 +174,11 @@ def startup_lines(startup: Startup) -> list[str]:
             figures = f"{figure(s.first, '{:.2f}'):>14}{figure(s.first_answer, '{:.3f}'):>12}"
             row = f"  {peer:<10}{case:<26}{figures}{s.first_tools:>12}{figure(s.complete, '{:.2f}'):>11}"
             lines.append(f"{row}  {s.problem[:MAX_PROBLEM]}" if s.complete is None else row)
+    if known := startup.known:
+        figures = f"ready {figure(known.ready, '{:.2f}')}, first list {figure(known.first_answer, '{:.3f}')}"
+        lines.append(
+            f"  mcpd, {MANY} servers that it knows from an earlier run: {figures} {known.problem[:MAX_PROBLEM]}"
+        )
     return lines
 
 
@@ -326,6 +333,16 @@ def _startup_targets(startup: Startup) -> list[Target]:
         met = hang.complete is not None and hang.complete < HANG_SECONDS
         text = f"one of ten hangs in its handshake: the others listed in < {HANG_SECONDS:g} s"
         targets.append(Target(text, f"{figure(hang.complete, '{:.2f}')} s {hang.problem[:24]}", met))
+    if known := startup.known:
+        listed = (
+            f"{figure(known.first_answer, '{:.3f}')} s {'' if known.complete else 'incomplete'} {known.problem[:24]}"
+        )
+        for text, measured, value, limit in (
+            (f"{MANY} known servers: ready", f"{figure(known.ready, '{:.2f}')} s", known.ready, READY_SECONDS),
+            ("and their tools listed, the first time,", listed, known.first_answer, FIRST_LIST_SECONDS),
+        ):
+            met = None if value is None else value < limit and known.complete
+            targets.append(Target(f"{text} in < {limit:g} s", measured.strip(), met))
     return targets
 
 
@@ -367,6 +384,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "throughput": {"runs": runs, "problems": t.problems} if t else None,
         "memory": {n: asdict(m) for n, m in report.memory.items()} if report.memory is not None else None,
         "startup": asdict(report.startup)["results"] if report.startup else None,
+        "known": asdict(report.startup)["known"] if report.startup else None,
         "bridge": report.bridge.samples if report.bridge else None,
         "exact": report.exact.results if report.exact else None,
         "targets": [asdict(t) for t in judge(report)],

@@ -1,4 +1,6 @@
-"""How soon a client sees the tools of ten Python servers, slow ones and a hanging one among them."""
+"""How soon a client sees the tools of ten Python servers, slow ones and a hanging one among them; and those of a
+hundred that mcpd knows from an earlier run.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ import time
 from dataclasses import dataclass, field
 
 from bench.client import Client
-from bench.peers import Peer, spawned
+from bench.peers import Peer, lists_tools, spawned
 from bench.process import POLL_SECONDS, Failure, accepts
 from bench.rig import Rig, say
 from bench.tools import HERE
@@ -18,6 +20,9 @@ SERVERS = 10
 SLOW_SECONDS = 0.5  # each server's handshake in the slow cases: ten in a row would take five seconds
 LIMIT_SECONDS = 20.0
 REPEATS = 3
+MANY = 100
+MANY_SECONDS = 180.0  # for the first start of so many, which nobody waits for
+READY = "event=ready"  # what mcpd logs when sockets and configuration stand
 
 
 @dataclass
@@ -46,10 +51,21 @@ CASES = [
 
 
 @dataclass
+class Known:
+    """mcpd's second start with many servers; seconds, medians."""
+
+    ready: float | None = None  # from starting its process to its readiness
+    first_answer: float | None = None  # what the first tools/list took, right then
+    complete: bool = False  # that it named every tool, each time
+    problem: str = ""
+
+
+@dataclass
 class Startup:
-    """`results[peer][case name]`."""
+    """`results[peer][case name]`, and the second start of mcpd if it was measured."""
 
     results: dict[str, dict[str, Start]] = field(default_factory=dict)
+    known: Known | None = None
 
 
 def measure_startup(rig: Rig) -> Startup:
@@ -63,7 +79,38 @@ def measure_startup(rig: Rig) -> Startup:
             say(f"start: {peer.name}, {case.name}")
             repeats = REPEATS if peer.name == "mcpd" and not rig.quick else 1
             results[case.name] = _median([_measure(rig, peer, case) for _ in range(repeats)])
+        if peer.name == "mcpd" and not rig.quick:
+            say(f"start: {peer.name}, {MANY} servers that it knows")
+            out.known = _measure_known(rig, peer)
     return out
+
+
+def _measure_known(rig: Rig, peer: Peer) -> Known:
+    backends = {f"be{i}": [sys.executable, str(HERE / "server.py")] for i in range(MANY)}
+    wanted = {peer.tool(name, "hello", MANY) for name in backends}
+    home = rig.folder / "known"
+    log = home / "log"
+    known = Known(complete=True)
+    ready, answers = [], []
+    try:
+        with spawned(peer, backends, rig.folder, None, home=home) as running:
+            running.process.wait_until(lambda: lists_tools(running.port, wanted), MANY_SECONDS)
+        for _ in range(REPEATS):
+            log.write_text("")
+            with spawned(peer, backends, rig.folder, None, home=home) as running:
+                running.process.wait_until(lambda: READY in log.read_text(errors="replace"), LIMIT_SECONDS)
+                ready.append(time.monotonic() - running.process.started)
+                with Client(running.port, timeout=LIMIT_SECONDS) as client:
+                    asked = time.monotonic()
+                    names = set(client.tool_names())
+                    answers.append(time.monotonic() - asked)
+                known.complete = known.complete and wanted <= names
+    except (Failure, OSError, http.client.HTTPException) as e:
+        known.problem = f"{type(e).__name__}: {e}"
+        known.complete = False
+        return known
+    known.ready, known.first_answer = statistics.median(ready), statistics.median(answers)
+    return known
 
 
 def _measure(rig: Rig, peer: Peer, case: Case) -> Start:
