@@ -89,7 +89,7 @@ class Daemon:
         # The vault comes first, because it is the one that says what is wrong with a state directory.
         self.vault = Vault(state_dir, now=time.time(), session_age=config.limits.session_age)
         try:
-            self.supervisor = Supervisor(state_dir)
+            self.supervisor = Supervisor(state_dir, spawn_concurrency=config.limits.spawn_concurrency)
         except OSError as error:
             raise refusal(error)(
                 f"cannot use the state directory: {error}", file=str(state_dir), remedy="give another with --state-dir"

@@ -142,15 +142,18 @@ class MissingCapability(RpcError):
 
 
 class BackendError(RpcError):
-    """A backend could not do its part of a call."""
+    """A backend could not do its part of a call. `kind` says in a word what went wrong (see `failures.Kind`)."""
 
-    def __init__(self, backend: str, reason: str, *, remedy: str = "", detail: str = "") -> None:
+    usual_kind = "unavailable"
+
+    def __init__(self, backend: str, reason: str, *, remedy: str = "", detail: str = "", kind: str = "") -> None:
         self.backend = backend
+        self.kind = kind or self.usual_kind
         self.reason = reason
         self.remedy = remedy
         self.detail = detail
         message = f"backend '{backend}': {reason}" + (f" ({remedy})" if remedy else "")
-        data: dict[str, str] = {"backend": backend, "reason": reason}
+        data: dict[str, str] = {"backend": backend, "kind": self.kind, "reason": reason}
         if remedy:
             data["remedy"] = remedy
         if detail:
@@ -169,35 +172,33 @@ class BackendUnavailable(BackendError):
         *,
         remedy: str = "",
         detail: str = "",
+        kind: str = "",
         needs_operator: bool = False,
         retry_after: float | None = None,
     ) -> None:
-        super().__init__(backend, reason, remedy=remedy, detail=detail)
+        super().__init__(backend, reason, remedy=remedy, detail=detail, kind=kind)
         self.needs_operator = needs_operator
         """Trying again will not help before somebody changed something."""
         self.retry_after = retry_after
         """Seconds after which the backend itself wants to be tried again."""
 
-    @classmethod
-    def away(cls, backend: str, state: str, last: RpcError | None) -> BackendUnavailable:
-        """It is in this state, and `last` is its last failure."""
-        if isinstance(last, BackendError):
-            reason = f"it is {state}; the last failure: {last.reason}"
-            return cls(backend, reason, remedy=last.remedy, detail=last.detail)
-        reason = f": {last.message}" if last is not None else ""
-        return cls(backend, f"it is {state}{reason}", remedy="try again in a moment")
-
 
 class BackendCrashed(BackendError):
     """The backend ended, or its connection broke, while the call was in flight; it may have been executed."""
+
+    usual_kind = "crashed"
 
 
 class BackendTimedOut(BackendError):
     """The backend did not answer within its timeout."""
 
+    usual_kind = "timed-out"
+
 
 class BackendMisbehaved(BackendError):
     """The backend answered something that is not a valid reply."""
+
+    usual_kind = "misbehaved"
 
 
 class TransportError(McpdError):
@@ -205,7 +206,13 @@ class TransportError(McpdError):
 
 
 class ConnectFailed(TransportError):
-    """No connection came about, so nothing was sent."""
+    """No connection came about, so nothing was sent. `kind` and `remedy` as those of a BackendError, "" if unknown."""
+
+    def __init__(self, reason: str, *, kind: str = "", remedy: str = "") -> None:
+        self.kind = kind
+        self.reason = reason
+        self.remedy = remedy
+        super().__init__(reason + (f"; {remedy}" if remedy else ""))
 
 
 class ConnectionBroken(TransportError):

@@ -21,6 +21,7 @@ RANKS = {
     "protocol": 1,
     "policy": 1,
     "config": 1,
+    "failures": 1,
     "log": 1,
     "metrics": 1,
     "systemd": 1,

@@ -15,27 +15,27 @@ from __future__ import annotations
 
 import logging
 import math
-import random
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from mcpd.backends.description import Description
 from mcpd.backends.ears import Ears
-from mcpd.backends.idle import Sleep
+from mcpd.backends.idle import Sleep, wait_answered
 from mcpd.backends.inheritance import Inheritance
 from mcpd.backends.instances import Instances
 from mcpd.backends.interests import Interests
 from mcpd.backends.kept import LastKnown
-from mcpd.backends.leases import Leases, may_be_asked
+from mcpd.backends.leases import Leases
 from mcpd.backends.lists import Lists
 from mcpd.backends.lobby import WAIT_FOR_ATTEMPT, Lobby
+from mcpd.backends.pace import Pace
+from mcpd.backends.shelf import may_be_asked
 from mcpd.backends.stdio import ChildEnded
 from mcpd.errors import BackendUnavailable, RpcError
 from mcpd.protocol.capabilities import EVERYTHING
-from mcpd.supervisor.exits import Exit
-from mcpd.supervisor.restart import RestartPolicy, Restarts
-from mcpd.supervisor.states import STARTABLE, Event, State, step
+from mcpd.supervisor.restart import RestartPolicy
+from mcpd.supervisor.states import STARTABLE, USABLE, Event, State, step
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -53,9 +53,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("mcpd.backends")
 
-CLEAN: Final = Exit(code=0)
-
-AT_REST: Final = frozenset({State.STOPPED, State.STOPPING})
+AT_REST: Final = frozenset({State.STOPPED, State.DRAINING, State.STOPPING})
 """States in which waiting for a link is waiting for an operator."""
 
 
@@ -69,21 +67,23 @@ class ManagedBackend:
         self._kept = kept
         known = kept.load(spec) if kept is not None else None
         self.hello: ServerHello | None = known.hello if known else None
-        self.error: RpcError | None = None
-        """Why it is not ready, once it failed; None while it is."""
         self._connector = connector
         self._per_session = spec.instances == "per-session"
         self._shared = spec.instances == "shared"
+        self._finds = self._per_session
+        """Whether a session's own link is looked for before anything else; no longer when it drains."""
         self._news = news
         self._link: Link | None = None
+        self._leaving: Link | None = None
+        """The link that drains."""
         self._common: Link | None = None
         """The same where it serves every call, so that a call goes straight to it."""
         self._lists = Lists(spec, known, changed=self._lists_changed, settled=self._lists_settled)
         self._ears = Ears(self, news, self._lists, self._relist)
         self._instances = Instances(connector, self._ears, at_failure=self._look)
         self._leases = Leases(connector, self._ears, at_failure=self._look)
-        self._description = Description(connector, self._lists, self._instances, self._leases)
-        self._restarts = Restarts(RestartPolicy.of(spec.restart))
+        self._pace = Pace(spec.name, RestartPolicy.of(spec.restart))
+        self._description = Description(connector, self._lists, self._instances, self._leases, self._pace)
         self._verdict = trio.Event()
         self._lobby = Lobby()
         self._sleep = Sleep(spec, known=known is not None)
@@ -124,7 +124,6 @@ class ManagedBackend:
                     continue
                 uptime = trio.current_time() - self._ready_since if self._ready_since is not None else 0.0
                 was_ready, self._ready_since = self._ready_since is not None, None
-                self.error = failure
                 delay = self._judge(failure, was_ready, uptime)
                 self._judged()
                 await self._pause(delay)
@@ -132,26 +131,14 @@ class ManagedBackend:
 
     def _judge(self, failure: RpcError, was_ready: bool, uptime: float) -> float | None:
         """Take the step that the failure means; returns seconds until the next attempt, None for no more."""
-        delay = self._restarts.next_delay(
-            now=trio.current_time(),
-            # A child that worked and then ended with status 0 wanted to; anything else is a failure.
-            failed=not (was_ready and isinstance(failure, ChildEnded) and failure.exit == CLEAN),
-            uptime=uptime,
-            random=random.random(),
-            retry_after=getattr(failure, "retry_after", None),
-        )
-        if getattr(failure, "needs_operator", False):
-            self._step(Event.NEEDS_OPERATOR)
-            # Nothing mcpd does will mend it, but somebody may: it is looked at again at the slowest pace.
-            cap = self.spec.restart.cap
-            log.error("backend=%s event=needs_operator retry_in=%g reason=%s", self.name, cap, failure)
-            return cap if delay is not None else None
-        if delay is None:
-            self._step(Event.ENDED)
-            log.error("backend=%s event=ended reason=%s", self.name, failure)
+        if self.state is State.DRAINING:
+            self._step(Event.LOST)
+            self._step(Event.STOPPED)
             return None
-        self._step(Event.LOST if was_ready else Event.FAILED)
-        log.warning("backend=%s event=%s retry_in=%.1f reason=%s", self.name, self.state.value, delay, failure)
+        # A child that worked and then ended with status 0 wanted to; anything else is a failure.
+        wanted = was_ready and isinstance(failure, ChildEnded) and failure.wanted
+        event, delay = self._pace.judge(failure, uptime=uptime, was_ready=was_ready, wanted=wanted)
+        self._step(event)
         return delay
 
     async def _rest(self, link: Link) -> None:
@@ -190,7 +177,7 @@ class ManagedBackend:
             log.exception("backend=%s event=internal_error", self.name)
             failure = BackendUnavailable(self.name, f"internal error in mcpd: {error!r}", remedy="see mcpd's log")
         finally:
-            self._link = self._common = None
+            self._link = self._common = self._leaving = None
         if failure is None:
             return BackendUnavailable(self.name, "its connection ended")
         return failure.with_traceback(None)  # it is kept for operators, the frames of this attempt are not
@@ -221,7 +208,7 @@ class ManagedBackend:
         self._link = self._common = None
 
     def _ready(self, changed: tuple[str, ...]) -> None:
-        self.error = None
+        self._pace.worked()
         self._ready_since = trio.current_time()
         self._step(Event.DEGRADED if self._lists.failed else Event.READY)
         assert self.hello is not None
@@ -233,6 +220,17 @@ class ManagedBackend:
         self._interests.inherited.announce()
         self._instances.revive(self._interests.levels)
         self._leases.warm()
+
+    async def drain(self, seconds: float) -> bool:
+        """Take no more calls, and let those in flight finish; whether all did in that time.
+
+        What follows is the caller's: to cancel `run`. What is not usable has nothing to finish, and stays as it is.
+        """
+        if self.state not in USABLE:
+            return True
+        self._leaving, self._link, self._common, self._finds = self._link, None, None, False
+        self._step(Event.DRAIN)
+        return await wait_answered(seconds, self._leaving, self._instances, self._leases)
 
     def _step(self, event: Event) -> None:
         self.state = step(self.state, event)
@@ -297,7 +295,7 @@ class ManagedBackend:
         # Where the link is there already, the call is the link's alone, without a frame in between: every
         # frame that awaits costs again each time the call is parked and woken.
         link = self._common
-        if link is None and self._per_session:
+        if link is None and self._finds:
             link = self._instances.find(call.caller.key)
         return self._call(call, method, members) if link is None else link.call(call, method, members)
 
@@ -323,16 +321,16 @@ class ManagedBackend:
                 attempted = True
                 self._sleep.wake()
             elif self.state in (State.BACKING_OFF, State.NEEDS_OPERATOR):
-                if attempted or not self._restarts.wake(now=trio.current_time()):
-                    raise BackendUnavailable.away(self.name, self.state.value, self.error)
+                if attempted or not self._pace.wake():
+                    raise self._pace.unavailable(self.state.value)
                 attempted = True
                 self._wake.set()
             elif self.state in AT_REST:
-                raise BackendUnavailable.away(self.name, self.state.value, self.error)
+                raise self._pace.unavailable(self.state.value)
             return None
 
         if (link := await self._lobby.wait(look, lambda: self.asleep)) is None:
-            raise BackendUnavailable.away(self.name, self.state.value, self.error)
+            raise self._pace.unavailable(self.state.value)
         return link
 
     async def _link_for(self, caller: Caller) -> Link:
@@ -393,7 +391,6 @@ class ManagedBackend:
             self.state,
             asleep=self.asleep,
             hello=self.hello,
-            link=self._link,
+            link=self._link or self._leaving,
             restarts=self._restart_count,
-            error=self.error,
         )

@@ -12,18 +12,19 @@ if TYPE_CHECKING:
     from mcpd.backends.leases import Leases
     from mcpd.backends.link import Link
     from mcpd.backends.lists import Lists
-    from mcpd.errors import RpcError
+    from mcpd.backends.pace import Pace
     from mcpd.protocol.handshake import ServerHello
 
 
 class Description:
     """Of one server. The parts of it that last are given once, what changes with each description."""
 
-    def __init__(self, connector: Connector, lists: Lists, instances: Instances, leases: Leases) -> None:
+    def __init__(self, connector: Connector, lists: Lists, instances: Instances, leases: Leases, pace: Pace) -> None:
         self._connector = connector
         self._lists = lists
         self._instances = instances
         self._leases = leases
+        self._pace = pace
 
     def of(
         self,
@@ -33,9 +34,10 @@ class Description:
         hello: ServerHello | None,
         link: Link | None,
         restarts: int,
-        error: RpcError | None,
     ) -> dict[str, object]:
-        """As JSON has it."""
+        """As JSON has it. `error`, and `failure` with its kind, reason and remedy apart, while something is the matter;
+        `next_attempt_in` seconds while an attempt is planned.
+        """
         spec = self._connector.spec
         about: dict[str, object] = {
             "name": spec.name,
@@ -49,13 +51,12 @@ class Description:
             "calls_in_flight": sum(each.in_flight for each in (link, self._instances, self._leases) if each),
             "sessions": len(self._instances),
             "leases": len(self._leases),
+            **self._pace.describe(),
         }
         if asleep:
             about["asleep"] = True
         if self._connector.pid is not None and state in USABLE:
             about["pid"] = self._connector.pid
-        if error is not None:
-            about["error"] = error.message
         if self._lists.failed and state is State.DEGRADED:
             about["error"] = f"could not be listed: {', '.join(sorted(self._lists.failed))}"
         return about

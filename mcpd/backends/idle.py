@@ -21,6 +21,10 @@ log = logging.getLogger("mcpd.backends")
 LOOKS: Final = 10
 """Within the time, so that a server is stopped a tenth of it late, at most: no call takes notes for this."""
 
+DRAIN_LOOK: Final = 0.02
+"""Seconds between two looks whether the last call is answered. The end of a call tells nobody: to tell it would cost
+every call something, for the sake of the one wait before a stop."""
+
 
 class Sleep:
     """Of one server. `known`: what it lists is known from an earlier run, so a lazy one sleeps from the start, unless
@@ -72,3 +76,12 @@ async def wait_unused(seconds: float, *, busy: Callable[[], bool], mark: Callabl
         now = mark()
         if busy() or now != last:
             used, last = trio.current_time(), now
+
+
+async def wait_answered(seconds: float, link: Link | None, instances: Instances, leases: Leases) -> bool:
+    """Return when no call has a link or waits for one, or when the time is over; whether all are answered."""
+    with trio.move_on_after(seconds):
+        while (link is not None and link.in_flight) or instances.in_flight or instances.opening or leases.busy:  # noqa: ASYNC110
+            await trio.sleep(DRAIN_LOOK)
+        return True
+    return False

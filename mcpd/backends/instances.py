@@ -7,6 +7,9 @@ Rules.
 3. A link that is lost is replaced by the next call, and set up as the lost one was. One that has
    subscriptions is replaced when the server is ready again (`revive`), as its client may wait for news
    without calling. Subscriptions of an earlier run of mcpd are those of a link that was lost (`inherited`).
+4. A server that fails is not hammered. While links cannot be opened, one is tried at a time, for all sessions, and as
+   late as the restart policy says. A link that is lost after it was open slows down its own session alone: what a
+   client does to its server must not be felt by others.
 """
 
 from __future__ import annotations
@@ -18,7 +21,8 @@ import trio
 
 from mcpd.backends.carried import capture_link
 from mcpd.backends.inherited import update_of
-from mcpd.errors import BackendError, BackendUnavailable
+from mcpd.backends.pace import Pace
+from mcpd.errors import BackendError, BackendUnavailable, RpcError
 from mcpd.protocol import jsonrpc
 from mcpd.supervisor.slots import Claim
 
@@ -42,13 +46,15 @@ SWEEP: Final = 15.0
 class Instance:
     """One session's own link, while it is opened, open, or lost."""
 
-    __slots__ = ("begun", "caller", "claim", "error", "link", "opened", "scope", "subscriptions")
+    __slots__ = ("begun", "caller", "claim", "error", "link", "opened", "pace", "scope", "subscriptions")
 
-    def __init__(self, caller: Caller, subscriptions: dict[str, Members]) -> None:
+    def __init__(self, caller: Caller, subscriptions: dict[str, Members], pace: Pace | None = None) -> None:
         self.caller = caller
         self.claim = Claim()
         self.subscriptions = subscriptions
         """What its link is, or was, subscribed to; handed on to the instance that replaces it."""
+        self.pace = pace
+        """How often links of the session were lost; handed on, too. None until one was."""
         self.begun = trio.current_time()
         self.opened = trio.Event()
         self.link: Link | None = None
@@ -77,6 +83,9 @@ class Instances:
         self._at_failure = at_failure
         self._listener = listener
         self._spec = connector.spec
+        self._pace = Pace.for_calls(connector.spec.name, connector.spec.restart)
+        self._probe: Instance | None = None
+        """The one that is opened to see whether links can be opened again."""
         self._by_session: dict[SessionKey, Instance] = {}
         self._inherited: set[SessionKey] = set()
         """Those with subscriptions of an earlier run that were not made again yet."""
@@ -101,11 +110,15 @@ class Instances:
 
     async def get(self, caller: Caller, level: str | None) -> Link:
         """The session's link, opened if need be. Raises: BackendError."""
-        instance = self._by_session.get(caller.key)
-        if instance is None or instance.lost:
-            if instance is None:
-                self._make_room()
-            instance = self._open(caller, level, instance.subscriptions if instance is not None else {})
+        while True:
+            instance = self._by_session.get(caller.key)
+            if instance is not None and not instance.lost:
+                break
+            probe = self._probe
+            if self._pace.error is None or probe is None or probe.opened.is_set():
+                instance = self._renew(caller, level, instance)
+                break
+            await probe.opened.wait()
         instance.claim.hurry()
         await instance.opened.wait()
         if instance.link is None:
@@ -150,18 +163,18 @@ class Instances:
         """Calls in flight on all links."""
         return sum(instance.in_flight for instance in self._by_session.values())
 
+    @property
+    def opening(self) -> bool:
+        """Whether a link is being opened, for which calls may wait."""
+        return any(not instance.opened.is_set() for instance in self._by_session.values())
+
     def revive(self, levels: Mapping[SessionKey, str]) -> None:
         """The server is ready again: open the lost links that have subscriptions, with each session's log
         level.
         """
         for key, instance in list(self._by_session.items()):
             if instance.lost and instance.subscriptions:
-                self._open(instance.caller, levels.get(key), instance.subscriptions)
-
-    @property
-    def opening(self) -> bool:
-        """Whether a link is just being opened."""
-        return any(not each.opened.is_set() for each in self._by_session.values())
+                self._open(instance.caller, levels.get(key), instance.subscriptions, instance.pace)
 
     def links(self) -> list[Link]:
         """Those that were opened."""
@@ -186,18 +199,39 @@ class Instances:
         if instance is not None:
             instance.scope.cancel()
 
-    def _open(self, caller: Caller, level: str | None, subscriptions: dict[str, Members]) -> Instance:
-        if self._nursery is None:
-            raise BackendUnavailable(self._spec.name, "mcpd is stopping")
-        instance = self._by_session[caller.key] = Instance(caller, subscriptions)
-        self._nursery.start_soon(self._keep, instance, level)
+    def _renew(self, caller: Caller, level: str | None, before: Instance | None) -> Instance:
+        """A call needs a link. Raises: BackendUnavailable."""
+        pause = self._pace.patience()
+        subscriptions, pace = (before.subscriptions, before.pace) if before is not None else ({}, None)
+        if before is None:
+            self._make_room()
+        if pace is not None:
+            pause = max(pause, pace.patience())
+        instance = self._open(caller, level, subscriptions, pace, pause)
+        if self._pace.error is not None:
+            self._probe = instance
         return instance
 
-    async def _keep(self, instance: Instance, level: str | None) -> None:
+    def _open(
+        self,
+        caller: Caller,
+        level: str | None,
+        subscriptions: dict[str, Members],
+        pace: Pace | None = None,
+        pause: float = 0.0,
+    ) -> Instance:
+        if self._nursery is None:
+            raise BackendUnavailable(self._spec.name, "mcpd is stopping")
+        instance = self._by_session[caller.key] = Instance(caller, subscriptions, pace)
+        self._nursery.start_soon(self._keep, instance, level, pause)
+        return instance
+
+    async def _keep(self, instance: Instance, level: str | None, pause: float) -> None:
         caller = instance.caller
         failure: BackendError | None = None
         try:
             with instance.scope:
+                await trio.sleep(pause)
                 async with trio.open_nursery() as nursery:
                     try:
                         async with self._connector.connect(
@@ -210,9 +244,12 @@ class Instances:
                                 self._inherited.discard(caller.key)
                                 link.errands.start(link.go_on)
                             instance.link = link
+                            self._pace.answered()
                             instance.opened.set()
                             self._announce(instance)
+                            opened = trio.current_time()
                             await link.lost.wait()
+                            self._note_loss(instance, link, trio.current_time() - opened)
                             self._at_failure()
                     except BackendError as error:
                         failure = error
@@ -223,6 +260,8 @@ class Instances:
             log.exception("backend=%s event=internal_error", self._spec.name)
             failure = BackendUnavailable(self._spec.name, f"internal error in mcpd: {error!r}", remedy="see mcpd's log")
         finally:
+            if failure is not None and instance.link is None:
+                self._pace.failed(failure)
             instance.error = failure or BackendUnavailable(self._spec.name, "its session was ended while it was opened")
             if self._by_session.get(caller.key) is instance and instance.link is None and not instance.subscriptions:
                 del self._by_session[caller.key]
@@ -235,6 +274,13 @@ class Instances:
             self._inherited.discard(key)
             for uri in list(instance.subscriptions):
                 self._listener.resource_updated(update_of(uri), key)
+
+    def _note_loss(self, instance: Instance, link: Link, uptime: float) -> None:
+        if not isinstance(link.reason, RpcError):
+            return
+        if instance.pace is None:
+            instance.pace = Pace.for_calls(self._spec.name, self._spec.restart)
+        instance.pace.failed(link.reason, uptime=uptime)
 
     def _make_room(self) -> None:
         if len(self._by_session) < self._spec.max_instances:

@@ -16,7 +16,9 @@ Rules.
 4. While calls come, one child more than they need is kept ready, if there is room: a cold start takes longer than some
    clients wait. It is blank, started and not yet spoken to, so that it suits whatever call comes next, for which only
    the handshake is left to do. It ends like every link that nobody used for `instance_idle`.
-5. A link that cannot be opened fails the oldest call that waits for one like it, and no other. A child that had been
+5. A server that fails is not hammered: after a link that could not be opened, or that was lost while it served a call,
+   one is opened at a time and as late as the restart policy says, until a call is answered.
+6. A link that cannot be opened fails the oldest call that waits for one like it, and no other. A child that had been
    blank and ended fails none: that it was ready was a mere guess, and the call gets another.
 
 Source: "Sampling", "Elicitation", "Roots" of 2024-11-05 to 2025-11-25: no question says which call it is for.
@@ -33,11 +35,10 @@ import msgspec
 import trio
 
 from mcpd.backends.instances import SWEEP
+from mcpd.backends.pace import Pace
 from mcpd.backends.shelf import Lease, LeasesStatistics, Shelf, State, Ticket, key_for
 from mcpd.errors import BackendCrashed, BackendError, BackendUnavailable, ProtocolError, RpcError
 from mcpd.protocol.calls import LOG_LEVELS
-from mcpd.protocol.capabilities import ASKABLE, NOTHING
-from mcpd.protocol.methods import ASKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,11 +71,6 @@ SETTLING: Final = 2
 task of its own, which runs one turn after it came, and the answered task may run before it in that turn."""
 
 
-def may_be_asked(call: Call, method: str) -> bool:
-    """Whether the backend may put a question to the client while it carries this out."""
-    return method in ASKING and call.caller.capabilities & ASKABLE != NOTHING
-
-
 class Leases:
     """The pool of one server."""
 
@@ -93,6 +89,7 @@ class Leases:
         self._failed = 0
         self._retired = 0
         self._spare_after = 0.0
+        self._pace = Pace.for_calls(connector.spec.name, connector.spec.restart)
         self.last_used = 0.0
         """When a call gave its link back."""
         # Links outlive the call that opened them, and end with the backend: `run` opens the nursery and outlives them.
@@ -119,18 +116,7 @@ class Leases:
 
     def statistics(self) -> LeasesStatistics:
         """What the links do, and what has become of links so far."""
-        states = [lease.state for lease in self._leases]
-        return LeasesStatistics(
-            blank=states.count(State.BLANK),
-            opening=states.count(State.OPENING),
-            idle=states.count(State.IDLE),
-            busy=states.count(State.BUSY),
-            ending=states.count(State.ENDING),
-            waiting=len(self._queue),
-            opened=self._opened,
-            failed=self._failed,
-            retired=self._retired,
-        )
+        return LeasesStatistics.of(self._leases, len(self._queue), self._opened, self._failed, self._retired)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the links and end idle ones, until cancelled."""
@@ -172,6 +158,7 @@ class Leases:
                 answered = not isinstance(error, (BackendError, ProtocolError))
                 raise
             answered = True
+            self._pace.answered()
             return answer
         finally:
             if answered:
@@ -217,6 +204,8 @@ class Leases:
                 with trio.move_on_after(LEASE_WAIT):
                     await ticket.settled.wait()
                 if not ticket.settled.is_set() and not shelf.expects(ticket):
+                    if self._pace.error is not None:
+                        raise self._pace.unavailable("backing-off")
                     raise self._in_use(f"none was free for {LEASE_WAIT:g} s")
         except BaseException:
             self._leave(ticket)
@@ -259,7 +248,7 @@ class Leases:
             elif coming.setdefault(shelf, shelf.opening):
                 coming[shelf] -= 1
             elif self._blank is not None or self._has_room:
-                self._open(shelf)
+                self._try(ticket)
             elif rooms:
                 rooms -= 1
             elif not self._make_room():
@@ -296,32 +285,46 @@ class Leases:
 
     # ---- a link from its beginning to its end --------------------------------------------------------------
 
-    def _open(self, shelf: Shelf) -> None:
+    def _try(self, ticket: Ticket) -> None:
+        """Have a link opened for this call, unless that is to wait (rule 5)."""
+        if self._pace.error is None:
+            self._open(ticket.shelf)
+        elif not any(shelf.opening for shelf in self._shelves.values()):
+            try:
+                self._open(ticket.shelf, self._pace.patience())
+            except BackendUnavailable as error:
+                self._settle(ticket, error)
+
+    def _open(self, shelf: Shelf, pause: float = 0.0) -> None:
         """Open the blank link for those who wait at this shelf, or else one that is only begun now."""
         assert self._nursery is not None, "when it is over nobody waits"
-        lease, self._blank = self._blank or self._begin(self._nursery), None
+        lease, self._blank = self._blank or self._begin(self._nursery, pause=pause), None
         lease.place(shelf)
 
-    def _begin(self, nursery: trio.Nursery, *, ahead: bool = False) -> Lease:
+    def _begin(self, nursery: trio.Nursery, *, ahead: bool = False, pause: float = 0.0) -> Lease:
         lease = Lease(next(self._numbers), ahead=ahead)
         self._leases.add(lease)
-        nursery.start_soon(self._keep, lease)
+        nursery.start_soon(self._keep, lease, pause)
         return lease
 
-    async def _keep(self, lease: Lease) -> None:
+    async def _keep(self, lease: Lease, pause: float) -> None:
         failure: BackendError | None = None
         try:
             with lease.scope:
+                await trio.sleep(pause)
                 async with trio.open_nursery() as nursery:
                     try:
                         async with self._connector.connect(
                             nursery, self._listener, lease.wish, lease.owner, lease.claim
                         ) as link:
                             lease.link = link
+                            opened = trio.current_time()
                             self._ready(lease)
                             await link.lost.wait()
                             if lease.state is State.IDLE:
                                 self._end(lease)
+                            elif isinstance(link.reason, BackendError):
+                                self._pace.failed(link.reason, uptime=trio.current_time() - opened)
                             self._at_failure()
                     except BackendError as error:
                         failure = error
@@ -364,6 +367,8 @@ class Leases:
 
     def _could_not_open(self, lease: Lease, failure: BackendError) -> None:
         self._failed += 1
+        if not lease.ahead:
+            self._pace.failed(failure)
         self._spare_after = trio.current_time() + SPARE_PAUSE
         log.warning("backend=%s event=lease_failed reason=%s", self._spec.name, failure)
         if not lease.placed or (lease.ahead and isinstance(failure, BackendCrashed)):

@@ -8,6 +8,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urljoin
 
+from mcpd import failures
 from mcpd.errors import (
     BackendCrashed,
     BackendMisbehaved,
@@ -104,18 +105,12 @@ def refusal(name: str, method: str, reply: Reply, response: Response) -> Backend
     where = f"HTTP {status}"
     if method == "server/discover" and status in PUZZLED:
         return NotUnderstood(name, f"{where} to {method}", sure=status < 500)
+    refused = refusal_of_all(name, response)
+    if refused is not None:
+        return refused
     match reply:
         case Reply.NOT_HERE if method == "initialize":
             return NotHere(name, where, remedy=f"check servers.{name}.url")
-        case Reply.UNAUTHORIZED:
-            return BackendUnavailable(
-                name, f"{where}: it wants credentials", remedy=f"set servers.{name}.headers", needs_operator=True
-            )
-        case Reply.GONE:
-            return BackendUnavailable(name, f"{where}: it is gone for good", remedy="remove it", needs_operator=True)
-        case Reply.BUSY:
-            after = retry_after(response)
-            return BackendUnavailable(name, f"{where}: it is busy", remedy="try later", retry_after=after)
         case Reply.REDIRECT:
             remedy = f"set servers.{name}.url to the final URL"
             return BackendUnavailable(name, f"{where}: it redirects to another origin", remedy=remedy)
@@ -124,6 +119,21 @@ def refusal(name: str, method: str, reply: Reply, response: Response) -> Backend
             return BackendMisbehaved(name, f"{where} with {kind} is not an answer", remedy=f"check servers.{name}.url")
     after = retry_after(response)
     return BackendUnavailable(name, f"{where} to {method}", remedy="see the server's own log", retry_after=after)
+
+
+def refusal_of_all(name: str, response: Response | HandshakeRefused) -> BackendUnavailable | None:
+    """What a status means that is about the server as a whole, whatever it was asked; None for any other."""
+    why = failures.of_status(response.status, name)
+    if why is None:
+        return None
+    return BackendUnavailable(
+        name,
+        why.reason,
+        remedy=why.remedy,
+        kind=why.kind,
+        needs_operator=why.needs_operator,
+        retry_after=retry_after(response),
+    )
 
 
 async def dispose(response: Response) -> bytes:
@@ -176,7 +186,9 @@ def retry_after(response: Response | HandshakeRefused) -> float | None:
 def named(name: str, error: TransportError) -> BackendCrashed | BackendUnavailable | BackendMisbehaved:
     """What went wrong below, as what it means for the backend of this name."""
     if isinstance(error, ConnectFailed):
-        return BackendUnavailable(name, str(error), remedy=f"is it running? check servers.{name}.url")
+        check = f"check servers.{name}.url"
+        remedy = f"{error.remedy} {check}" if error.remedy.endswith("?") else error.remedy or f"is it running? {check}"
+        return BackendUnavailable(name, error.reason, remedy=remedy, kind=error.kind)
     if isinstance(error, LimitExceeded):
         return BackendMisbehaved(name, str(error), remedy="raise limits.message")
     return BackendCrashed(name, f"the connection broke: {error}", remedy="the call may have been executed")

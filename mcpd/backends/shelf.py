@@ -14,14 +14,17 @@ from typing import TYPE_CHECKING, TypeAlias
 import trio
 
 from mcpd.backends.carrier import Wish
-from mcpd.protocol.capabilities import ClientCapability
+from mcpd.protocol.capabilities import ASKABLE, NOTHING, ClientCapability
+from mcpd.protocol.methods import ASKING
 from mcpd.supervisor.slots import Claim, Urgency
 from mcpd.types import SessionKey
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from mcpd.backends.link import Link
     from mcpd.errors import BackendError
-    from mcpd.protocol.calls import Ask, Caller
+    from mcpd.protocol.calls import Ask, Call, Caller
     from mcpd.protocol.jsonrpc import Buffer
 
 Key: TypeAlias = tuple[str, ClientCapability]
@@ -31,6 +34,11 @@ Key: TypeAlias = tuple[str, ClientCapability]
 def key_for(caller: Caller) -> Key:
     """What a link must be like to serve this client. Nobody says on it that roots changed: it is not open so long."""
     return caller.principal, caller.capabilities & ~ClientCapability.ROOTS_LIST_CHANGED
+
+
+def may_be_asked(call: Call, method: str) -> bool:
+    """Whether the backend may put a question to the client while it carries this out."""
+    return method in ASKING and call.caller.capabilities & ASKABLE != NOTHING
 
 
 class State(enum.Enum):
@@ -193,3 +201,19 @@ class LeasesStatistics:
     failed: int
     retired: int
     """Ended by mcpd because of how their call ended."""
+
+    @classmethod
+    def of(cls, leases: Iterable[Lease], waiting: int, opened: int, failed: int, retired: int) -> LeasesStatistics:
+        """Count what the links do."""
+        states = [lease.state for lease in leases]
+        return cls(
+            blank=states.count(State.BLANK),
+            opening=states.count(State.OPENING),
+            idle=states.count(State.IDLE),
+            busy=states.count(State.BUSY),
+            ending=states.count(State.ENDING),
+            waiting=waiting,
+            opened=opened,
+            failed=failed,
+            retired=retired,
+        )

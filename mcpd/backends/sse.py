@@ -24,7 +24,7 @@ from mcpd.backends.replies import (
     messages_of,
     named,
     redirect_target,
-    retry_after,
+    refusal_of_all,
 )
 from mcpd.errors import (
     BackendCrashed,
@@ -155,23 +155,10 @@ async def _get(client: HttpClient, url: Url, headers: bytes) -> tuple[Url, Respo
 
 
 async def _endpoint(spec: ServerSpec, url: Url, response: Response, decoder: EventDecoder) -> Url:
-    """The URL that the first event names. Raises: NotHere, BackendMisbehaved."""
-    if response.status in (401, 403):
-        raise BackendUnavailable(
-            spec.name,
-            f"HTTP {response.status}: it wants credentials",
-            remedy=f"set servers.{spec.name}.headers",
-            needs_operator=True,
-        )
-    if response.status == 410:
-        raise BackendUnavailable(spec.name, "HTTP 410: it is gone for good", remedy="remove it", needs_operator=True)
-    if response.status in (429, 503):
-        raise BackendUnavailable(
-            spec.name,
-            f"HTTP {response.status}: it is busy",
-            remedy="try later",
-            retry_after=retry_after(response),
-        )
+    """The URL that the first event names. Raises: NotHere, BackendUnavailable, BackendMisbehaved."""
+    refused = refusal_of_all(spec.name, response)
+    if refused is not None:
+        raise refused
     if response.status != 200 or not is_stream(response):
         raise NotHere(
             spec.name,

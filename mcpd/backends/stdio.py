@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import trio
 
+from mcpd import failures
 from mcpd.backends.replies import messages_of
 from mcpd.errors import (
     BackendCrashed,
@@ -25,7 +26,7 @@ from mcpd.errors import (
 from mcpd.protocol import jsonrpc
 from mcpd.protocol.lines import LineDecoder, encode_line
 from mcpd.supervisor.environment import clean_environment
-from mcpd.supervisor.exits import SpawnFailed
+from mcpd.supervisor.exits import Exit, SpawnFailed
 from mcpd.supervisor.process import ChildSpec, StopLadder
 
 if TYPE_CHECKING:
@@ -35,9 +36,9 @@ if TYPE_CHECKING:
     from mcpd.backends.link import Link
     from mcpd.backends.waiter import Waiter
     from mcpd.config.model import Secrets, ServerSpec
+    from mcpd.failures import Failure
     from mcpd.protocol.handshake import ServerHello
     from mcpd.protocol.jsonrpc import Buffer, Message
-    from mcpd.supervisor.exits import Exit
     from mcpd.supervisor.process import Child
     from mcpd.supervisor.slots import Claim
     from mcpd.supervisor.supervisor import Supervisor
@@ -59,6 +60,9 @@ LAST_WORDS: Final = 0.25
 """Seconds that an ending child gets to be reaped and to finish its last line on stderr, before its calls are
 failed."""
 
+SAID_LINES: Final = 30
+"""Last lines of stderr that are searched for why a child ended: npm says E404 a dozen lines before its last one."""
+
 Redact: TypeAlias = "Callable[[str], str]"
 """Removes secrets from what a child said, before it stands in an error."""
 
@@ -66,9 +70,15 @@ Redact: TypeAlias = "Callable[[str], str]"
 class ChildEnded(BackendCrashed):
     """A child ended by itself. `exit` says how; None when it only closed its pipes."""
 
-    def __init__(self, child: Child, reason: str, *, remedy: str, redact: Redact) -> None:
-        super().__init__(child.name, reason, remedy=remedy, detail=redact(child.stderr.tail()))
+    def __init__(self, child: Child, why: Failure, redact: Redact) -> None:
+        super().__init__(child.name, why.reason, remedy=why.remedy, detail=redact(child.stderr.tail()), kind=why.kind)
         self.exit: Exit | None = child.exit
+        self.needs_operator = why.needs_operator
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it ended with status 0."""
+        return self.exit is not None and self.exit.code == 0
 
 
 class StdioCarrier:
@@ -110,8 +120,8 @@ class StdioCarrier:
         with trio.move_on_after(3 * LAST_WORDS):
             await self._link.lost.wait()
         if self._link.reason is None:
-            reason = "it closed its stdin"
-            self._link.fail(ChildEnded(self.child, reason, remedy="it is restarted; call again", redact=self._redact))
+            why = why_ended(self.child, "it closed its stdin", opened=True)
+            self._link.fail(ChildEnded(self.child, why, self._redact))
         return self._link.reason or error
 
     def forgo(self, waiter: Waiter) -> None:
@@ -161,7 +171,7 @@ async def connect(
         child = await supervisor.spawn(child_spec(spec), claim)
     except SpawnFailed as error:
         raise BackendUnavailable(
-            spec.name, error.reason, remedy=error.remedy, needs_operator=error.needs_operator
+            spec.name, error.reason, remedy=error.remedy, kind=error.kind, needs_operator=error.needs_operator
         ) from None
     log.info("backend=%s event=started pid=%d", spec.name, child.pid)
     async with _running(StdioCarrier(child, link, secrets.redact, message_max), link, nursery, secrets.redact):
@@ -175,6 +185,7 @@ async def connect(
                 f"it did not say what it is in {spec.timeouts.init:g} s",
                 remedy=f"raise servers.{spec.name}.timeouts.init if it starts slowly, or run its command by hand",
                 detail=secrets.redact(child.stderr.tail()),
+                kind=failures.Kind.TIMED_OUT,
             ) from None
         yield child
 
@@ -273,11 +284,24 @@ async def _watch(child: Child, link: Link, redact: Redact) -> None:
 
 async def fail_dead(child: Child, link: Link, redact: Redact) -> None:
     """Say how the child ended to everybody who waits for it."""
-    reason = "it closed its stdout"
     with trio.move_on_after(LAST_WORDS):
-        exit = await child.wait()
-        hint = exit.hint()
-        reason = exit.describe() + (f": {hint}" if hint else "")
+        await child.wait()
         await child.stderr.settle()
-    remedy = "it is restarted; call again" if link.hello else "run its command by hand to see why"
-    link.fail(ChildEnded(child, reason, remedy=remedy, redact=redact))
+    why = why_ended(child, "it closed its stdout", opened=link.hello is not None)
+    link.fail(ChildEnded(child, why, redact))
+
+
+def why_ended(child: Child, otherwise: str, *, opened: bool) -> Failure:
+    """Why the child ended; if it did not yet, `otherwise` says what it did."""
+    exit, words = child.exit or Exit(), otherwise
+    if child.exit is not None:
+        hint = exit.hint()
+        words = exit.describe() + (f": {hint}" if hint else "")
+    return failures.of_end(
+        words,
+        code=exit.code,
+        signal=exit.signal,
+        out_of_memory=bool(exit.out_of_memory),
+        said="\n".join(child.stderr.lines(SAID_LINES)),
+        opened=opened,
+    )

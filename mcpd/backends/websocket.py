@@ -16,7 +16,7 @@ from urllib.parse import urljoin
 
 import trio
 
-from mcpd.backends.replies import REDIRECTS, REDIRECTS_MAX, messages_of, named, retry_after
+from mcpd.backends.replies import REDIRECTS, REDIRECTS_MAX, messages_of, named, refusal_of_all
 from mcpd.errors import (
     BackendCrashed,
     BackendError,
@@ -189,14 +189,9 @@ def _redirect_target(url: Url, refused: HandshakeRefused) -> Url | None:
 def _unavailable(spec: ServerSpec, refused: HandshakeRefused) -> BackendError:
     """What a status means that is no 101."""
     name, where = spec.name, f"HTTP {refused.status}"
-    if refused.status in (401, 403):
-        remedy = f"set servers.{name}.headers"
-        return BackendUnavailable(name, f"{where}: it wants credentials", remedy=remedy, needs_operator=True)
-    if refused.status == 410:
-        return BackendUnavailable(name, f"{where}: it is gone for good", remedy="remove it", needs_operator=True)
-    if refused.status in (429, 503):
-        after = retry_after(refused)
-        return BackendUnavailable(name, f"{where}: it is busy", remedy="try later", retry_after=after)
+    failure = refusal_of_all(name, refused)
+    if failure is not None:
+        return failure
     if refused.status in REDIRECTS:
         remedy = f"set servers.{name}.url to the final URL"
         return BackendUnavailable(name, f"{where}: it redirects to another origin", remedy=remedy)

@@ -119,6 +119,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Such a call waits at most this long, and less than `timeouts.ask` of its server; then it is cancelled."""
     listens: int = 1024
     """Open requests of clients without a session that listen for news."""
+    spawn_concurrency: int = 8
+    """Children that start up at the same time; the others wait, and their timeouts begin when it is their turn."""
 
 
 class Streams(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,9 +168,13 @@ class Restart(msgspec.Struct, frozen=True, kw_only=True):
     factor: float = 2.0
     cap: float = 300.0
     jitter: float = 0.2
-    """Share of the delay that is random, 0 to 1."""
+    """Share of the delay that is random, 0 to 0.9."""
     stable: float = 30.0
     """Ready for this long: the next failure starts at `initial` again."""
+    start_limit: int = 20
+    """Starts within `start_limit_interval`; after so many it is tried at the pace of `cap`, until it was stable."""
+    start_limit_interval: float = 600.0
+    """0: no limit."""
 
 
 class Stop(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ import signal as signals
 from dataclasses import dataclass
 
 from mcpd.errors import McpdError
+from mcpd.failures import Kind
 
 _CODE_HINTS = {
     126: "a program it wanted to run is not executable",
@@ -76,7 +77,10 @@ def signal_name(number: int) -> str:
 class SpawnFailed(McpdError):
     """A child process could not be started. `needs_operator`: trying again would not help."""
 
-    def __init__(self, reason: str, *, remedy: str = "", needs_operator: bool = False) -> None:
+    def __init__(
+        self, reason: str, *, remedy: str = "", needs_operator: bool = False, kind: Kind = Kind.UNUSABLE
+    ) -> None:
+        self.kind = kind
         self.reason = reason
         self.remedy = remedy
         self.needs_operator = needs_operator
@@ -89,6 +93,13 @@ _TRANSIENT = {
     errno.EMFILE: ("mcpd has too many open files", "raise LimitNOFILE="),
     errno.ENFILE: ("the system has too many open files", "raise fs.file-max"),
     errno.ETXTBSY: ("the command is being written", "wait until its installation is complete"),
+}
+
+
+_KINDS = {
+    errno.ENOENT: Kind.NOT_FOUND,
+    errno.EACCES: Kind.PERMISSION_DENIED,
+    errno.EPERM: Kind.PERMISSION_DENIED,
 }
 
 
@@ -111,7 +122,9 @@ def classify_spawn_error(error: Exception, *, command: str, cwd: str | None, pat
         return _bad_cwd(number, cwd)
     if number in _TRANSIENT:
         reason, remedy = _TRANSIENT[number]
-        return SpawnFailed(f"'{command}' could not be started: {reason}", remedy=remedy)
+        kind = Kind.UNUSABLE if number == errno.ETXTBSY else Kind.NO_RESOURCES
+        return SpawnFailed(f"'{command}' could not be started: {reason}", remedy=remedy, kind=kind)
+    kind = _KINDS.get(number, Kind.UNUSABLE)
     if number == errno.ENOENT and exists:
         reason, remedy = (
             f"'{command}' is there, but the interpreter in its first line is not",
@@ -142,7 +155,7 @@ def classify_spawn_error(error: Exception, *, command: str, cwd: str | None, pat
     else:
         reason, remedy = f"'{command}' could not be started: {error.strerror or error}", ""
         return SpawnFailed(reason, remedy=remedy, needs_operator=number in (errno.ENOTDIR, errno.ELOOP))
-    return SpawnFailed(reason, remedy=remedy, needs_operator=True)
+    return SpawnFailed(reason, remedy=remedy, needs_operator=True, kind=kind)
 
 
 def _bad_cwd(number: int, cwd: str) -> SpawnFailed:
@@ -155,4 +168,5 @@ def _bad_cwd(number: int, cwd: str) -> SpawnFailed:
         f"working directory '{cwd}' {what}",
         remedy="correct cwd, or create the directory",
         needs_operator=True,
+        kind=_KINDS.get(number, Kind.UNUSABLE),
     )

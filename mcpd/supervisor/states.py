@@ -8,6 +8,8 @@ Theory of operation
        the restart policy leaves it at that".
     4. STOP from a state in which nothing runs leads to STOPPED at once; otherwise STOPPING lasts until
        STOPPED.
+    5. DRAIN is the polite STOP of what is usable: calls in flight may finish, then STOP follows. What is lost
+       meanwhile is not tried again; what is not usable has nothing to finish, and is stopped.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ class State(enum.Enum):
     """Failed or lost; a restart is due after a delay."""
     NEEDS_OPERATOR = "needs-operator"
     """Trying again would not help: command not found, 401, 403, 410."""
+    DRAINING = "draining"
+    """Calls in flight may finish, no new ones are taken: about to be stopped, replaced or left idle."""
     STOPPING = "stopping"
     """Being stopped; something may still run."""
 
@@ -48,6 +52,7 @@ class Event(enum.Enum):
     RETRY = "retry"
     NEEDS_OPERATOR = "needs-operator"
     ENDED = "ended"
+    DRAIN = "drain"
     STOP = "stop"
     STOPPED = "stopped"
 
@@ -69,6 +74,7 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
         Event.LOST: State.BACKING_OFF,
         Event.NEEDS_OPERATOR: State.NEEDS_OPERATOR,
         Event.ENDED: State.STOPPED,
+        Event.DRAIN: State.DRAINING,
         Event.STOP: State.STOPPING,
     },
     State.DEGRADED: {
@@ -76,6 +82,7 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
         Event.LOST: State.BACKING_OFF,
         Event.NEEDS_OPERATOR: State.NEEDS_OPERATOR,
         Event.ENDED: State.STOPPED,
+        Event.DRAIN: State.DRAINING,
         Event.STOP: State.STOPPING,
     },
     State.BACKING_OFF: {
@@ -87,15 +94,19 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
         Event.START: State.STARTING,
         Event.STOP: State.STOPPED,
     },
+    State.DRAINING: {
+        Event.LOST: State.STOPPING,
+        Event.STOP: State.STOPPING,
+    },
     State.STOPPING: {
         Event.STOPPED: State.STOPPED,
     },
 }
 
 USABLE = frozenset({State.READY, State.DEGRADED})
-"""Calls can be sent."""
+"""Calls can be sent; what may be drained."""
 
-RUNNING = frozenset({State.STARTING, State.READY, State.DEGRADED, State.STOPPING})
+RUNNING = frozenset({State.STARTING, State.READY, State.DEGRADED, State.DRAINING, State.STOPPING})
 """A process or a connection may exist."""
 
 STARTABLE = frozenset(state for state, events in TRANSITIONS.items() if Event.START in events)

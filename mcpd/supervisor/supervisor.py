@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SPAWN_CONCURRENCY = 8
 """Children that start up at the same time: enough to keep a few cores busy, few enough that each meets the
-deadline of its handshake on two."""
+deadline of its handshake on two. Overridden by `limits.spawn_concurrency`."""
 
 REAP_INTERVAL = 5.0
 """Seconds between two looks for dead orphans, where SIGCHLD cannot be had (outside the main thread). Zombies

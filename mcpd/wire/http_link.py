@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from mcpd import failures
 from mcpd.errors import ConnectFailed, ConnectionBroken
 from mcpd.wire.outgoing import JOIN_MAX, PARTS_MAX
 
@@ -195,7 +196,8 @@ async def connect(url: Url, timeout: float, context: ssl.SSLContext | None, at_e
         try:
             tcp = await trio.open_tcp_stream(url.host, url.port)
         except (OSError, UnicodeError) as error:  # the latter for a name that DNS cannot hold
-            raise ConnectFailed(f"cannot connect to {where}: {_connect_reason(error)}") from None
+            why = failures.of_connect(error)
+            raise ConnectFailed(f"cannot connect to {where}: {why.reason}", kind=why.kind, remedy=why.remedy) from None
         if context is None:
             sock = socket.socket(fileno=tcp.socket.detach())
             sock.setblocking(False)
@@ -206,33 +208,14 @@ async def connect(url: Url, timeout: float, context: ssl.SSLContext | None, at_e
             await stream.do_handshake()
         except trio.BrokenResourceError as error:
             tcp.socket.close()
-            raise ConnectFailed(f"TLS with {where} failed: {_tls_reason(error)}") from None
+            why = failures.of_tls(error)
+            raise ConnectFailed(f"TLS with {where} failed: {why.reason}", kind=why.kind, remedy=why.remedy) from None
         except BaseException:
             tcp.socket.close()
             raise
         return TlsLink(stream, at_expiry)
-    raise ConnectFailed(f"cannot connect to {where}: {stage} took over {timeout:g} s; is a firewall in between?")
-
-
-def _connect_reason(error: OSError | UnicodeError) -> str:
-    if isinstance(error, UnicodeError):
-        return f"the name does not resolve ({error}); check the URL's host"
-    if isinstance(error, socket.gaierror):
-        return f"the name does not resolve ({error.strerror}); check the URL's host and the DNS"
-    cause: BaseException | None = error.__cause__ or error
-    if isinstance(cause, BaseExceptionGroup):
-        cause = cause.exceptions[0]
-    if isinstance(cause, ConnectionRefusedError):
-        return "connection refused; is the server running, and is this its port?"
-    if isinstance(cause, OSError) and cause.strerror:
-        return f"{cause.strerror}; check host, port and network"
-    return str(error)
-
-
-def _tls_reason(error: trio.BrokenResourceError) -> str:
-    cause = error.__cause__
-    verify = getattr(cause, "verify_message", "")
-    if verify:
-        return f"its certificate is not trusted ({verify}); set tls.ca_file if your own authority signed it"
-    reason = getattr(cause, "reason", None) or cause or "the connection was closed"
-    return f"{reason}; does this port speak TLS?"
+    raise ConnectFailed(
+        f"cannot connect to {where}: {stage} took over {timeout:g} s",
+        kind=failures.Kind.CONNECT_TIMED_OUT,
+        remedy="is a firewall in between?",
+    )

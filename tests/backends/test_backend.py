@@ -7,6 +7,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from mcpd import failures
 from mcpd.backends.backend import ManagedBackend
 from mcpd.backends.kept import KeptCatalogues
 from mcpd.backends.lists import RELIST_DELAY, RELIST_FAILED
@@ -17,6 +18,7 @@ from mcpd.config.model import Restart, Timeouts
 from mcpd.errors import BackendCrashed, BackendUnavailable, RpcError
 from mcpd.protocol.capabilities import EVERYTHING, NOTHING
 from mcpd.supervisor.exits import Exit
+from mcpd.supervisor.restart import WAKE_INTERVAL
 from mcpd.supervisor.slots import StartSlots, Urgency
 from mcpd.supervisor.states import State
 from mcpd.wire.deadlines import Deadlines
@@ -32,6 +34,7 @@ from tests.backends.parts import (
     result_of,
 )
 
+DAY = 86_400.0
 LISTEN = "subscriptions/listen"
 GONE = BackendCrashed("b", "was killed by SIGKILL", detail="last words")
 ONLY_TOOLS = {
@@ -70,7 +73,7 @@ def ended(code: int | None) -> ChildEnded:
         stderr = Tail()
         exit = None if code is None else Exit(code=code)
 
-    return ChildEnded(Child(), "ended", remedy="", redact=str)
+    return ChildEnded(Child(), failures.Failure(failures.Kind.EXITED, "ended"), str)
 
 
 # ---- staying alive
@@ -152,19 +155,89 @@ async def test_an_end_with_status_0_before_it_worked_is_a_failure(autojump_clock
 
 
 async def test_needs_operator_is_tried_again_at_the_slowest_pace(autojump_clock):
-    failure = BackendUnavailable("b", "command 'x' not found", remedy="install it", needs_operator=True)
+    failure = BackendUnavailable(
+        "b", "command 'x' not found", remedy="install it", kind="not-found", needs_operator=True
+    )
     async with started(failures=[failure] * 1000) as (backend, connector, _heard):
         assert backend.state is State.NEEDS_OPERATOR
-        await trio.sleep(24 * 3600 + 1)  # not at the very moment of an attempt
+        await trio.sleep(DAY)
         assert backend.state is State.NEEDS_OPERATOR
-        assert 280 <= len(connector.attempts) <= 290
-        assert backend.describe()["error"] == "backend 'b': command 'x' not found (install it)"
+        assert 280 <= len(connector.attempts) <= 1 + DAY / SLOW
+        about = backend.describe()
+        assert about["error"] == "backend 'b': command 'x' not found (install it)"
+        assert about["failure"] == {
+            "kind": "not-found",
+            "reason": "command 'x' not found",
+            "remedy": "install it",
+        }
+        assert about["crash_looping"]
+        assert 0 < about["next_attempt_in"] <= 300
+        await trio.sleep(1)  # not at the very moment of an attempt
         before = len(connector.attempts)
         call = Client().call()
-        for _ in range(10):  # calls make an attempt at once, and those that follow make no more of them
-            with pytest.raises(BackendUnavailable, match=r"it is needs-operator.*not found \(install it\)"):
+        for _ in range(10):  # the first call makes an attempt at once, and those that follow make no more of them
+            with pytest.raises(BackendUnavailable, match=r"it is needs-operator.*found \(install it; it is tr") as told:
                 await backend.call(call, "tools/call", call.members)
-        assert len(connector.attempts) <= before + 2
+            assert told.value.kind == "not-found"
+        assert len(connector.attempts) == before + 1
+
+
+SLOW = 300.0 * 0.8
+"""Seconds between two attempts at the slowest pace with the default policy: the cap, shortened by the jitter."""
+
+OUTAGES = {
+    "a child that cannot be started": [BackendUnavailable("b", "not found", needs_operator=True)],
+    "a child that dies in its handshake": [GONE],
+    "a remote that is not there": [BackendUnavailable("b", "connection refused")],
+    "a remote that refuses": [BackendUnavailable("b", "HTTP 403", needs_operator=True)],
+    "a remote that is busy": [BackendUnavailable("b", "HTTP 503"), BackendUnavailable("b", "HTTP 503", retry_after=7)],
+}
+
+
+@pytest.mark.parametrize("failures", OUTAGES.values(), ids=OUTAGES)
+@pytest.mark.parametrize("calls", [False, True])
+async def test_a_day_of_outage_leads_to_a_bounded_number_of_attempts(failures, calls, nursery, autojump_clock):
+    restart = Restart()
+    most = restart.start_limit + DAY / SLOW
+    if calls:
+        most += math.log2(restart.cap / WAKE_INTERVAL) + 2 + DAY / restart.cap
+    refused = []
+    async with started(failures=failures * 1000) as (backend, connector, _heard):
+        call = Client().call()
+        with trio.move_on_after(DAY):
+            while calls:
+                with pytest.raises(BackendUnavailable) as caught:
+                    await backend.call(call, "tools/call", call.members)
+                refused.append(caught.value.reason)
+                await trio.sleep(30)
+            await trio.sleep_forever()
+        assert 270 < len(connector.attempts) <= most
+        assert len(refused) == (DAY / 30 if calls else 0)
+
+
+async def test_a_busy_remote_is_left_alone_for_as_long_as_it_says_whoever_calls(autojump_clock):
+    busy = BackendUnavailable("b", "HTTP 429", retry_after=3600.0)
+    async with started(failures=[busy] * 100) as (backend, connector, _heard):
+        call = Client().call()
+        with trio.move_on_after(DAY):
+            while True:
+                with pytest.raises(BackendUnavailable, match="HTTP 429"):
+                    await backend.call(call, "tools/call", call.members)
+                await trio.sleep(30)
+        assert len(connector.attempts) == 24
+
+
+async def test_one_that_works_a_little_and_dies_is_slowed_down_and_shown(autojump_clock):
+    async with started() as (backend, connector, _heard):
+        with trio.move_on_after(DAY):
+            while True:
+                await connector.wait_attempts(len(connector.carriers) + 1 if backend.state is not State.READY else 1)
+                await trio.sleep(12)
+                connector.carriers[-1].link.fail(GONE)
+                await wait_all_tasks_blocked()
+        restart = Restart()
+        assert 200 < len(connector.attempts) <= restart.start_limit + DAY / (SLOW + 12)
+        assert backend.describe()["crash_looping"] is True
 
 
 async def test_retry_after_is_honoured(autojump_clock):
@@ -379,7 +452,8 @@ async def test_what_nobody_uses_is_stopped_and_started_by_the_next_call(autojump
         used = trio.current_time()
         await heard.wait_until(lambda: backend.asleep)
         assert 60 <= trio.current_time() - used <= 66
-        assert (backend.state, backend.describe()["restarts"], backend.error) == (State.STOPPED, 0, None)
+        about = backend.describe()
+        assert (backend.state, about["restarts"], about.get("error")) == (State.STOPPED, 0, None)
         assert [entry.key for entry in backend.catalogue.tools] == ["t"], "it stays listed"
         await trio.sleep(10_000)
         assert len(connector.attempts) == 1
@@ -503,6 +577,82 @@ async def test_a_server_that_does_not_wake_says_why_and_is_tried_again(autojump_
 def write(kept):
     """Have what is noted written; not in a thread, of which the virtual clock knows nothing."""
     kept._write_all(kept._due)
+
+
+# ---- draining
+
+
+async def test_draining_lets_calls_finish_and_takes_no_new_ones(nursery, autojump_clock):
+    def prepare(carrier):
+        carrier.answers["tools/call"] = lambda message: None
+
+    async with started(prepare=prepare) as (backend, connector, _heard):
+        carrier = connector.carriers[0]
+        call = Client().call()
+        slow = calling(nursery, backend.call, call, "tools/call", call.members)
+        request = await carrier.wait_sent("tools/call")
+        drained = []
+
+        async def drain():
+            drained.append(await backend.drain(60))
+
+        nursery.start_soon(drain)
+        await wait_all_tasks_blocked()
+        assert backend.state is State.DRAINING
+        assert backend.describe()["calls_in_flight"] == 1
+        with pytest.raises(BackendUnavailable, match="it is draining"):
+            await backend.call(call, "tools/call", call.members)
+        await trio.sleep(30)
+        assert not drained
+        carrier.answer_to(request, {"content": []})
+        await slow.done.wait()
+        assert slow.error is None
+        await trio.sleep(1)
+        assert drained == [True]
+        assert await backend.drain(60), "once more is nothing"
+
+
+async def test_draining_is_over_when_its_time_is(nursery, autojump_clock):
+    def prepare(carrier):
+        carrier.answers["tools/call"] = lambda message: None
+
+    async with started(prepare=prepare) as (backend, connector, _heard):
+        call = Client().call()
+        slow = calling(nursery, backend.call, call, "tools/call", call.members)
+        await connector.carriers[0].wait_sent("tools/call")
+        before = trio.current_time()
+        assert not await backend.drain(5)
+        assert trio.current_time() == before + 5
+        connector.carriers[0].link.fail(GONE)
+        await slow.done.wait()
+        await trio.sleep(400)
+        assert backend.state is State.STOPPED, "what is lost while it drains is not started again"
+        assert len(connector.attempts) == 1
+
+
+@pytest.mark.parametrize("instances", ["per-session", "leased"])
+async def test_draining_waits_for_the_links_of_clients_too(instances, nursery, autojump_clock):
+    def prepare(carrier):
+        carrier.answers["tools/call"] = lambda message: None
+
+    async with started(prepare=prepare, instances=instances) as (backend, connector, _heard):
+        client = Client()
+        call = client.call()
+        slow = calling(nursery, backend.call, call, "tools/call", call.members)
+        await trio.sleep(1)
+        (carrier,) = [each for each in connector.carriers if each.named("tools/call")]
+        assert not await backend.drain(5)
+        with pytest.raises(BackendUnavailable, match="it is draining"):
+            await backend.call(call, "tools/call", call.members)
+        carrier.answer_to(carrier.named("tools/call")[0], {"content": []})
+        await slow.done.wait()
+        assert slow.error is None
+
+
+async def test_what_is_not_usable_has_nothing_to_drain(autojump_clock):
+    async with started(failures=[GONE] * 3) as (backend, _connector, heard):
+        assert await backend.drain(60)
+        await heard.wait_until(lambda: backend.state is State.READY)
 
 
 # ---- calls while it is away

@@ -4,10 +4,12 @@ from mcpd.backends.description import Description
 from mcpd.backends.instances import Instances
 from mcpd.backends.leases import Leases
 from mcpd.backends.lists import Lists
+from mcpd.backends.pace import Pace
 from mcpd.errors import BackendUnavailable
 from mcpd.protocol.capabilities import ServerCapabilities
 from mcpd.protocol.handshake import ServerHello
 from mcpd.protocol.versions import LATEST_HANDSHAKE
+from mcpd.supervisor.restart import RestartPolicy
 from mcpd.supervisor.states import State
 from mcpd.wire.deadlines import Deadlines
 from tests.backends.parts import Heard, MemoryConnector, make_spec
@@ -28,10 +30,11 @@ BLANK = {
     "calls_in_flight": 0,
     "sessions": 0,
     "leases": 0,
+    "crash_looping": False,
 }
 
 
-def described(state=State.STARTING, *, pid=None, failed=(), fetched=False, **facts):
+def described(state=State.STARTING, *, pid=None, failed=(), fetched=False, error=None, **facts):
     connector = MemoryConnector(make_spec(env={"TOKEN": "s3cret"}), Deadlines())
     connector.pid = pid
     lists = Lists(connector.spec, changed=lambda kinds: None, settled=lambda: None)
@@ -39,8 +42,10 @@ def described(state=State.STARTING, *, pid=None, failed=(), fetched=False, **fac
     heard = Heard()
     instances = Instances(connector, heard, at_failure=lambda: None)
     leases = Leases(connector, heard, at_failure=lambda: None)
-    facts = {"asleep": False, "hello": None, "link": None, "restarts": 0, "error": None, **facts}
-    return Description(connector, lists, instances, leases).of(state, **facts)
+    pace = Pace("b", RestartPolicy())
+    pace.error = error
+    facts = {"asleep": False, "hello": None, "link": None, "restarts": 0, **facts}
+    return Description(connector, lists, instances, leases, pace).of(state, **facts)
 
 
 def test_of_what_nothing_is_known_yet():
@@ -58,7 +63,9 @@ def test_a_process_is_shown_while_it_can_be_called():
 
 
 def test_why_it_is_not_well():
-    away = BackendUnavailable("b", "refused", remedy="start it")
+    away = BackendUnavailable("b", "refused", remedy="start it", kind="connection-refused")
+    failure = {"kind": "connection-refused", "reason": "refused", "remedy": "start it"}
+    assert described(State.BACKING_OFF, error=away)["failure"] == failure
     assert described(State.BACKING_OFF, error=away)["error"] == "backend 'b': refused (start it)"
     assert described(State.DEGRADED, failed=("tools", "prompts"))["error"] == "could not be listed: prompts, tools"
     assert "error" not in described(State.READY, failed=("tools",))

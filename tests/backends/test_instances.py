@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from contextlib import asynccontextmanager
 
 import pytest
@@ -67,6 +68,64 @@ async def test_a_failure_is_told_to_all_who_wait_and_forgotten(autojump_clock):
         assert len(failures) == 1
         assert len(instances) == 0
         assert (await instances.get(caller, None)).owner == "1"
+
+
+async def test_a_server_whose_links_cannot_be_opened_is_not_hammered_by_calls(autojump_clock):
+    async with started() as (instances, connector, _):
+        connector.failing = BackendUnavailable("b", "exits at once")
+        with trio.move_on_after(3600):
+            for number in itertools.count():
+                with pytest.raises(BackendUnavailable, match="exits at once"):
+                    await instances.get(Client(str(number)).caller, None)
+                await trio.sleep(2)
+        assert len(connector.attempts) < 20 + 3600 / (300 * 0.8) + 6 + 2 + 3600 / 300
+        connector.failing = None
+        await trio.sleep(300)
+        await instances.get(Client("1").caller, None)
+        before = len(connector.attempts)
+        for number in range(2, 30):
+            await instances.get(Client(str(number)).caller, None)
+        assert len(connector.attempts) == before + 28, "what works again is not held back"
+
+
+async def test_one_attempt_at_a_time_finds_out_whether_links_can_be_opened_again(nursery, autojump_clock):
+    async with started() as (instances, connector, _):
+        connector.failing = BackendUnavailable("b", "exits at once")
+        with pytest.raises(BackendUnavailable):
+            await instances.get(Client("0").caller, None)
+        connector.failing = None
+        opened = []
+
+        async def get(number):
+            opened.append(await instances.get(Client(str(number)).caller, None))
+
+        for number in range(1, 6):
+            nursery.start_soon(get, number)
+        await connector.wait_attempts(2)
+        assert 0 < connector.attempts[1] - connector.attempts[0] <= 0.2
+        await wait_all_tasks_blocked()
+        assert len(connector.attempts) == 6
+        assert len(opened) == 5
+
+
+async def test_a_session_whose_child_dies_at_once_does_not_start_one_with_every_call(autojump_clock):
+    async with started() as (instances, connector, _):
+        caller = Client("1").caller
+        refused = set()
+        with trio.move_on_after(3600):
+            while True:
+                try:
+                    link = await instances.get(caller, None)
+                except BackendUnavailable as error:
+                    refused.add(error.reason)
+                    await trio.sleep(2)
+                else:
+                    link.fail(BackendCrashed("b", "was killed by SIGSEGV"))
+                    await wait_all_tasks_blocked()
+        assert refused == {"it is backing-off; the last failure: was killed by SIGSEGV"}
+        assert len(connector.attempts) < 20 + 3600 / (300 * 0.8) + 6 + 2 + 3600 / 300
+        other = await instances.get(Client("2").caller, None)
+        assert not other.lost.is_set(), "another session is not held back"
 
 
 async def test_an_unexpected_error_ends_one_link_only(autojump_clock):

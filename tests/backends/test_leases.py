@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import random
 from contextlib import asynccontextmanager
 
@@ -9,14 +10,8 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from mcpd.backends.instances import SWEEP
-from mcpd.backends.leases import (
-    LEASE_QUEUE_MAX,
-    LEASE_WAIT,
-    PARTING,
-    SPARE_PAUSE,
-    Leases,
-    may_be_asked,
-)
+from mcpd.backends.leases import LEASE_QUEUE_MAX, LEASE_WAIT, PARTING, SPARE_PAUSE, Leases
+from mcpd.backends.shelf import may_be_asked
 from mcpd.config.model import ServerSpec, Timeouts
 from mcpd.errors import BackendCrashed, BackendTimedOut, BackendUnavailable, ProtocolError, RpcError
 from mcpd.protocol.calls import LOG_LEVELS
@@ -1073,3 +1068,55 @@ async def test_no_two_calls_share_a_link_whatever_happens(autojump_clock, seed):
         assert {"answered", "cancelled", "RpcError", "BackendCrashed", "BackendUnavailable"} <= set(chaos.ends)
         await trio.sleep(20 + 2 * SWEEP)
         assert (len(leases), leases.in_flight, leases._shelves) == (0, 0, {}), "all were given back, and ended idle"
+
+
+# ---- servers that fail -------------------------------------------------------------------------------------
+
+
+async def test_a_server_whose_links_cannot_be_opened_is_not_hammered_by_calls(autojump_clock):
+    async with started() as (leases, connector, _):
+        connector.failing = BackendUnavailable("b", "exits at once")
+        with trio.move_on_after(3600):
+            while True:
+                with pytest.raises(BackendUnavailable, match="exits at once"):
+                    await run(leases, someone())
+                await trio.sleep(2)
+        assert len(connector.attempts) < 20 + 3600 / (300 * 0.8) + 6 + 2 + 3600 / 300
+        connector.failing = None
+        await trio.sleep(300)
+        await run(leases, someone())
+
+
+async def test_a_server_that_every_call_kills_is_not_started_by_every_call(autojump_clock):
+    died = BackendCrashed("b", "was killed by SIGSEGV")
+    spec = ServerSpec(name="b", transport="streamable-http", url="http://x/", instances="leased")
+    async with started(spec) as (leases, connector, _):
+
+        def die(carrier):
+            carrier.answers["tools/call"] = lambda _message: carrier.link.fail(died)
+
+        connector.prepare = die
+        with trio.move_on_after(3600):
+            while True:
+                with pytest.raises((BackendCrashed, BackendUnavailable), match="killed by SIGSEGV"):
+                    await run(leases, someone())
+                await trio.sleep(2)
+        assert len(connector.attempts) < 20 + 3600 / (300 * 0.8) + 6 + 2 + 3600 / 300
+        connector.prepare = lambda _carrier: None
+        await trio.sleep(300)
+        for _ in range(5):
+            await run(leases, someone())
+
+
+async def test_calls_that_meet_a_failing_server_wait_for_one_attempt_and_are_all_told(nursery, autojump_clock):
+    async with started() as (leases, connector, _):
+        connector.failing = BackendUnavailable("b", "exits at once")
+        with pytest.raises(BackendUnavailable):
+            await run(leases, someone())
+        outcomes = [begin(nursery, leases, someone(str(number), principal=str(number))) for number in range(10)]
+        for outcome in outcomes:
+            await outcome.done.wait()
+        assert all("exits at once" in str(outcome.error) for outcome in outcomes)
+        pauses = [after - before for before, after in itertools.pairwise(connector.attempts)]
+        assert len(pauses) == 5, "four are waited for, and one is made to happen"
+        assert all(before < after for before, after in itertools.pairwise([0, *pauses[:4]])), pauses

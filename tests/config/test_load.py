@@ -84,7 +84,9 @@ def test_every_setting_arrives():
           era: legacy
           description: d
           timeouts: {init: 2m, call_idle: 1, call_max: 2, list: 3, ask: 4}
-          restart: {policy: never, initial: 1, factor: 1.5, cap: 10, jitter: 0, stable: 0}
+          restart:
+            {policy: never, initial: 1, factor: 1.5, cap: 10, jitter: 0, stable: 9, start_limit: 3,
+             start_limit_interval: 0}
           stop: {eof: 0, term: 1, kill: 5}
           max_instances: 3
           instance_idle: 30s
@@ -113,7 +115,9 @@ def test_every_setting_arrives():
             era="legacy",
             description="d",
             timeouts=Timeouts(init=120, call_idle=1, call_max=2, list=3, ask=4),
-            restart=Restart(policy="never", initial=1, factor=1.5, cap=10, jitter=0, stable=0),
+            restart=Restart(
+                policy="never", initial=1, factor=1.5, cap=10, jitter=0, stable=9, start_limit=3, start_limit_interval=0
+            ),
             stop=Stop(eof=0, term=1, kill=5),
             max_instances=3,
             instance_idle=30,

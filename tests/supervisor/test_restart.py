@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+import math
 import random
 
 import pytest
@@ -76,7 +78,7 @@ def test_a_stable_period_clears_the_history():
     restarts = Restarts(RestartPolicy())
     delays(restarts, 20)
     assert restarts.looping
-    assert restarts.next_delay(now=0.0, failed=True, uptime=30.0, random=0.5) == 0.0
+    assert restarts.next_delay(now=900.0, failed=True, uptime=30.0, random=0.5) == 0.0
     assert not restarts.looping
 
 
@@ -113,6 +115,76 @@ def test_retry_after_moves_it_later_never_earlier(asked, delay):
     assert found == pytest.approx(delay)
 
 
+def live(policy: RestartPolicy, seconds: float, *, uptime: float, seed: int, calls: bool = False) -> list[float]:
+    """When one starts that lives for `uptime` seconds each time, and is called every second or never."""
+    restarts, rng = Restarts(policy), random.Random(seed)
+    now, starts = 0.0, []
+    while now < seconds:
+        starts.append(now)
+        now += uptime
+        delay = restarts.next_delay(now=now, failed=True, uptime=uptime, random=rng.random())
+        assert delay is not None
+        due = now + delay
+        while calls and now < due and not restarts.wake(now=now):
+            now += 1.0
+        if not calls:
+            now = due
+    return starts
+
+
+def test_the_start_limit_slows_down_what_works_a_little_in_between():
+    policy = RestartPolicy(jitter=0.0)
+    starts = live(policy, 7200.0, uptime=12.0, seed=1)
+    assert starts[:20] == pytest.approx([12.0 * n for n in range(20)]), "at once, up to the limit"
+    pauses = [after - before for before, after in itertools.pairwise(starts[19:])]
+    assert set(pauses) == {312.0}, "and then at the pace of the cap alone"
+
+
+def test_the_start_limit_ends_when_it_was_stable_once():
+    restarts = Restarts(RestartPolicy(start_limit=3, start_limit_interval=60.0))
+    for now in (0.0, 5.0, 10.0):
+        delay = restarts.next_delay(now=now + 5, failed=True, uptime=5.0, random=0.0)
+    assert (delay, restarts.looping) == (300.0, True)
+    assert restarts.next_delay(now=320.0, failed=True, uptime=5.0, random=0.0) == 300.0, "not for being slow"
+    assert restarts.next_delay(now=650.0, failed=True, uptime=30.0, random=0.0) == 0.0
+    assert not restarts.looping
+
+
+def test_without_an_interval_there_is_no_start_limit():
+    policy = RestartPolicy(start_limit=1, start_limit_interval=0.0, jitter=0.0)
+    assert len(live(policy, 1200.0, uptime=12.0, seed=1)) == 100
+
+
+@given(st.floats(0, 100), st.integers(0, 1000), st.booleans(), st.integers(1, 30))
+def test_whatever_it_does_and_whoever_calls_starts_are_bounded(uptime, seed, calls, limit):
+    policy = RestartPolicy(start_limit=limit, start_limit_interval=300.0, cap=60.0)
+    starts = live(policy, 3600.0, uptime=uptime, seed=seed, calls=calls)
+    interval = policy.start_limit_interval
+    slow = interval / (policy.cap * (1 - policy.jitter)) + 1
+    woken = math.log2(policy.cap / WAKE_INTERVAL) + 2 + interval / policy.cap if calls else 0
+    most = max(sum(begin <= at < begin + interval for at in starts) for begin in starts)
+    assert most <= limit + 1 + slow + woken
+
+
+def test_what_needs_an_operator_is_tried_at_the_slow_pace_at_once():
+    restarts = Restarts(RestartPolicy())
+    assert restarts.next_delay(now=0.0, failed=True, uptime=0.0, random=0.0, slow=True) == 300.0
+    assert restarts.next_delay(now=0.0, failed=True, uptime=0.0, random=0.5, slow=True) == 270.0
+    assert restarts.next_delay(now=0.0, failed=True, uptime=0.0, random=0.0, slow=True, retry_after=900.0) == 900.0
+
+
+def test_the_times_between_attempts_that_calls_cause_double_up_to_the_cap():
+    restarts = Restarts(RestartPolicy())
+    woken, now = [], 0.0
+    while now < 1200:
+        restarts.next_delay(now=now, failed=True, uptime=0.0, random=0.0, slow=True)
+        while not restarts.wake(now=now):
+            now += 1.0
+        if now < restarts.next_at:
+            woken.append(now)
+    assert woken == [0.0, 5.0, 15.0, 35.0, 75.0, 155.0, 315.0, 615.0, 915.0]
+
+
 def test_a_call_wakes_a_backend_in_backoff_now_and_then():
     restarts = Restarts(RestartPolicy())
     assert not restarts.wake(now=0.0), "nothing is planned"
@@ -142,7 +214,15 @@ def test_statistics_show_a_crash_loop():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"initial": 0.0}, {"initial": 2.0, "cap": 1.0}, {"factor": 0.5}, {"jitter": 1.0}, {"stable": 0.0}],
+    [
+        {"initial": 0.0},
+        {"initial": 2.0, "cap": 1.0},
+        {"factor": 0.5},
+        {"jitter": 1.0},
+        {"stable": 0.0},
+        {"start_limit": 0},
+        {"start_limit_interval": -1.0},
+    ],
 )
 def test_a_policy_that_would_hammer_is_refused(wrong):
     with pytest.raises(ValueError, match="restart: "):

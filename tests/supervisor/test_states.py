@@ -58,6 +58,12 @@ def test_sets():
         assert step(state, Event.STOP) is (State.STOPPING if state in RUNNING else State.STOPPED)
 
 
+def test_draining_leads_to_the_end_alone():
+    assert {state for state, events in TRANSITIONS.items() if Event.DRAIN in events} == USABLE
+    assert set(TRANSITIONS[State.DRAINING].values()) == {State.STOPPING}
+    assert State.DRAINING not in USABLE | STARTABLE
+
+
 def test_a_life():
     state = State.STOPPED
     for event, expected in [
@@ -72,6 +78,7 @@ def test_a_life():
         (Event.NEEDS_OPERATOR, State.NEEDS_OPERATOR),
         (Event.START, State.STARTING),
         (Event.READY, State.READY),
+        (Event.DRAIN, State.DRAINING),
         (Event.STOP, State.STOPPING),
         (Event.STOPPED, State.STOPPED),
     ]:
