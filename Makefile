@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PORT ?= 8080
 ARGS ?=
 
-.PHONY: run test lint format conformance interop compatibility bench fuzz deb mandoc clean
+.PHONY: run test lint format conformance interop compatibility bench fuzz deb mandoc test-systemd clean
 
 run: $(READY)
 	@$(BIN)/mcpd --demo --port $(PORT) --state-dir .cache/state --log-level warning
@@ -41,6 +41,9 @@ fuzz: $(READY)
 
 deb: $(READY)
 	@$(BIN)/python -m package $(ARGS)
+
+test-systemd: $(READY)
+	@$(BIN)/python -m tests.systemd $(ARGS)
 
 clean:
 	rm -rf .venv .venv-* .cache build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

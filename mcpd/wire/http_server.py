@@ -104,7 +104,6 @@ class HttpServer:
 
     async def accept(self, listener: socket.socket) -> None:
         """Accept from one listener until drained."""
-        self._heard += 1
         try:
             while True:
                 await self._accept(listener)
@@ -133,6 +132,7 @@ class HttpServer:
         with self._accepting:
             async with trio.open_nursery() as nursery:
                 for listener in listeners:
+                    self._heard += 1
                     nursery.start_soon(self.accept, listener)
 
     def _begin(self, sock: socket.socket) -> None:
