@@ -8,8 +8,10 @@ import os
 import sys
 import traceback
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -24,6 +26,9 @@ from mcpd.systemd.manager import take
 from mcpd.welcome import welcome
 from mcpd.wire.entrance import check_exposure
 
+if TYPE_CHECKING:
+    from mcpd.config.model import Config
+
 
 def main() -> None:
     """Run mcpd; ends the process."""
@@ -37,16 +42,7 @@ def run(arguments: list[str]) -> int:
     manager = take(os.environ, pid=os.getpid())
     options = parse(arguments, version=__version__)
     try:
-        if options.config is None:
-            config = demo_config()
-        else:
-            credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-            config = load(
-                options.config,
-                environ=os.environ,
-                credentials_directory=Path(credentials) if credentials else None,
-            )
-        config = options.override(config)
+        config = _read(options)
         if options.check:
             if options.transport == "http":
                 trio.run(check_exposure, config.listen)
@@ -57,7 +53,8 @@ def run(arguments: list[str]) -> int:
         log.configure(options.log_level, config.secrets.redact)
         with ExitStack() as stack:
             greet = _greet if options.config is None else None
-            daemon = Daemon(config, _state_directory(options, stack), manager=manager, greet=greet)
+            read = partial(_read, options)
+            daemon = Daemon(config, _state_directory(options, stack), manager=manager, read=read, greet=greet)
             trio.run(
                 daemon.run_stdio if options.transport == "stdio" else daemon.run_http,
                 strict_exception_groups=True,
@@ -74,6 +71,19 @@ def run(arguments: list[str]) -> int:
         manager.notify.failed("internal error, see the journal", McpdError.exit_code)
         return McpdError.exit_code
     return 0
+
+
+def _read(options: Options) -> Config:
+    """The configuration as the command line has it. Raises: ConfigError."""
+    if options.config is None:
+        return options.override(demo_config())
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    config = load(
+        options.config,
+        environ=os.environ,
+        credentials_directory=Path(credentials) if credentials else None,
+    )
+    return options.override(config)
 
 
 def _state_directory(options: Options, stack: ExitStack) -> Path:

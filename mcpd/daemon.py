@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from mcpd.backends.backend import ManagedBackend
-from mcpd.backends.connector import Connector
+from mcpd.backends.connector import Connector, client_limits
 from mcpd.backends.kept import KeptCatalogues
 from mcpd.errors import ConfigError, refusal
 from mcpd.frontends.endpoint import Endpoint
@@ -31,14 +31,18 @@ from mcpd.gateway.gateway import Gateway
 from mcpd.gateway.handover import HandoverRefused, capture, restore
 from mcpd.gateway.sessions import Sessions, number_questions_from
 from mcpd.gateway.vault import Vault
+from mcpd.hangup import Hangups
+from mcpd.log import redact_with
+from mcpd.reload import Reloader
+from mcpd.roster import Roster
 from mcpd.supervisor.pipes import PipeWriter
 from mcpd.supervisor.supervisor import Supervisor
 from mcpd.systemd.manager import Manager
 from mcpd.systemd.status import describe, report
 from mcpd.systemd.watchdog import feed
 from mcpd.wire.deadlines import Deadlines
-from mcpd.wire.entrance import open_entrance
-from mcpd.wire.http_client import ClientLimits, HttpClient
+from mcpd.wire.entrance import HTTP, check_exposure, open_entrance
+from mcpd.wire.http_client import HttpClient
 from mcpd.wire.http_limits import HttpLimits
 from mcpd.wire.http_server import serve_http
 from mcpd.wire.listeners import format_address
@@ -65,9 +69,9 @@ SWEEP = 30.0
 FAREWELL = 0.1
 """Seconds for the last words to clients and backends, before everything is cancelled."""
 
-ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""Received from the first moment on: a child must not be left behind because mcpd was stopped while it
-started."""
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""The first two end mcpd; the third has it read its configuration anew, or ends it with its terminal. Received from the
+first moment on: a child must not be left behind because mcpd was stopped while it started."""
 
 
 class Daemon:
@@ -79,9 +83,9 @@ class Daemon:
         state_dir: Path,
         *,
         manager: Manager | None = None,
+        read: Callable[[], Config] | None = None,
         greet: Callable[[str], None] | None = None,
     ) -> None:
-        self.config = config
         self.manager = manager or Manager()
         self._greet = greet
         self.deadlines = Deadlines()
@@ -104,37 +108,58 @@ class Daemon:
         self._fronts: trio.CancelScope | None = None
         """What clients over HTTP are served in, once they are."""
         self._served = trio.Event()
-        self.streamable = StreamableHttp(self.gateway, self.config, self.patience)
-        self.backends = [self._backend(spec) for spec in config.servers if spec.enabled]
-        self.gateway.use(self.backends)
+        self.streamable = StreamableHttp(self.gateway, config, self.patience)
+        connectors = [self._connector(spec, config) for spec in config.servers if spec.enabled]
+        self.roster = Roster()
+        self.roster.backends = tuple(map(self._backend, connectors))
+        self.gateway.use(self.roster.backends)
+        self.reloader = Reloader(
+            config,
+            # In a thread: it takes tenths of a second, in which calls go on.
+            read=partial(trio.to_thread.run_sync, read or (lambda: config)),
+            prepare=self._connector,
+            build=self._backend,
+            roster=self.roster,
+            gateway=self.gateway,
+        )
+        self.reloader.settings.append(self.streamable.configure)
+        self.reloader.redact = lambda secrets: redact_with(secrets.redact)
+        self._hangups = Hangups(self.reloader)
 
-    def _backend(self, spec: ServerSpec) -> ManagedBackend:
+    @property
+    def config(self) -> Config:
+        """What is in effect."""
+        return self.reloader.config
+
+    def _connector(self, spec: ServerSpec, config: Config) -> Connector:
         client = None
         if spec.url is not None:
-            each = self.config.limits
-            # Every call in flight or parked may hold a connection: one fewer would let calls wait for people.
-            limits = ClientLimits(body=each.message, connections=each.calls + each.parks)
+            limits = client_limits(config.limits)
             client = HttpClient(limits=limits, tls=tls_context(spec), deadlines=self.deadlines)
-        connector = Connector(
+        return Connector(
             spec,
             supervisor=self.supervisor,
             client=client,
             deadlines=self.deadlines,
-            message_max=self.config.limits.message,
-            secrets=self.config.secrets,
-            labelled=len(self.config.servers) > 1,
+            message_max=config.limits.message,
+            secrets=config.secrets,
+            labelled=len(config.servers) > 1,
         )
-        return ManagedBackend(spec, connector, self.gateway.notices, self.kept)
+
+    def _backend(self, connector: Connector) -> ManagedBackend:
+        return ManagedBackend(connector.spec, connector, self.gateway.notices, self.kept)
 
     async def run_http(self) -> None:
         """Serve on the configured address until SIGTERM or SIGINT. Raises: ConfigError."""
+        if HTTP not in self.manager.passed:
+            self.reloader.check = lambda config: check_exposure(config.listen)
         entrance = await open_entrance(self.config.listen, self.manager)
         self._inherit()
         with ExitStack() as stack:
             stack.callback(entrance.close)
-            signals = stack.enter_context(trio.open_signal_receiver(*ENDING))
+            signals = stack.enter_context(trio.open_signal_receiver(*SIGNALS))
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._end_at_signal, signals, nursery.cancel_scope)
+                nursery.start_soon(self._heed, signals, nursery)
                 await self._start(nursery)
                 server: HttpServer = await nursery.start(self._serve, entrance)
                 for host, port in entrance.addresses:
@@ -146,9 +171,9 @@ class Daemon:
 
     async def run_stdio(self) -> None:
         """Serve one client on stdin and stdout until it leaves, or SIGTERM or SIGINT. Raises: ConfigError."""
-        with trio.open_signal_receiver(*ENDING) as signals, standard_streams() as (reader, stdout):
+        with trio.open_signal_receiver(*SIGNALS) as signals, standard_streams() as (reader, stdout):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._end_at_signal, signals, nursery.cancel_scope)
+                nursery.start_soon(self._heed, signals, nursery)
                 await self._start(nursery)
                 writer = PipeWriter(stdout)
                 nursery.start_soon(writer.run)
@@ -171,8 +196,9 @@ class Daemon:
         await nursery.start(self.gateway.run)
         nursery.start_soon(self._sweep)
         await nursery.start(self.kept.run)
-        for backend in self.backends:
-            nursery.start_soon(backend.run)
+        await nursery.start(self.roster.run)
+        self.roster.start(self.roster.backends)
+        nursery.start_soon(self._hangups.run)
 
     def _inherit(self) -> None:
         """Take in what the last run left. Before backends are started: they are told of it."""
@@ -200,6 +226,7 @@ class Daemon:
     async def _serve(self, entrance: Entrance, *, task_status: trio.TaskStatus[HttpServer]) -> None:
         streamable = self.streamable
         sse = HttpSse(self.gateway, self.config, self.patience)
+        websocket = WebSocketFront(self.gateway, self.config, self.patience)
         management = Management(self.gateway)
 
         def forget(session: Session) -> None:
@@ -217,7 +244,7 @@ class Daemon:
                 b"/mcp": streamable.handle,
                 b"/sse": sse.stream,
                 MESSAGES: sse.message,
-                b"/ws": WebSocketFront(self.gateway, self.config, self.patience).handle,
+                b"/ws": websocket.handle,
                 b"/health": management.health,
                 b"/healthz": management.healthz,
                 b"/readyz": management.readyz,
@@ -225,28 +252,28 @@ class Daemon:
                 b"/tools": management.tools,
             },
         )
-        limits = self.config.limits
         try:
             with trio.CancelScope() as self._fronts:
-                await serve_http(
-                    entrance.sockets,
-                    endpoint.handle,
-                    limits=HttpLimits(
-                        head=limits.head,
-                        body=limits.body,
-                        stream_queue=limits.stream_queue,
-                        connections=limits.connections,
-                    ),
-                    deadlines=self.deadlines,
-                    task_status=task_status,
-                )
+                async with trio.open_nursery() as nursery:
+                    limits = http_limits(self.config)
+                    server = await nursery.start(
+                        partial(serve_http, entrance.sockets, endpoint.handle, limits=limits, deadlines=self.deadlines)
+                    )
+                    self.reloader.settings += (
+                        sse.configure,
+                        websocket.configure,
+                        lambda config: server.adjust(http_limits(config)),
+                    )
+                    task_status.started(server)
         finally:
             # Calls have had their last word, and servers are still there: now it is known what clients miss.
             self.vault.bequeath(capture(self.gateway))
             self._served.set()
 
-    async def _end_at_signal(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    async def _heed(self, signals: AsyncIterator[int], nursery: trio.Nursery) -> None:
         async for number in signals:
+            if number == signal.SIGHUP and self._hangups.note():
+                continue
             log.info("event=stopping signal=%s", signal.Signals(number).name)
             self.manager.notify.stopping("stopping")
             if self.gateway.close():
@@ -254,13 +281,21 @@ class Daemon:
             if self._fronts is not None:
                 self._fronts.cancel()
                 await self._served.wait()
-            scope.cancel()
+            nursery.cancel_scope.cancel()
             return
 
     async def _sweep(self) -> None:
         while True:
             await trio.sleep(SWEEP)
             self.sessions.sweep()
+
+
+def http_limits(config: Config) -> HttpLimits:
+    """What one client of the HTTP port may cost."""
+    limits = config.limits
+    return HttpLimits(
+        head=limits.head, body=limits.body, stream_queue=limits.stream_queue, connections=limits.connections
+    )
 
 
 def tls_context(spec: ServerSpec) -> ssl.SSLContext | None:

@@ -17,8 +17,19 @@ class RedactingFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S%z")
         self._redact = redact
 
+    def use(self, redact: Callable[[str], str]) -> None:
+        """Hide other secrets from now on."""
+        self._redact = redact
+
     def format(self, record: logging.LogRecord) -> str:
         return self._redact(super().format(record)).replace("\n", "\n  ")
+
+
+def redact_with(redact: Callable[[str], str]) -> None:
+    """Hide other secrets from now on, in what `configure` set up."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, RedactingFormatter):
+            handler.formatter.use(redact)
 
 
 def configure(level: str, redact: Callable[[str], str]) -> None:

@@ -21,8 +21,8 @@ async def test_only_enabled_servers_get_a_backend_in_the_order_of_the_file(tmp_p
     }
     config = loads(msgspec.json.encode({"mcpServers": servers}).decode(), name="c.json", environ={})
     daemon = Daemon(config, tmp_path)
-    assert [backend.name for backend in daemon.backends] == ["b", "a", "c", "d"]
-    assert daemon.gateway.backends == tuple(daemon.backends)
+    assert [backend.name for backend in daemon.roster.backends] == ["b", "a", "c", "d"]
+    assert daemon.gateway.backends == daemon.roster.backends
 
 
 def test_a_state_directory_that_cannot_be_made_is_a_configuration_error(tmp_path):

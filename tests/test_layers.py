@@ -37,6 +37,9 @@ RANKS = {
     "__main__": 7,
     "embedded": 7,
     "welcome": 7,
+    "hangup": 7,
+    "reload": 7,
+    "roster": 7,
 }
 """Modules and folders of the package. An import goes to a strictly lower rank, or stays in the folder."""
 

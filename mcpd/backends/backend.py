@@ -32,6 +32,7 @@ from mcpd.backends.lobby import WAIT_FOR_ATTEMPT, Lobby
 from mcpd.backends.pace import Pace
 from mcpd.backends.shelf import may_be_asked
 from mcpd.backends.stdio import ChildEnded
+from mcpd.backends.tenure import Tenure
 from mcpd.errors import BackendUnavailable, RpcError
 from mcpd.protocol.capabilities import EVERYTHING
 from mcpd.supervisor.restart import RestartPolicy
@@ -97,12 +98,15 @@ class ManagedBackend:
         )
         self._restart_count = 0
         self._ready_since: float | None = None
+        self.tenure = Tenure(self)
         self.inheritance = Inheritance(connector, self._lists, self._instances, link=lambda: self._link)
 
     # ---- staying alive -------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Keep the server running until cancelled; then it is stopped."""
+        if not self.asleep:
+            self._step(Event.START)  # at once: calls come as soon as something is listed, and wait for one that starts
         async with trio.open_nursery() as nursery:
             await nursery.start(self._instances.run)
             await nursery.start(self._leases.run)
@@ -118,6 +122,8 @@ class ManagedBackend:
                 if self.state in STARTABLE:
                     self._step(Event.START)
                 failure = await self._attempt()
+                if self.tenure.over:
+                    return
                 if self.asleep:
                     self._ready_since = None
                     self._step(Event.STOPPED)
@@ -142,7 +148,6 @@ class ManagedBackend:
         return delay
 
     async def _rest(self, link: Link) -> None:
-        """Put it to sleep when nobody has used it for long enough."""
         await self._sleep.wait_due(link, self._instances, self._leases, self._interests)
         if not link.lost.is_set():
             self._sleep.fall()
@@ -167,8 +172,7 @@ class ManagedBackend:
                     claim = self._lobby.claim
                     async with self._connector.connect(nursery, self._ears, EVERYTHING, None, claim) as link:
                         await self._live(link, nursery)
-                        reason = link.reason
-                        failure = reason if isinstance(reason, RpcError) else None
+                        failure = link.reason if isinstance(link.reason, RpcError) else None
                 except RpcError as error:
                     failure = error
                 nursery.cancel_scope.cancel()
@@ -276,14 +280,12 @@ class ManagedBackend:
             await self._lists.relist(self._link, kind)
 
     def _lists_changed(self, kinds: tuple[str, ...]) -> None:
-        """The server said who it is, or what it has: these lists differ from before."""
         if self._kept is not None and self.hello is not None:
             self._kept.store(self.spec, LastKnown(self.hello, self.catalogue))
         if kinds:
             self._news.catalogue_changed(self, kinds)
 
     def _lists_settled(self) -> None:
-        """A list was fetched, or could not be."""
         if self._lists.failed and self.state is State.READY:
             self._step(Event.DEGRADED)
         elif not self._lists.failed and self.state is State.DEGRADED:

@@ -22,17 +22,19 @@ from mcpd.backends import http, sse, stdio, websocket
 from mcpd.backends.legacy import RefusedInitialize
 from mcpd.backends.link import Link
 from mcpd.backends.opening import FATAL_FOR, Era, EraMemory
+from mcpd.backends.questions import Label
 from mcpd.backends.replies import NotHere
 from mcpd.config.model import Secrets
 from mcpd.errors import BackendMisbehaved, BackendUnavailable
 from mcpd.supervisor.tree import cpu_ticks
+from mcpd.wire.http_limits import ClientLimits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from mcpd.backends.carried import LinkState
     from mcpd.backends.carrier import Listener, Wish
-    from mcpd.config.model import ServerSpec
+    from mcpd.config.model import Limits, ServerSpec
     from mcpd.protocol.capabilities import ClientCapability
     from mcpd.supervisor.slots import Claim
     from mcpd.supervisor.supervisor import Supervisor
@@ -46,6 +48,12 @@ ERAS: Final = {"auto": Era.UNKNOWN, "legacy": Era.LEGACY, "modern": Era.MODERN}
 
 STIR: Final = 0.15
 """Seconds after which a starting process that used no processor time counts as quiet: it waits for something."""
+
+
+def client_limits(limits: Limits) -> ClientLimits:
+    """What one origin may cost. Every call in flight or parked may hold a connection: with one fewer, calls would wait
+    for people."""
+    return ClientLimits(body=limits.message, connections=limits.calls + limits.parks)
 
 
 class Connector:
@@ -78,8 +86,18 @@ class Connector:
         self._client = client
         self._deadlines = deadlines
         self._message_max = message_max
-        self._labelled = labelled
+        self._label = Label(f"[{spec.name}] " if labelled else "")
+        self.over: str | None = None
+        """What calls fail with that are in flight when its links end for good."""
         self._secrets = secrets or Secrets.of({*spec.env.values(), *spec.headers.values()})
+
+    def adjust(self, limits: Limits, *, labelled: bool) -> None:
+        """Go by other limits, and say whether questions to people name the server: the former holds for links and
+        connections that are opened from now on, the latter for all."""
+        self._message_max = limits.message
+        self._label.text = f"[{self.spec.name}] " if labelled else ""
+        if self._client is not None:
+            self._client.adjust(client_limits(limits))
 
     def stirs(self) -> bool:
         """Whether the server's processes have used the processor a moment ago; never for a remote one."""
@@ -126,7 +144,9 @@ class Connector:
                 yield link
             finally:
                 # Whoever still waits learns it now, and not when the farewell, which takes seconds, is over.
-                link.fail(link.reason or BackendUnavailable(self.spec.name, "its connection was ended by mcpd"))
+                link.fail(
+                    link.reason or BackendUnavailable(self.spec.name, self.over or "its connection was ended by mcpd")
+                )
 
     def _link(
         self,
@@ -144,7 +164,7 @@ class Connector:
             timeouts=self.spec.timeouts,
             deadlines=self._deadlines,
             nursery=nursery,
-            label=f"[{self.spec.name}] " if self._labelled else "",
+            label=self._label,
             era=era,
         )
 

@@ -23,6 +23,7 @@ from mcpd.backends.errands import Errands
 from mcpd.backends.legacy import FIRST, Legacy
 from mcpd.backends.modern import Modern
 from mcpd.backends.opening import Era, open_link
+from mcpd.backends.questions import Label
 from mcpd.backends.waiter import Waiter
 from mcpd.errors import BackendTimedOut, BackendUnavailable, ProtocolError, RpcError
 from mcpd.protocol import jsonrpc
@@ -116,7 +117,7 @@ class Link:
         timeouts: Timeouts,
         deadlines: Deadlines,
         nursery: trio.Nursery,
-        label: str = "",
+        label: Label | None = None,
         era: Era = Era.LEGACY,
     ) -> None:
         self.name = name
@@ -124,7 +125,7 @@ class Link:
         self.wish = capabilities if isinstance(capabilities, Wish) else Wish(capabilities)
         self.listener = listener
         self.timeouts = timeouts
-        self.label = label
+        self.label = label or Label()
         self.era = era
         """What is expected of the backend, until it was opened; then what it is."""
         self.remember = 0.0

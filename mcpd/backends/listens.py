@@ -268,7 +268,7 @@ class Listens:
 
     def _tell_task(self, params: Buffer) -> None:
         link = self._link
-        link.listener.task_changed(relabelled(params, link.label) if link.label else params)
+        link.listener.task_changed(relabelled(params, link.label.text) if link.label.text else params)
 
     def _acknowledge(self, message: Message, related: Waiter | None) -> None:
         params = jsonrpc.members_of(message.params or b"{}")

@@ -166,8 +166,8 @@ class Modern:
         answer = await send(link.waiter(method, call, timeouts.call_idle, timeouts.call_max), members)
         result = answer.members["result"]
         kind = rounds.kind_of(result, call, method, link.name)
-        if link.label and (kind == INPUT_REQUIRED or method == GET_TASK):
-            result = msgspec.Raw(rounds.relabelled(result, link.label))
+        if link.label.text and (kind == INPUT_REQUIRED or method == GET_TASK):
+            result = msgspec.Raw(rounds.relabelled(result, link.label.text))
         answer.members["result"] = msgspec.Raw(own_server_info(result, IMPLEMENTATION, method=method))
         return answer
 

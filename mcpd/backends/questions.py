@@ -54,6 +54,16 @@ class Question:
         self.withdrawn = False
 
 
+class Label:
+    """What is put before an elicitation's message: where several servers may ask, a person must see which one does.
+    Empty while there is only one; all links of a server have the same."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str = "") -> None:
+        self.text = text
+
+
 class Questions:
     """The open questions of one link. `timeout` is in seconds, for one answer."""
 
@@ -65,11 +75,10 @@ class Questions:
         owner: SessionKey | None,
         asker: Asker,
         timeout: float,
-        label: str = "",
+        label: Label | None = None,
     ) -> None:
         self._name = name
-        self._label = label
-        """Put before an elicitation's message: where several servers may ask, a person must see which one does."""
+        self._label = label or Label()
         self._peer = peer
         self._owner = owner
         self._asker = asker
@@ -133,8 +142,8 @@ class Questions:
         assert method is not None
         params: Buffer = message.params or b"{}"
         needed = needed_for(method, params)
-        if method == "elicitation/create" and self._label:
-            params = labelled(params, self._label)
+        if method == "elicitation/create" and self._label.text:
+            params = labelled(params, self._label.text)
         waiter = related
         if waiter is None:
             pending, candidates = self._peer.whose_question()

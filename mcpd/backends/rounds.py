@@ -172,8 +172,8 @@ async def _ask(link: Link, call: Call, method: str, params: Buffer) -> Buffer:
     allowed(method, params, call.caller.capabilities)
     elicitation = method == "elicitation/create"
     if elicitation:
-        if link.label:
-            params = labelled(params, link.label)
+        if link.label.text:
+            params = labelled(params, link.label.text)
         params = with_elicitation_id(params, call)
     timeout = link.timeouts.ask
     try:

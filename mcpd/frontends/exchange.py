@@ -38,6 +38,11 @@ class Terms:
         self.times = config.streams
         self.kept = Kept()
 
+    def configure(self, config: Config) -> None:
+        """Go by other settings: exchanges that begin from now on do."""
+        self.limits = config.limits
+        self.times = config.streams
+
     def streams_of(self, session: Session) -> Streams:
         """The session's streams, made when they are first needed."""
         streams = session.streams

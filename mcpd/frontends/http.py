@@ -90,6 +90,14 @@ class StreamableHttp:
         self._terms = Terms(config, deadlines)
         self._modern = ModernHttp(gateway, self._terms)
 
+    def configure(self, config: Config) -> None:
+        """Go by other settings from now on."""
+        self._config = config
+        self._terms.configure(config)
+        for session in self._sessions:
+            if isinstance(session.streams, Streams):
+                session.streams.limits = config.limits
+
     def forget(self, session: Session) -> None:
         """A session ended or left memory: its streams end."""
         if isinstance(session.streams, Streams):

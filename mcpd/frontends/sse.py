@@ -44,6 +44,10 @@ class HttpSse:
         self._deadlines = deadlines
         self._conversations: dict[str, Conversation] = {}
 
+    def configure(self, config: Config) -> None:
+        """Go by other settings: sessions that begin from now on do."""
+        self._config = config
+
     async def stream(self, request: Request, verdict: Verdict) -> None:
         """GET: open a session and be its stream until the client leaves."""
         if request.head.method != b"GET":

@@ -84,9 +84,14 @@ class WebSocketFront:
 
     def __init__(self, gateway: Gateway, config: Config, deadlines: Deadlines) -> None:
         self._gateway = gateway
+        self._deadlines = deadlines
+        self.configure(config)
+
+    def configure(self, config: Config) -> None:
+        """Go by other settings: connections that are opened from now on do."""
         self._limits = config.limits
         every = config.streams.keepalive
-        self._terms = Terms(config.limits.body, "limits.body", every, every, deadlines)
+        self._terms = Terms(config.limits.body, "limits.body", every, every, self._deadlines)
 
     async def handle(self, request: Request, verdict: Verdict) -> None:
         """GET with an upgrade: open a session and serve it until either side leaves."""

@@ -77,7 +77,7 @@ class Listing:
         self.raws = [raw for _, raw, _ in entries]
         self.by_text = {msgspec.json.encode(key): route for key, _, route in entries}
         """Routes by the exposed key as JSON text, the way requests nearly always spell it."""
-        self._page_size = page_size
+        self.page_size = page_size
         self._pages: dict[tuple[Version, int], bytes] = {}
         digest = hashlib.sha256()
         for raw in self.raws:
@@ -93,7 +93,7 @@ class Listing:
         if cursor is not None:
             digest, _, offset = cursor.partition(".")
             start = int(offset) if offset.isascii() and offset.isdigit() and len(offset) < 10 else -1
-            if digest != self.digest or not 0 < start < len(self.raws) or start % self._page_size:
+            if digest != self.digest or not 0 < start < len(self.raws) or start % self.page_size:
                 reason = "this cursor is not valid (any more); list again from the start"
                 raise RpcError(INVALID_PARAMS, reason)
         page = self._pages.get((version, start))
@@ -105,7 +105,7 @@ class Listing:
 
     def _render(self, start: int, version: Version) -> bytes:
         """A page, without its last brace where something follows."""
-        stop = start + self._page_size
+        stop = start + self.page_size
         raws = [bytes(down_list_entry(self.kind, raw, version)) for raw in self.raws[start:stop]]
         body = b'"%b":[%b]' % (self.kind.encode(), b",".join(raws))
         if stop < len(self.raws):
@@ -193,8 +193,9 @@ def build(backends: Sequence[Backend], naming: Naming, previous: Catalog | None 
                 taken.add(entry.key)
                 entries.append((entry.key, entry.raw, Route(backend, entry)))
         listing = Listing(kind, entries, naming.page_size)
-        if previous is not None and previous.of(kind).digest == listing.digest:
-            listing._pages = previous.of(kind)._pages
+        former = previous.of(kind) if previous is not None else None
+        if former is not None and (former.digest, former.page_size) == (listing.digest, listing.page_size):
+            listing._pages = former._pages
         listings[kind] = listing
     return Catalog(listings, tuple(notes))
 

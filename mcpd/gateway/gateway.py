@@ -24,7 +24,7 @@ from mcpd.errors import (
     ProtocolError,
     RpcError,
 )
-from mcpd.gateway import local, validation
+from mcpd.gateway import local, succession, validation
 from mcpd.gateway.catalog import STALE, Catalog, build, hint_of
 from mcpd.gateway.inputs import Inputs
 from mcpd.gateway.levels import Levels
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from mcpd.config.model import Config
     from mcpd.gateway.catalog import Route
     from mcpd.gateway.sessions import Session, Sessions
+    from mcpd.gateway.succession import Succession
     from mcpd.protocol.jsonrpc import Buffer, Members, Message
     from mcpd.types import SessionKey
 
@@ -94,12 +95,12 @@ class Gateway:
         """Calls that were begun and have not ended, parked ones too."""
         self.patience = Patience(config.naming.separator, self.notices.wait_news)
 
-    def use(self, backends: Sequence[Backend]) -> None:
-        """Take the backends, in the order of the configuration; called once, before `run`."""
-        self.backends = tuple(backends)
-        self.router = Router(self.backends)
-        self.levels.use(self.backends)
-        self._rebuild()
+        # Verdicts are waited for by tasks of `run`, also about backends that come later.
+        self.nursery: trio.Nursery | None = None
+
+    def use(self, backends: Sequence[Backend], config: Config | None = None) -> Succession:
+        """Take these backends, in the order of the configuration, and its settings; at any time."""
+        return succession.take(self, backends, config)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Watch the backends for as long as the daemon runs."""
@@ -109,8 +110,9 @@ class Gateway:
             nursery.start_soon(self.notices.welcome, self.settled)
             nursery.start_soon(self.levels.run)
             nursery.start_soon(self.inputs.run)
+            self.nursery = nursery
             for backend in self.backends:
-                nursery.start_soon(self._note_verdict, backend)
+                nursery.start_soon(self.note_verdict, backend)
             task_status.started()
 
     def close(self) -> bool:
@@ -122,7 +124,8 @@ class Gateway:
         self.listens.close()
         return busy
 
-    async def _note_verdict(self, backend: Backend) -> None:
+    async def note_verdict(self, backend: Backend) -> None:
+        """Wait for a backend's first verdict, and let everybody know."""
         await backend.wait_verdict()
         self.patience.judged(backend)
         self.router.recount()

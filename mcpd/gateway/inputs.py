@@ -102,7 +102,7 @@ class Inputs:
         clock: Callable[[], float],
         ask_time: Callable[[str, Members], float],
     ) -> None:
-        self._limits = limits
+        self.limits = limits
         self._seal = seal
         self._clock = clock
         self._ask_time = ask_time
@@ -156,7 +156,7 @@ class Inputs:
             raise RpcError(INTERNAL_ERROR, "mcpd is stopping: nobody can be asked any more")
         if rounds.id:
             return
-        limit, principal = self._limits.parks, rounds.principal
+        limit, principal = self.limits.parks, rounds.principal
         if len(self._rounds) >= limit or (principal and self._shares.get(principal, 0) >= max(1, limit // SHARE)):
             log.info("event=park_refused limit=%d", limit)
             raise RpcError(INTERNAL_ERROR, f"too many calls wait for their client's input (limits.parks: {limit})")
@@ -165,7 +165,7 @@ class Inputs:
         rounds.id = secrets.token_bytes(8)
         rounds.digest = digest(call.method, members)
         patience = self._ask_time(call.method, members)
-        rounds.patience = min(self._limits.park_time, patience - min(EARLY, patience / 10))
+        rounds.patience = min(self.limits.park_time, patience - min(EARLY, patience / 10))
         self._rounds[rounds.id] = rounds
         self._shares[principal] = self._shares.get(principal, 0) + 1
 

@@ -42,16 +42,32 @@ class Levels:
         self._sessions = sessions
         self._counts = [0] * len(LOG_LEVELS)
         self._followers: list[Follower] = []
+        # Followers come and go with the backends: `run` opens the nursery and outlives them all.
+        self._nursery: trio.Nursery | None = None
 
     def use(self, backends: Sequence[Backend]) -> None:
-        """Take the backends; called once, before `run`."""
-        self._followers = [Follower(backend, self) for backend in backends]
+        """Take the backends. One that is new is told of every client; one that is not among them hears no more."""
+        former = {follower.backend: follower for follower in self._followers}
+        self._followers = [former.pop(b) if b in former else self._follow(b) for b in backends]
+        for follower in former.values():
+            follower.end()
 
     async def run(self) -> None:
         """Tell the backends, for ever."""
         async with trio.open_nursery() as nursery:
+            self._nursery = nursery
             for follower in self._followers:
                 nursery.start_soon(follower.run)
+            await trio.sleep_forever()
+
+    def _follow(self, backend: Backend) -> Follower:
+        follower = Follower(backend, self)
+        for session in self._sessions:
+            if session.caller.log_level is not None:
+                follower.note(session.caller.key)
+        if self._nursery is not None:
+            self._nursery.start_soon(follower.run)
+        return follower
 
     @property
     def lowest(self) -> int:
@@ -102,8 +118,9 @@ class Follower:
     """Keeps one backend informed."""
 
     def __init__(self, backend: Backend, levels: Levels) -> None:
-        self._backend = backend
+        self.backend = backend
         self._levels = levels
+        self._scope = trio.CancelScope()
         self._due: dict[SessionKey, None] = {}
         self._noted = trio.Event()
         self._quiet = trio.Event()
@@ -124,13 +141,19 @@ class Follower:
         """Return when the backend knows everything."""
         await self._quiet.wait()
 
+    def end(self) -> None:
+        """The backend is one no more; nobody waits for it to know anything."""
+        self._scope.cancel()
+        self._quiet.set()
+
     async def run(self) -> None:
-        """Tell the backend what is due, for ever."""
-        while True:
-            await self._noted.wait()
-            self._noted = trio.Event()
-            while self._due:
-                key = next(iter(self._due))
-                del self._due[key]
-                await self._backend.set_level(*self._levels.news(key))
-            self._quiet.set()
+        """Tell the backend what is due, until `end`."""
+        with self._scope:
+            while True:
+                await self._noted.wait()
+                self._noted = trio.Event()
+                while self._due:
+                    key = next(iter(self._due))
+                    del self._due[key]
+                    await self.backend.set_level(*self._levels.news(key))
+                self._quiet.set()

@@ -26,12 +26,10 @@ import msgspec
 import trio
 from msgspec import Raw
 
-from mcpd.errors import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, ProtocolError, RpcError
+from mcpd.errors import INTERNAL_ERROR, INVALID_PARAMS, ProtocolError, RpcError
 from mcpd.gateway import tasks
-from mcpd.gateway.rounds import nothing
-from mcpd.gateway.subscriptions import covering
+from mcpd.gateway.subscriptions import asked_for, covering
 from mcpd.protocol import jsonrpc
-from mcpd.protocol.calls import Call
 from mcpd.protocol.edits import members_or_none
 from mcpd.protocol.envelope import PREFIX
 from mcpd.protocol.modern import SERVER_INFO
@@ -180,7 +178,7 @@ class Listens:
         backends: Callable[[], Sequence[Backend]],
         forget: Callable[[SessionKey], None],
     ) -> None:
-        self._limits = limits
+        self.limits = limits
         self._subscriptions = subscriptions
         self._owner = owner
         self._backends = backends
@@ -214,12 +212,12 @@ class Listens:
             tasks.require(caller)
         else:
             ids = []
-        most = self._limits.subscriptions
+        most = self.limits.subscriptions
         if len(uris) + len(ids) > most:
             reason = f"resourceSubscriptions and taskIds have more than {most} elements (limits.subscriptions)"
             raise RpcError(INVALID_PARAMS, reason, http_status=400)
-        if self._closed or len(self._open) >= self._limits.listens:
-            reason = f"more than {self._limits.listens} requests listen (limits.listens); try later"
+        if self._closed or len(self._open) >= self.limits.listens:
+            reason = f"more than {self.limits.listens} requests listen (limits.listens); try later"
             raise RpcError(INTERNAL_ERROR, "mcpd is stopping" if self._closed else reason, http_status=503)
         listen = self._open[caller.key] = Listen(caller, id, frozenset(LISTS[name] for name in lists))
         try:
@@ -231,7 +229,7 @@ class Listens:
                 granted["resourceSubscriptions"] = [uri for uri in uris if uri in held]
             if ids:
                 granted["taskIds"] = [each for each in ids if each in listen.tasks]
-            queue_max = min(QUEUE_MAX, self._limits.stream_queue)
+            queue_max = min(QUEUE_MAX, self.limits.stream_queue)
             await room(feed, queue_max)
             if feed.send(listen.acknowledgement(granted)) and await listen.run(feed, queue_max):
                 await room(feed, queue_max)
@@ -250,13 +248,11 @@ class Listens:
         limiters: defaultdict[str, trio.CapacityLimiter] = defaultdict(lambda: trio.CapacityLimiter(AT_ONCE))
 
         async def subscribe(uri: str) -> None:
-            members: Members = {"uri": Raw(msgspec.json.encode(uri))}
-            params = jsonrpc.encode_members(members)
-            call = Call(listen.caller, "resources/subscribe", params, members, _unheard, _nobody, nothing)
+            call = asked_for(listen.caller, {"uri": Raw(msgspec.json.encode(uri))})
             try:
                 backend = await self._owner(uri)
                 async with limiters[backend.name]:
-                    await self._subscriptions.add(listen, call, uri, backend, members)
+                    await self._subscriptions.add(listen, call, uri, backend, call.members)
             except RpcError as error:
                 log.info("event=not_granted reason=%s", error)
 
@@ -316,11 +312,3 @@ def _strings(asked: Members, name: str) -> list[str]:
 
 def _wrong(name: str, expected: str) -> RpcError:
     return RpcError(INVALID_PARAMS, f"params.{name} is {expected}", http_status=400)
-
-
-def _unheard(method: str, params: Buffer) -> None:
-    """What a backend says while it is being subscribed to: no news belongs to that request."""
-
-
-async def _nobody(method: str, params: Buffer) -> Buffer:
-    raise RpcError(METHOD_NOT_FOUND, f"{method}: a client cannot be asked while it subscribes")

@@ -74,7 +74,8 @@ class Modern:
     def __init__(self, gateway: Gateway, inputs: Inputs) -> None:
         self._gateway = gateway
         self._inputs = inputs
-        self._extensions = (tasks.EXTENSION, *gateway.config.extensions)
+        self.extensions: tuple[str, ...] = (tasks.EXTENSION, *gateway.config.extensions)
+        """Those that go through mcpd."""
 
     def relayed(self, extensions: bytes | None) -> bytes | None:
         """Those of a client's declared extensions that backends are told of, a JSON object. What comes of any other
@@ -82,7 +83,7 @@ class Modern:
         if extensions is None:
             return None
         declared = jsonrpc.members_of(extensions)
-        kept = {name: declared[name] for name in self._extensions if name in declared}
+        kept = {name: declared[name] for name in self.extensions if name in declared}
         return jsonrpc.encode_members(kept) if kept else None
 
     async def serve(self, caller: Caller, message: Message, members: Members, turn: Turn) -> None:
@@ -135,7 +136,7 @@ class Modern:
     def _offered(self) -> bytes | None:
         """The extensions that a client finds behind mcpd, as a JSON object."""
         having = {name for backend in self._gateway.backends for name in tasks.extensions_of(backend)}
-        offered: dict[str, Buffer] = {name: b"{}" for name in self._extensions if name in having}
+        offered: dict[str, Buffer] = {name: b"{}" for name in self.extensions if name in having}
         return jsonrpc.encode_members(offered) if offered else None
 
     async def _join(self, caller: Caller, message: Message, members: Members, turn: Turn) -> Buffer | None:

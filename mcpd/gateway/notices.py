@@ -67,7 +67,8 @@ class Notices:
         self._subscriptions = subscriptions
         self._listens = listens
         self._rebuild = rebuild
-        self._delay = delay
+        self.delay = delay
+        """Seconds in which changes are collected."""
         self._dirty = trio.Event()
         self._verdicts = trio.Event()
         self._known: dict[str, str] = {}
@@ -79,8 +80,13 @@ class Notices:
         """Turn changes into notifications, for ever."""
         while True:
             await self._dirty.wait()
-            await trio.sleep(self._delay)
+            await trio.sleep(self.delay)
             self.flush()
+
+    def refresh(self) -> None:
+        """Build the snapshot now, whatever changed, and tell everybody what differs."""
+        self._dirty.set()
+        self.flush()
 
     def flush(self) -> None:
         """Build the snapshot now if something changed, and tell everybody what differs."""

@@ -49,7 +49,8 @@ class Patience:
     """Knows who had a verdict, and decides who is worth waiting for."""
 
     def __init__(self, separator: str, wait_news: Callable[[], Awaitable[None]]) -> None:
-        self._separator = separator
+        self.separator = separator
+        """Between a server's name and a tool's, where the server sets no prefix."""
         self._wait_news = wait_news
         self._waiting: dict[str, Backend] = {}
         """Those without a verdict."""
@@ -65,9 +66,16 @@ class Patience:
         self._unknown = {name: backend for name, backend in self._waiting.items() if backend.hello is None}
         self._started = trio.current_time()
 
+    def use(self, backends: Sequence[Backend]) -> None:
+        """Others took the place of some: nobody waits for those that are gone, nor for one that came later."""
+        self._waiting = {backend.name: backend for backend in backends if backend.name in self._waiting}
+        self._unknown = {name: self._waiting[name] for name in self._unknown if name in self._waiting}
+
     def judged(self, backend: Backend) -> None:
         """A backend had its first verdict: it is ready, or failed."""
-        self._waiting.pop(backend.name, None)
+        if self._waiting.get(backend.name) is not backend:
+            return
+        del self._waiting[backend.name]
         self._unknown.pop(backend.name, None)
         if backend.state in USABLE:
             self._slowest = trio.current_time() - self._started
@@ -116,4 +124,4 @@ class Patience:
 
     def _prefix(self, backend: Backend) -> str:
         prefix = backend.spec.prefix
-        return default_prefix(backend.name, self._separator) if prefix is None else prefix
+        return default_prefix(backend.name, self.separator) if prefix is None else prefix

@@ -48,6 +48,18 @@ class Router:
         self._linked: dict[str, Backend] = {}
         self._shared = False
 
+    def take(self, backends: Sequence[Backend]) -> None:
+        """Route to these backends from the next snapshot on. What others linked to is theirs of the same name."""
+        self._backends = backends
+        linked = {uri: self._present(backend) for uri, backend in self._linked.items()}
+        self._linked = {uri: backend for uri, backend in linked.items() if backend is not None}
+
+    def _present(self, backend: Backend) -> Backend | None:
+        """The backend, or the one that took its place."""
+        if backend in self._backends:
+            return backend
+        return next((other for other in self._backends if other.name == backend.name), None)
+
     def use(self, catalog: Catalog) -> None:
         """Route by this snapshot from now on."""
         self._catalog = catalog
@@ -110,6 +122,9 @@ class Router:
         """Remember the resource links in a tool's result, where more than one backend could own them."""
         if not self._shared or b'"resource_link"' not in bytes(result):
             return
+        owner = self._present(backend)  # the call may have outlived its backend's place in the configuration
+        if owner is None:
+            return
         try:
             for raw in split_array(jsonrpc.members_of(result)["content"]):
                 block = jsonrpc.members_of(raw)
@@ -117,7 +132,7 @@ class Router:
                     uri = msgspec.json.decode(block["uri"], type=str)
                     if len(uri) <= URI_MAX:
                         self._linked.pop(uri, None)
-                        self._linked[uri] = backend
+                        self._linked[uri] = owner
         except (ProtocolError, KeyError, ValueError, RecursionError):
             pass  # not the shape of a result with links; it passes through as it is
         self._forget_oldest()

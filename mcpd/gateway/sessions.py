@@ -226,7 +226,7 @@ class Sessions:
         self.states = vault.states
         """Seals the states of requests that have no session."""
         self.clock = clock
-        self._limits = limits
+        self.limits = limits
         self._began = self._epoch = int(clock())
         self._serials = itertools.count(first_serial)
         self.forget: Callable[[Session], None] = _nothing_held
@@ -324,7 +324,7 @@ class Sessions:
                 continue  # it lasts as long as its connection
             if not session.idle:
                 session.last_used = now
-            patience = self._limits.session_idle * (HELD_SHARE if session.held else 1)
+            patience = self.limits.session_idle * (HELD_SHARE if session.held else 1)
             if session.last_used < now - patience or (not session.calls and self._too_old(session.claims)):
                 gone.append(session)
         for session in gone:
@@ -352,19 +352,19 @@ class Sessions:
         return session
 
     def _make_room(self) -> None:
-        if len(self) < self._limits.sessions:
+        if len(self) < self.limits.sessions:
             return
         idle = (session for session in self._by_id.values() if session.idle)
-        wanted = 1 + self._limits.sessions // ROOM_SHARE
+        wanted = 1 + self.limits.sessions // ROOM_SHARE
         oldest = heapq.nsmallest(wanted, idle, key=lambda session: (session.held, session.last_used))
         if not oldest:
-            reason = f"{self._limits.sessions} sessions are in use (limits.sessions); try later"
+            reason = f"{self.limits.sessions} sessions are in use (limits.sessions); try later"
             raise RpcError(INTERNAL_ERROR, reason, http_status=503)
         for session in oldest:
             self._drop(session)
 
     def _too_old(self, claims: Claims) -> bool:
-        return self.clock() - claims.begun > self._limits.session_age
+        return self.clock() - claims.begun > self.limits.session_age
 
     def _drop(self, session: Session) -> None:
         """Take a session out of memory that nobody uses, or nobody may use any more."""

@@ -20,15 +20,17 @@ from typing import TYPE_CHECKING, Final, Protocol
 import msgspec
 import trio
 
-from mcpd.errors import INTERNAL_ERROR, INVALID_PARAMS, ProtocolError, RpcError
+from mcpd.errors import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, ProtocolError, RpcError
+from mcpd.gateway.rounds import nothing
 from mcpd.protocol import jsonrpc
+from mcpd.protocol.calls import Call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mcpd.backends.base import Backend
-    from mcpd.protocol.calls import Call, Caller
-    from mcpd.protocol.jsonrpc import Members
+    from mcpd.protocol.calls import Caller
+    from mcpd.protocol.jsonrpc import Buffer, Members
     from mcpd.types import SessionKey
 
 SUB_RESOURCES_MAX: Final = 8192
@@ -66,7 +68,8 @@ class Subscriptions:
     """Who is subscribed to what."""
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit = limit
+        """Resources that one holder may be subscribed to."""
         self._topics: dict[tuple[str, str], Topic] = {}
 
     def __len__(self) -> int:
@@ -84,8 +87,8 @@ class Subscriptions:
         former = held.get(uri)
         if former is not None and former.backend is not backend:
             await self.remove(holder, uri)  # the URI is served by another backend now
-        elif former is None and len(held) >= self._limit:
-            raise RpcError(INTERNAL_ERROR, f"more than {self._limit} subscriptions (limits.subscriptions)")
+        elif former is None and len(held) >= self.limit:
+            raise RpcError(INTERNAL_ERROR, f"more than {self.limit} subscriptions (limits.subscriptions)")
         key = holder.caller.key
         topic = self._topics.get((backend.name, uri))
         if topic is None:
@@ -107,14 +110,14 @@ class Subscriptions:
             topic.users -= 1
             if key not in topic.holders and held.get(uri) is topic:
                 del held[uri]
-            self._tidy(topic)
+            self.tidy(topic)
 
     def inherit(self, holder: Holder, uri: str, backend: Backend, members: Members) -> bool:
         """A holder was subscribed in an earlier run; the backend is told elsewhere. False beyond the limit."""
         held = holder.subscriptions
         if held is None:
             held = holder.subscriptions = {}
-        if len(held) >= self._limit:
+        if len(held) >= self.limit:
             return False
         topic = self._topics.get((backend.name, uri))
         if topic is None:
@@ -141,7 +144,7 @@ class Subscriptions:
                     await topic.backend.unsubscribe(holder.caller.key, uri)
         finally:
             topic.users -= 1
-            self._tidy(topic)
+            self.tidy(topic)
 
     def last_of(self, holder: Holder) -> list[tuple[Backend, str]]:
         """Forget a holder that ended; returns what nobody is subscribed to any more."""
@@ -152,8 +155,19 @@ class Subscriptions:
                 topic.holders.discard(holder.caller.key)
                 if not topic.holders:
                     orphaned.append((topic.backend, uri))
-            self._tidy(topic)
+            self.tidy(topic)
         return orphaned
+
+    def at(self, backend: Backend) -> list[Topic]:
+        """The topics of a backend."""
+        return [topic for topic in self._topics.values() if topic.backend is backend]
+
+    def drop(self, topic: Topic, holder: Holder) -> None:
+        """A holder's subscription is over, because its backend is gone or will not have it."""
+        topic.holders.discard(holder.caller.key)
+        if holder.subscriptions is not None and holder.subscriptions.get(topic.uri) is topic:
+            del holder.subscriptions[topic.uri]
+        self.tidy(topic)
 
     def holders(self, backend: Backend, updated: str) -> set[SessionKey]:
         """The holders that an update of this URI at this backend concerns."""
@@ -164,7 +178,8 @@ class Subscriptions:
                 found |= topic.holders
         return found
 
-    def _tidy(self, topic: Topic) -> None:
+    def tidy(self, topic: Topic) -> None:
+        """Forget a topic that nobody is subscribed to or wants anything of."""
         if not topic.users and not topic.holders:
             self._topics.pop((topic.backend.name, topic.uri), None)
 
@@ -177,6 +192,20 @@ def covering(updated: str) -> Iterator[str]:
     for at, character in enumerate(updated):
         if character in "/?#" or (at and updated[at - 1] == "/"):
             yield updated[:at]
+
+
+def asked_for(caller: Caller, members: Members) -> Call:
+    """A call that subscribes to a resource for somebody who did not send this very request."""
+    params = jsonrpc.encode_members(members)
+    return Call(caller, "resources/subscribe", params, dict(members), _unheard, _nobody, nothing)
+
+
+def _unheard(method: str, params: Buffer) -> None:
+    """What a backend says while it is being subscribed to: no news belongs to that request."""
+
+
+async def _nobody(method: str, params: Buffer) -> Buffer:
+    raise RpcError(METHOD_NOT_FOUND, f"{method}: a client cannot be asked while it subscribes")
 
 
 def without_token(members: Members) -> Members:

@@ -74,6 +74,12 @@ class HttpClient:
         self._closed = False
         self._requests = 0
 
+    def adjust(self, limits: ClientLimits) -> None:
+        """Go by other limits: what is answered from now on, and how many connections there may be."""
+        self.limits = limits
+        for pool in self._pools.values():
+            pool.limits = limits
+
     async def request(
         self,
         url: Url,

@@ -50,7 +50,7 @@ class Pool:
         self.reused = 0
         self.connects = 0
         self._url = url
-        self._limits = limits
+        self.limits = limits
         self._deadlines = deadlines
         self._context = context
         self._links: set[Link] = set()
@@ -81,11 +81,11 @@ class Pool:
         link.used = True
         if self.waiters:
             trio.lowlevel.reschedule(self.waiters.popleft(), outcome.Value(link))
-        elif len(self.idle) >= self._limits.idle:
+        elif len(self.idle) >= self.limits.idle:
             self._drop(link)
         else:
             link.idle = True
-            link.deadline = trio.current_time() + self._limits.idle_time
+            link.deadline = trio.current_time() + self.limits.idle_time
             self._deadlines.add(link)
             self.idle.append(link)
 
@@ -98,7 +98,7 @@ class Pool:
         """
         if self._closed:
             raise ConnectFailed("mcpd is stopping")
-        limits = self._limits
+        limits = self.limits
         began = trio.current_time()
         if fresh and self.count >= limits.connections and self.idle:
             self._drop(self.idle[0])
@@ -147,7 +147,7 @@ class Pool:
         """
         if len(self.waiters) >= WAITERS_MAX:
             raise ConnectFailed(
-                f"{self._url.host} port {self._url.port}: {self._limits.connections} connections are busy"
+                f"{self._url.host} port {self._url.port}: {self.limits.connections} connections are busy"
                 f" and {WAITERS_MAX} requests wait already"
             )
         task = trio.lowlevel.current_task()
@@ -176,7 +176,7 @@ class Pool:
 
     def _offer_room(self) -> None:
         """A connection has gone: let the first waiter open another."""
-        if self.waiters and self.count < self._limits.connections:
+        if self.waiters and self.count < self.limits.connections:
             self._opening += 1
             trio.lowlevel.reschedule(self.waiters.popleft(), outcome.Value(None))
 
@@ -184,5 +184,5 @@ class Pool:
         if link.idle:
             self._drop(link)
         else:
-            link.deadline = trio.current_time() + self._limits.idle_time
+            link.deadline = trio.current_time() + self.limits.idle_time
             self._deadlines.add(link)

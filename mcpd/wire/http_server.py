@@ -78,6 +78,10 @@ class HttpServer:
             return None
         return f"{deaf} of {self._listeners} listening sockets have nobody who accepts"
 
+    def adjust(self, limits: HttpLimits) -> None:
+        """Go by other limits: connections accepted from now on do."""
+        self._limits = limits
+
     def drain(self) -> None:
         """Accept no more, close idle connections now and the others after their current request; then
         `serve_http` returns.

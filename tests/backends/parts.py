@@ -11,6 +11,7 @@ import trio
 from mcpd.backends.carrier import SessionLost, Wish
 from mcpd.backends.link import Link
 from mcpd.backends.opening import Era, EraMemory
+from mcpd.backends.questions import Label
 from mcpd.backends.tools import NO_FACTS
 from mcpd.config.model import ServerSpec, Timeouts
 from mcpd.errors import METHOD_NOT_FOUND, BackendUnavailable, RpcError
@@ -346,7 +347,7 @@ def make_link(
         timeouts=timeouts or Timeouts(),
         deadlines=deadlines,
         nursery=nursery,
-        label=label,
+        label=Label(label),
         era=era,
     )
     carrier = MemoryCarrier(link)
@@ -439,6 +440,7 @@ class MemoryConnector:
         self.carried: dict[SessionKey | None, LinkState] = {}
         """Links that another program opened."""
         self.eras = EraMemory()
+        self.over: str | None = None
         self.farewell = 0.0
         """Seconds that the end of a link takes."""
         self.ended: list[str | None] = []

@@ -6,7 +6,15 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from mcpd.backends.questions import ELICITATIONS_MAX, QUESTIONS_MAX, Questions, allowed, elicitations_of, needed_for
+from mcpd.backends.questions import (
+    ELICITATIONS_MAX,
+    QUESTIONS_MAX,
+    Label,
+    Questions,
+    allowed,
+    elicitations_of,
+    needed_for,
+)
 from mcpd.backends.waiter import Waiter
 from mcpd.errors import INVALID_PARAMS, METHOD_NOT_FOUND, RpcError
 from mcpd.protocol import jsonrpc
@@ -214,7 +222,7 @@ def test_allowed(method, params, flags, code):
 
 async def test_where_several_servers_may_ask_the_message_says_which():
     peer, heard, client = Peer(), Heard(), Client()
-    questions = Questions("b", peer=peer, owner=None, asker=heard, timeout=5, label="[b] ")
+    questions = Questions("b", peer=peer, owner=None, asker=heard, timeout=5, label=Label("[b] "))
     client.answer = b'{"action":"decline"}'
     running(peer, client)
     await ask(questions, 1, "elicitation/create", FORM)

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 
-TOOLS = ("echo", "big", "digest", "pid", "hold", "spawn", "close_stdout", "exit", "words", "seen")
+TOOLS = ("echo", "big", "digest", "pid", "hold", "spawn", "close_stdout", "exit", "words", "seen", "until")
 
 
 def main() -> None:
@@ -75,6 +75,10 @@ def call(id: object, params: dict, token: str, seen: list[str], held: list[objec
             # Answered by the next "echo" with release, or never.
             print("thinking hard", file=sys.stderr, flush=True)
             held.append(id)
+        case "until":
+            while not os.path.exists(arguments["file"]):
+                time.sleep(0.01)
+            text(id, str(os.getpid()))
         case "spawn":
             argv = [sys.executable, "-ISs", __file__, token, "worker"]
             text(id, str(subprocess.Popen(argv).pid))

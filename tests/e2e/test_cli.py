@@ -124,7 +124,7 @@ async def test_the_command_line():
 # ---- over HTTP
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_ends_it_in_time_with_a_call_in_flight(number):
     async with start_daemon({"mcpServers": {"all": everything()}}) as daemon, HttpPeer(daemon.url) as peer:
         await peer.initialize()
