@@ -1,4 +1,4 @@
-"""The manual pages have every key, every option and every exit status, and mandoc finds them clean."""
+"""The manual pages have every key and every option, and mandoc finds them clean."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mcpd.config.options import EX_USAGE, parser
+from mcpd.config.options import parser
 from mcpd.config.shape import load_schema, octets, seconds
-from mcpd.errors import ConfigError, McpdError
 
 MAN = Path(__file__).parents[2] / "man"
 SCHEMA = load_schema()
@@ -62,12 +61,6 @@ def test_every_option_is_in_the_manual():
     for action in parser("1")._actions:
         for choice in action.choices or ():
             assert re.search(rf"Cm {choice}\b", page), choice
-
-
-def test_every_exit_status_is_in_the_manual():
-    page = (MAN / "mcpd.8").read_text().split(".Sh EXIT STATUS", 1)[1]
-    for status in (0, EX_USAGE, McpdError.exit_code, ConfigError.exit_code):
-        assert f"\n.It {status}\n" in page
 
 
 @pytest.mark.parametrize("page", ["mcpd.8", "mcpd.yaml.5"])

@@ -24,7 +24,7 @@ import trio
 
 from tests.fixtures.peer import ROOT
 from tests.packages import SetupError
-from tests.systemd import checks_life, checks_settings
+from tests.systemd import checks_life, checks_settings, package
 from tests.systemd.box import booted
 from tests.systemd.image import RELEASES, image
 from tests.systemd.machine import install_tools, obstacle
@@ -108,6 +108,8 @@ def main(arguments: list[str]) -> int:
         return 1
     total = len(versions) * len(checks)
     say(f"systemd: {total - failed} checks passed, {failed} failed")
+    if given.check is None and not given.quick:
+        failed += package.main([f"--debian={version}" for version in versions])
     return 1 if failed else 0
 
 
