@@ -69,9 +69,9 @@ class ManagedBackend:
         known = kept.load(spec) if kept is not None else None
         self.hello: ServerHello | None = known.hello if known else None
         self._connector = connector
-        self._per_session = spec.instances == "per-session"
+        self._apart = spec.apart
         self._shared = spec.instances == "shared"
-        self._finds = self._per_session
+        self._finds = spec.apart
         """Whether a session's own link is looked for before anything else; no longer when it drains."""
         self._news = news
         self._link: Link | None = None
@@ -80,7 +80,9 @@ class ManagedBackend:
         self._common: Link | None = None
         """The same where it serves every call, so that a call goes straight to it."""
         self._lists = Lists(spec, known, changed=self._lists_changed, settled=self._lists_settled)
-        self._ears = Ears(self, news, self._lists, self._relist)
+        self._ears = Ears(
+            self, news, self._lists, relist=self._relist, hearers=lambda owner: self._instances.hearers(owner)
+        )
         self._instances = Instances(connector, self._ears, at_failure=self._look)
         self._leases = Leases(connector, self._ears, at_failure=self._look)
         self._pace = Pace(spec.name, RestartPolicy.of(spec.restart))
@@ -149,7 +151,7 @@ class ManagedBackend:
 
     async def _rest(self, link: Link) -> None:
         await self._sleep.wait_due(link, self._instances, self._leases, self._interests)
-        if not link.lost.is_set():
+        if not link.lost.is_set() and self.state in USABLE:
             self._sleep.fall()
             self._link = self._common = None
             self._step(Event.STOP)
@@ -222,7 +224,7 @@ class ManagedBackend:
         self._lists_changed(changed)
         self._judged()
         self._interests.inherited.announce()
-        self._instances.revive(self._interests.levels)
+        self._instances.revive()
         self._leases.warm()
 
     async def drain(self, seconds: float) -> bool:
@@ -304,7 +306,7 @@ class ManagedBackend:
     async def _call(self, call: Call, method: str, members: Members) -> Message:
         link = self._link or await self._usable()
         if not self._shared and not self._connector.stateless:
-            if self._per_session and not call.caller.stateless:
+            if self._instances.serves(call.caller):
                 link = await self._own_link(call.caller)
             elif may_be_asked(call, method):
                 return await self._leases.call(call, method, members)
@@ -337,7 +339,7 @@ class ManagedBackend:
 
     async def _link_for(self, caller: Caller) -> Link:
         """The link that serves a client outside its calls. Raises: BackendError."""
-        if self._per_session and not caller.stateless:
+        if self._instances.serves(caller):
             return await self._own_link(caller)
         return self._link or await self._usable()
 
@@ -348,7 +350,7 @@ class ManagedBackend:
             shared = self._link or await self._usable()
             if self._connector.stateless:
                 return shared
-            link = await self._instances.get(caller, self._interests.levels.get(caller.key))
+            link = await self._instances.get(caller)
         return link
 
     def _look(self) -> None:
@@ -363,7 +365,7 @@ class ManagedBackend:
         await self._interests.subscribe(call, uri, members)
 
     def resubscribe(self, caller: Caller, uri: str, members: Members) -> None:
-        self._interests.inherited.add(caller, uri, members, own=self._per_session)
+        self._interests.inherited.add(caller, uri, members, own=self._apart)
         self._sleep.wake()
 
     async def unsubscribe(self, key: SessionKey, uri: str) -> None:
@@ -379,7 +381,7 @@ class ManagedBackend:
         self._interests.watched.remove(id, self._link)
 
     def roots_changed(self, key: SessionKey) -> None:
-        link = self._instances.find(key) if self._per_session else self._link
+        link = self._instances.find(key) if self._apart else self._link
         if link is not None:
             link.dialect.roots_changed()
 
@@ -390,9 +392,5 @@ class ManagedBackend:
 
     def describe(self) -> dict[str, object]:
         return self._description.of(
-            self.state,
-            asleep=self.asleep,
-            hello=self.hello,
-            link=self._link or self._leaving,
-            restarts=self._restart_count,
+            self.state, self.asleep, self.hello, self._link or self._leaving, restarts=self._restart_count
         )

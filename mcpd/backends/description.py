@@ -29,10 +29,10 @@ class Description:
     def of(
         self,
         state: State,
-        *,
         asleep: bool,
         hello: ServerHello | None,
         link: Link | None,
+        *,
         restarts: int,
     ) -> dict[str, object]:
         """As JSON has it. `error`, and `failure` with its kind, reason and remedy apart, while something is the matter;

@@ -15,13 +15,24 @@ if TYPE_CHECKING:
 
 
 class Ears:
-    """Of one server; implements `carrier.Listener`. `relist` has a list fetched anew, now."""
+    """Of one server; implements `carrier.Listener`. `relist` has a list fetched anew, now; `hearers` are the sessions
+    that a link's owner stands for.
+    """
 
-    def __init__(self, backend: Backend, news: News, lists: Lists, relist: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        news: News,
+        lists: Lists,
+        *,
+        relist: Callable[[str], Awaitable[None]],
+        hearers: Callable[[SessionKey | None], tuple[SessionKey | None, ...]],
+    ) -> None:
         self._backend = backend
         self._news = news
         self._lists = lists
         self._relist = relist
+        self._hearers = hearers
 
     @property
     def tools(self) -> ToolFacts:
@@ -34,13 +45,17 @@ class Ears:
         await self._relist(kind)
 
     def resource_updated(self, params: Buffer, owner: SessionKey | None) -> None:
-        self._news.resource_updated(self._backend, params, owner)
+        for key in self._hearers(owner):
+            self._news.resource_updated(self._backend, params, key)
 
     def task_changed(self, params: Buffer) -> None:
         self._news.task_changed(self._backend, params)
 
     def unrelated(self, method: str, params: Buffer, owner: SessionKey | None) -> None:
-        self._news.unrelated(self._backend, method, params, owner)
+        hearers = self._hearers(owner)
+        if len(hearers) == 1:  # nothing says which of several it is for; nobody gets another's
+            self._news.unrelated(self._backend, method, params, hearers[0])
 
     async def ask_owner(self, owner: SessionKey | None, method: str, params: Buffer) -> Buffer:
-        return await self._news.ask_owner(self._backend, owner, method, params)
+        hearers = self._hearers(owner)
+        return await self._news.ask_owner(self._backend, hearers[0] if len(hearers) == 1 else owner, method, params)

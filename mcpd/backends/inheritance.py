@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import trio
 
 from mcpd.backends.carried import BackendState, capture_link, identity
-from mcpd.types import SessionKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,7 +67,8 @@ class Inheritance:
         if state.legacy_for:
             self._connector.eras.note(trio.current_time(), state.legacy_for)
         self._connector.carried = {
-            SessionKey(link.owner.key) if link.owner is not None else None: link for link in state.links
+            self._instances.key_of(link.owner.caller()) if link.owner is not None else None: link
+            for link in state.links
         }
         return True
 

@@ -2,8 +2,9 @@
 
 Rules.
 1. What is wanted outlives the link: the next one is set up as the last one was (`adopt`).
-2. Where sessions have links of their own, each subscribes for itself. But some clients share the server's link all the
-   same: those of a server that keeps nothing for a client, and those without a session. For them it is subscribed once.
+2. Where sessions have links of their own, each subscribes for itself. But some clients share a link all the same: those
+   of one principal, those of a server that keeps nothing for a client, and those without a session. For them it is
+   subscribed once.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 from mcpd.backends.inherited import Inherited
 from mcpd.backends.subscribers import Subscribers
 from mcpd.backends.watched import Watched
-from mcpd.errors import RpcError
+from mcpd.errors import BackendUnavailable, RpcError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -44,12 +45,10 @@ class Interests:
     ) -> None:
         self._name = spec.name
         self._instances = instances
-        self._per_session = spec.instances == "per-session"
+        self._apart = spec.apart
         self._link = link
         self._link_for = link_for
         self._level: str | None = None
-        self.levels: dict[SessionKey, str] = {}
-        """What each session wants of the log, if it said so."""
         self._subscriptions: dict[str, Members] = {}
         self._subscribers = Subscribers()
         """Of the server's link, where sessions have links of their own."""
@@ -70,14 +69,12 @@ class Interests:
     async def set_level(self, level: str, key: SessionKey, own: str) -> None:
         """As `base.Backend.set_level`."""
         self._level = level
-        self.levels[key] = own
+        self._instances.levels[key] = own
         try:
             link = self._link()
             if link is not None and link.level != level:
                 await link.set_level(level)
-            link = self._instances.find(key)
-            if link is not None:
-                await link.set_level(own)
+            await self._instances.set_level(key)
         except RpcError as error:
             log.warning("backend=%s event=set_level_failed reason=%s", self._name, error)
 
@@ -85,23 +82,34 @@ class Interests:
         """As `base.Backend.subscribe`."""
         caller = call.caller
         link = await self._link_for(caller)
-        if self._per_session and link.owner is None:
-            first = self._subscribers.add(uri, caller.key)
-            if not first and uri in link.subscriptions:
-                return
+        if not self._apart:
+            await link.subscribe(call, uri, members)
+            return
+        subscribers: Subscribers | None = self._subscribers
+        if link.owner is not None:
+            subscribers = self._instances.subscribing(caller, link.owner)
+        if subscribers is None:
+            raise BackendUnavailable(self._name, "its link was ended just now", remedy="try again")
+        first = subscribers.add(uri, caller.key)
+        if not first and uri in link.subscriptions:
+            return
         try:
             await link.subscribe(call, uri, members)
         except BaseException:
-            self._subscribers.remove(uri, caller.key)
+            subscribers.remove(uri, caller.key)
             raise
+        if uri not in subscribers and link.subscriptions.pop(uri, None) is not None:
+            link.unsubscribe_quietly(uri, members)  # the client left while the backend answered
 
     async def unsubscribe(self, key: SessionKey, uri: str) -> None:
         """As `base.Backend.unsubscribe`."""
-        link, kept = self._instances.find(key), self._instances.subscriptions(key)
-        if kept is None or uri not in kept:
-            if not self._subscribers.remove(uri, key):
-                return
-            link, kept = self._link(), self._subscriptions
+        instance = self._instances.holding(key, uri)
+        subscribers = self._subscribers if instance is None else instance.subscribers
+        if not subscribers.remove(uri, key):
+            return
+        link, kept = self._link(), self._subscriptions
+        if instance is not None:
+            link, kept = self._instances.find(key), instance.subscriptions
         members = kept.pop(uri, None)
         if members is None or link is None:
             return
@@ -119,7 +127,6 @@ class Interests:
 
     def forget(self, key: SessionKey) -> None:
         """A client is gone."""
-        self.levels.pop(key, None)
         self._instances.forget(key)
         for uri in self._subscribers.left(key):
             self.drop_subscription(uri)

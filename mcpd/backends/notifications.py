@@ -60,7 +60,7 @@ class Notifications:
         if pending is not None and pending.call is not None:
             if wants_log(pending.call, params):
                 pending.call.emit("notifications/message", params)
-        elif self._questions is not None and (clients <= 1 or self.owner is not None):
+        elif self._questions is not None and clients <= 1:
             self._listener.unrelated("notifications/message", params, self.owner)
         # else: several clients have calls in flight and nothing says whose line this is; nobody gets
         # another's.

@@ -43,7 +43,14 @@ class Subscribers:
         """Nobody has this one any more."""
         self._by_uri.pop(uri, None)
 
+    def __contains__(self, uri: str) -> bool:
+        """Whether anybody is subscribed to it."""
+        return uri in self._by_uri
+
+    def held_by(self, key: SessionKey) -> list[str]:
+        """What this client is subscribed to."""
+        return [uri for uri, holders in self._by_uri.items() if key in holders]
+
     def left(self, key: SessionKey) -> list[str]:
         """A client is gone; the URIs that nobody is subscribed to now."""
-        held = [uri for uri, holders in self._by_uri.items() if key in holders]
-        return [uri for uri in held if self.remove(uri, key)]
+        return [uri for uri in self.held_by(key) if self.remove(uri, key)]

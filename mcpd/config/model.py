@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 Transport = Literal["stdio", "streamable-http", "sse", "websocket", "auto"]
-Instances = Literal["shared", "leased", "per-session"]
+Instances = Literal["shared", "leased", "per-session", "per-principal"]
 Start = Literal["eager", "lazy"]
 EraSetting = Literal["auto", "legacy", "modern"]
 Validate = Literal["off", "arguments", "results", "both"]
@@ -232,9 +232,14 @@ class ServerSpec(msgspec.Struct, frozen=True, kw_only=True):
     stop: Stop = Stop()
     tls: Tls = Tls()
     max_instances: int = 64
-    """Processes or backend sessions of a server that is `per-session` or `leased`."""
+    """Processes or backend sessions of a server that is `per-session`, `per-principal` or `leased`."""
     instance_idle: float = 600.0
     """An instance that served nobody for this long is ended."""
+
+    @property
+    def apart(self) -> bool:
+        """Whether sessions, or principals, have instances of their own."""
+        return self.instances in ("per-session", "per-principal")
 
     def exposed_prefix(self, separator: str) -> str:
         """What is put in front of this backend's names."""

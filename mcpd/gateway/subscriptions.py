@@ -97,7 +97,7 @@ class Subscriptions:
         topic.users += 1
         try:
             async with topic.turn:
-                if not topic.holders or backend.spec.instances == "per-session":
+                if not topic.holders or backend.spec.apart:
                     await backend.subscribe(call, uri, without_token(members))
                 if holder.left:
                     # It ended while the backend answered.
@@ -140,7 +140,7 @@ class Subscriptions:
                 if holder.caller.key not in topic.holders:
                     return
                 topic.holders.discard(holder.caller.key)
-                if not topic.holders or topic.backend.spec.instances == "per-session":
+                if not topic.holders or topic.backend.spec.apart:
                     await topic.backend.unsubscribe(holder.caller.key, uri)
         finally:
             topic.users -= 1

@@ -398,6 +398,77 @@ async def test_a_start_that_waits_for_its_turn_is_waited_for(nursery, autojump_c
         assert connector.claims[0].urgency is Urgency.BACKGROUND, "nobody waits any more"
 
 
+# ---- one link for each principal
+
+
+async def test_what_a_principals_link_says_reaches_its_own_clients_only(autojump_clock):
+    async with started(instances="per-principal") as (backend, connector, heard):
+        ann, amy, bob = (Client(key, principal=key[0]) for key in ("ann", "amy", "bob"))
+        uri = "file:///a"
+        for client in (ann, amy, bob):
+            call = client.call("resources/subscribe", uri=uri)
+            await backend.subscribe(call, uri, call.members)
+        _own, of_a, of_b = connector.carriers
+        assert [len(each.named("resources/subscribe")) for each in connector.carriers] == [0, 1, 1]
+        of_a.notify("notifications/resources/updated", {"uri": uri})
+        of_b.notify("notifications/resources/updated", {"uri": uri})
+        assert sorted(key for _, key in heard.updates) == ["amy", "ann", "bob"]
+        of_b.notify("notifications/message", {"data": 1})
+        of_a.notify("notifications/message", {"data": 2})
+        assert heard.strays == [("notifications/message", {"data": 1}, "bob")], "it may be for either of the others"
+        await backend.unsubscribe("ann", uri)
+        assert of_a.named("resources/unsubscribe") == []
+        backend.forget("amy")
+        await of_a.wait_sent("resources/unsubscribe")
+        assert of_b.named("resources/unsubscribe") == []
+        of_a.notify("notifications/message", {"data": 3})
+        assert heard.strays[1:] == [("notifications/message", {"data": 3}, "ann")], "only she is left"
+
+
+async def test_a_question_on_a_principals_link_goes_to_the_only_client_that_calls(nursery, autojump_clock):
+    def prepare(carrier):
+        carrier.answers["tools/call"] = lambda message: None
+
+    async with started(instances="per-principal", prepare=prepare) as (backend, connector, _):
+        ann, amy, bob = (Client(key, principal=key[0]) for key in ("ann", "amy", "bob"))
+        for client in (ann, bob):
+            call = client.call()
+            calling(nursery, backend.call, call, "tools/call", call.members)
+        await connector.wait_attempts(3)
+        of_a, of_b = sorted(connector.carriers[1:], key=lambda carrier: carrier.link.owner)
+        for carrier in (of_a, of_b):
+            await carrier.wait_sent("tools/call")
+            carrier.say({"id": 1, "method": "roots/list"})
+        await ann.wait_asked()
+        await bob.wait_asked()
+        call = amy.call()
+        calling(nursery, backend.call, call, "tools/call", call.members)
+        await of_a.wait_sent("tools/call", 2)
+        of_a.say({"id": 2, "method": "roots/list"})
+        answer = await of_a.wait_sent("answer", 2)
+        assert "2 clients have a call in flight" in answer["error"]["message"]
+        assert [len(each.asked) for each in (ann, amy, bob)] == [1, 0, 1]
+
+
+async def test_a_client_that_leaves_while_it_subscribes_leaves_no_subscription(nursery, autojump_clock):
+    answers = []
+
+    def prepare(carrier):
+        carrier.answers["resources/subscribe"] = lambda message: answers.append((carrier, message))
+
+    async with started(instances="per-principal", prepare=prepare) as (backend, connector, _):
+        client, uri = Client("ann", principal="a"), "file:///a"
+        call = client.call("resources/subscribe", uri=uri)
+        nursery.start_soon(backend.subscribe, call, uri, call.members)
+        await connector.wait_attempts(2)
+        carrier = connector.carriers[1]
+        await carrier.wait_sent("resources/subscribe")
+        backend.forget("ann")
+        carrier.answer_to(answers[0][1], {})
+        await carrier.wait_sent("resources/unsubscribe")
+        assert carrier.link.subscriptions == {}
+
+
 # ---- servers that sleep
 
 

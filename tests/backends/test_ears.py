@@ -8,7 +8,8 @@ from mcpd.errors import RpcError
 from mcpd.types import SessionKey
 from tests.backends.parts import Heard, make_spec
 
-ONE = SessionKey("one")
+ONE, TWO, ALICE, BOB, CAROL = (SessionKey(key) for key in ("one", "two", "alice", "bob", "carol"))
+SEVERAL = {ALICE: (ONE, TWO), BOB: (ONE,), CAROL: ()}
 
 
 def listening():
@@ -18,7 +19,8 @@ def listening():
     async def relist(kind):
         relisted.append(kind)
 
-    return Ears(object(), heard, lists, relist), heard, lists, relisted
+    ears = Ears(object(), heard, lists, relist=relist, hearers=lambda owner: SEVERAL.get(owner, (owner,)))
+    return ears, heard, lists, relisted
 
 
 async def test_what_a_link_says_is_what_the_server_says():
@@ -42,3 +44,17 @@ async def test_a_question_outside_a_call_goes_to_the_owner_of_the_link():
     with pytest.raises(RpcError, match="nobody can be asked"):
         await ears.ask_owner(None, "roots/list", b"{}")
     assert heard.asked == [(ONE, "roots/list"), (None, "roots/list")]
+
+
+async def test_what_a_link_says_that_several_use():
+    ears, heard, _, _ = listening()
+    for owner in (ALICE, BOB, CAROL):
+        ears.resource_updated(b'{"uri":"x"}', owner)
+    assert heard.updates == [({"uri": "x"}, ONE), ({"uri": "x"}, TWO), ({"uri": "x"}, ONE)]
+    for owner in (ALICE, BOB, CAROL):
+        ears.unrelated("notifications/message", b"{}", owner)
+    assert heard.strays == [("notifications/message", {}, ONE)], "where it may be for several it is for nobody"
+    heard.owner_answer = b"{}"
+    for owner in (ALICE, BOB, CAROL):
+        await ears.ask_owner(owner, "roots/list", b"{}")
+    assert [owner for owner, _ in heard.asked] == [ALICE, ONE, CAROL], "no session is called like that"

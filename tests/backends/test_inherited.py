@@ -45,7 +45,7 @@ async def test_what_was_given_up_before_is_not_announced():
 async def test_a_link_of_its_own_gets_it():
     estate = Estate()
     estate.inherited.add(A, "x:/1", MEMBERS, own=True)
-    assert estate.instances.subscriptions(A.key) == {"x:/1": MEMBERS}
+    assert estate.instances.holding(A.key, "x:/1").subscriptions == {"x:/1": MEMBERS}
     assert estate.common == {}
 
 

@@ -29,6 +29,7 @@ async def wanting(*, per_session: bool = False):
         instances = Instances(connector, heard, at_failure=lambda: None)
         interests = Interests(spec, instances, link=lambda: link, link_for=link_for, updated=heard.resource_updated)
         interests.adopt(link)
+        interests.instances = instances
         yield interests, link, carrier
 
 
@@ -48,9 +49,9 @@ async def test_a_level_that_holds_already_is_not_said_again():
         for key in ("one", "two"):
             await interests.set_level("error", SessionKey(key), "error")
         assert len(carrier.named("logging/setLevel")) == 1
-        assert interests.levels == {"one": "error", "two": "error"}
+        assert interests.instances.levels == {"one": "error", "two": "error"}
         interests.forget(SessionKey("one"))
-        assert interests.levels == {"two": "error"}
+        assert interests.instances.levels == {"two": "error"}
 
 
 async def test_a_subscription_in_common_begins_with_the_first_and_ends_with_the_last():

@@ -43,6 +43,21 @@ async def test_every_session_has_its_own_child_which_ends_with_it():
     assert processes_with(token) == []
 
 
+async def test_all_clients_of_a_principal_have_one_child_which_outlives_them():
+    token = new_token()
+    config = {"mcpServers": {"a": mini(token=token, instances="per-principal")}}
+    async with start_daemon(config) as daemon, HttpPeer(daemon.url) as one, ModernHttpPeer(daemon.url) as two:
+        await one.initialize()
+        pids = [await peer.call_json("a_pid") for peer in (one, two, one)]
+        assert len(set(pids)) == 1
+        about = await server_state(one, daemon, "a")
+        assert (about["sessions"], about["instances"]) == (1, "per-principal")
+        assert set(processes_with(token)) == {pids[0], about["pid"]}, "the catalogue has a process of its own"
+        await one.delete()
+        assert await two.call_json("a_pid") == pids[0]
+    assert processes_with(token) == []
+
+
 async def test_a_leased_child_is_started_before_its_first_call_and_ends_with_mcpd():
     token = new_token()
     config = {"mcpServers": {"a": mini(token=token, instances="leased")}}
