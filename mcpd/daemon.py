@@ -35,6 +35,7 @@ from mcpd.hangup import Hangups
 from mcpd.log import redact_with
 from mcpd.reload import Reloader
 from mcpd.roster import Roster
+from mcpd.supervisor.confinement import give_up_new_privileges
 from mcpd.supervisor.pipes import PipeWriter
 from mcpd.supervisor.supervisor import Supervisor
 from mcpd.systemd.manager import Manager
@@ -92,6 +93,9 @@ class Daemon:
         self.patience = Deadlines(resolution=PATIENCE_RESOLUTION)
         # The vault comes first, because it is the one that says what is wrong with a state directory.
         self.vault = Vault(state_dir, now=time.time(), session_age=config.limits.session_age)
+        # Of the whole process, and so before there is a second thread: a child then costs nothing more to start.
+        if all(spec.sandbox.no_new_privileges for spec in config.servers if spec.enabled):
+            give_up_new_privileges()
         try:
             self.supervisor = Supervisor(state_dir, spawn_concurrency=config.limits.spawn_concurrency)
         except OSError as error:

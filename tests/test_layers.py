@@ -70,6 +70,8 @@ INSIDE_FUNCTIONS = {
     ("wire/websocket.py", "trio_websocket"): "2.3 MiB and 30 ms that a daemon without WebSockets does not pay for",
     ("wire/websocket.py", "wsproto"): "comes with trio_websocket",
     ("wire/websocket_stream.py", "trio_websocket"): "the same",
+    ("supervisor/trampoline.py", "ctypes"): "twice the time of the start; only some settings need it",
+    ("supervisor/trampoline.py", "resource"): "a file to load; only limits need it",
     ("wire/tls.py", "ssl"): "several MiB of memory that a daemon without https backends does not pay for",
 }
 """Imports inside functions, each with its reason. Everything else is imported at the top."""

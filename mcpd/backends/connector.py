@@ -89,6 +89,7 @@ class Connector:
         self._label = Label(f"[{spec.name}] " if labelled else "")
         self.over: str | None = None
         """What calls fail with that are in flight when its links end for good."""
+        self._told = False
         self._secrets = secrets or Secrets.of({*spec.env.values(), *spec.headers.values()})
 
     def adjust(self, limits: Limits, *, labelled: bool) -> None:
@@ -148,6 +149,12 @@ class Connector:
                     link.reason or BackendUnavailable(self.spec.name, self.over or "its connection was ended by mcpd")
                 )
 
+    def _tell_shortfalls(self) -> None:
+        """Say once what is configured and does not hold here."""
+        for words in () if self._told else stdio.shortfalls(self.spec, self._supervisor):
+            log.warning("backend=%s event=not_enforced %s", self.spec.name, words)
+        self._told = True
+
     def _link(
         self,
         nursery: trio.Nursery,
@@ -174,6 +181,7 @@ class Connector:
     ) -> AsyncIterator[None]:
         """Connect the link. Raises: BackendError."""
         if self.transport == "stdio":
+            self._tell_shortfalls()
             opened = partial(stdio.connect, claim=claim)
             connect = opened if carried is None else partial(stdio.resume, state=carried)
             async with connect(

@@ -197,6 +197,50 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True):
     key: str | None = None
 
 
+class Resources(msgspec.Struct, frozen=True, kw_only=True):
+    """What one child may use; None: as much as there is. The first three are the kernel's memory.max, pids.max and
+    cpu.max of a cgroup, for all its processes together; the others systemd's LimitNOFILE= and so on, for each."""
+
+    memory_max: int | None = None
+    pids_max: int | None = None
+    cpu_max: float | None = None
+    """Processors; 0.5 is half of one."""
+    limit_nofile: int | None = None
+    limit_nproc: int | None = None
+    """Counts everything that the user runs."""
+    limit_core: int | None = None
+    limit_fsize: int | None = None
+    limit_cpu: int | None = None
+    """Seconds."""
+    limit_as: int | None = None
+    limit_data: int | None = None
+    limit_stack: int | None = None
+    limit_memlock: int | None = None
+
+    @property
+    def of_cgroup(self) -> dict[str, float]:
+        """What is set of those that need one."""
+        values = {"memory_max": self.memory_max, "pids_max": self.pids_max, "cpu_max": self.cpu_max}
+        return {name: value for name, value in values.items() if value is not None}
+
+    @property
+    def of_processes(self) -> tuple[tuple[str, int], ...]:
+        """What is set of the others, with the kernel's soft and hard limit the same."""
+        values = ((name, getattr(self, name)) for name in self.__struct_fields__ if name.startswith("limit_"))
+        return tuple((name, value) for name, value in values if value is not None)
+
+
+class Sandbox(msgspec.Struct, frozen=True, kw_only=True):
+    """What a child may do and see. The paths are systemd's: the longest that fits decides, the rest stays as it is."""
+
+    no_new_privileges: bool = True
+    """Unlike systemd's default: a server runs what a model makes up, and set-user-ID programs are the usual way from
+    there to root. The few that need one (sudo, snap, rootless podman) are told apart in a line."""
+    read_only_paths: tuple[str, ...] = ()
+    read_write_paths: tuple[str, ...] = ()
+    inaccessible_paths: tuple[str, ...] = ()
+
+
 class ServerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One backend as configured. Two specs that are equal need no restart between them."""
 
@@ -211,6 +255,13 @@ class ServerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Names that are passed through from mcpd's own environment."""
     cwd: str | None = None
     """None: the directory mcpd was started in."""
+    user: str | None = None
+    group: str | None = None
+    umask: str | None = None
+    """Octal."""
+    nice: int | None = None
+    resources: Resources = Resources()
+    sandbox: Sandbox = Sandbox()
     url: str | None = None
     headers: dict[str, str] = {}
     prefix: str | None = None

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from mcpd.config.model import REDACTED, Restart, Stop, Timeouts
+from mcpd.config.model import REDACTED, Resources, Restart, Sandbox, Stop, Timeouts
 
 if TYPE_CHECKING:
     from mcpd.config.model import Config, Secrets, ServerSpec
@@ -25,6 +25,12 @@ ROOM = 24
 """Characters a prefix should leave to a tool's own name; most names are shorter."""
 
 
+IN_CGROUP = (
+    "note: resources.memory_max, pids_max and cpu_max need a cgroup that is delegated to mcpd, as mcpd.service has "
+    "one; where there is none, the log says so when mcpd starts"
+)
+
+
 def plan(config: Config) -> str:
     """The whole plan, without values of `env` and `headers`, and with secrets in arguments redacted."""
     listen, naming = config.listen, config.naming
@@ -38,6 +44,8 @@ def plan(config: Config) -> str:
     ]
     if config.servers:
         lines += ["", *_table(config), *_details(config)]
+    if any(each.resources.of_cgroup for each in config.servers):
+        lines += ["", IN_CGROUP]
     notes = warnings(config)
     if notes:
         lines += ["", *(f"warning: {note}" for note in notes)]
@@ -124,10 +132,17 @@ def _details(config: Config) -> list[str]:
                 ("timeouts", spec.timeouts, Timeouts()),
                 ("restart", spec.restart, Restart()),
                 ("stop", spec.stop, Stop()),
+                ("resources", spec.resources, Resources()),
+                ("sandbox", spec.sandbox, Sandbox()),
             )
             for field in values.__struct_fields__
             if getattr(values, field) != getattr(default, field)
         ]
+        parts += (
+            f"{field}={getattr(spec, field)}"
+            for field in ("user", "group", "umask", "nice")
+            if getattr(spec, field) is not None
+        )
         if spec.env or spec.inherit_env:
             parts.append("env: " + ", ".join([*spec.env, *spec.inherit_env]))
         if spec.headers:
@@ -137,8 +152,15 @@ def _details(config: Config) -> list[str]:
     return ["", *lines] if lines else []
 
 
-def _quantity(value: str | float) -> str:
-    return value if isinstance(value, str) else f"{value:g}"
+def _quantity(value: str | float | tuple[str, ...]) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case float():
+            return f"{value:g}"
+        case tuple():
+            return ",".join(value) or "(none)"
+    return str(value)
 
 
 def target(spec: ServerSpec, secrets: Secrets) -> str:

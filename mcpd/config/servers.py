@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
-from mcpd.config.model import LAZY_IDLE_STOP, Restart, ServerSpec, Stop, Timeouts, Tls
+from mcpd.config.model import LAZY_IDLE_STOP, Resources, Restart, Sandbox, ServerSpec, Stop, Timeouts, Tls
 from mcpd.config.substitution import is_public
 
 if TYPE_CHECKING:
@@ -17,16 +17,30 @@ if TYPE_CHECKING:
 
 Table = dict[str, "Value"]
 
-SECTIONS: dict[str, type[Timeouts] | type[Restart] | type[Stop] | type[Tls]] = {
+SECTIONS: dict[str, type[Timeouts | Restart | Stop | Tls | Resources | Sandbox]] = {
     "timeouts": Timeouts,
     "restart": Restart,
     "stop": Stop,
     "tls": Tls,
+    "resources": Resources,
+    "sandbox": Sandbox,
 }
 _SCHEMES = {"auto": ("http", "https", "ws", "wss"), "websocket": ("ws", "wss")}
 """What a url begins with, by transport; it is http and https where nothing else is said."""
 _ALIASES = {"http": "streamable-http", "streamableHttp": "streamable-http"}
-_ONLY_STDIO = ("args", "env", "inherit_env", "cwd", "stop")
+_ONLY_STDIO = (
+    "args",
+    "env",
+    "inherit_env",
+    "cwd",
+    "stop",
+    "user",
+    "group",
+    "umask",
+    "nice",
+    "resources",
+    "sandbox",
+)
 _ONLY_REMOTE = ("headers", "tls")
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -105,6 +119,7 @@ def build_server(name: str, fields: dict[str, Any], path: Path, faults: Faults) 
             values[key] = kind(**values[key])
     spec = ServerSpec(name=name, **values)
     _check_text(spec, path, faults)
+    _check_sandbox(spec.sandbox, (*path, "sandbox"), faults)
     return spec
 
 
@@ -138,6 +153,20 @@ def _check_text(spec: ServerSpec, path: Path, faults: Faults) -> None:
         faults.add((*path, "timeouts", "call_idle"), "longer than call_max", remedy)
     if spec.restart.initial > spec.restart.cap:
         faults.add((*path, "restart", "initial"), "longer than cap", "cap is the longest delay")
+
+
+def _check_sandbox(sandbox: Sandbox, path: Path, faults: Faults) -> None:
+    lists = {name: getattr(sandbox, name) for name in ("read_only_paths", "read_write_paths", "inaccessible_paths")}
+    for name, paths in lists.items():
+        for index, each in enumerate(paths):
+            if not each.startswith("/") or "\0" in each:
+                faults.add((*path, name, index), "not an absolute path", "begin it with '/'")
+    if lists["read_write_paths"] and not (lists["read_only_paths"] or lists["inaccessible_paths"]):
+        remedy = "everything else can be written to as well; add read_only_paths: [/]"
+        faults.add((*path, "read_write_paths"), "an exception to nothing", remedy)
+    if not sandbox.no_new_privileges and any(lists.values()):
+        remedy = "drop it, or the paths: a set-user-ID program would have to be free of them"
+        faults.add((*path, "no_new_privileges"), "false, and yet there are paths", remedy)
 
 
 def _check_header(path: Path, name: str, value: str, faults: Faults) -> None:

@@ -195,7 +195,7 @@ class Shape:
         """
         kind = str(schema.get("$ref", "")).removeprefix("#/$defs/")
         full = self.resolve(schema)
-        if kind in ("duration", "size"):
+        if kind in ("duration", "size", "optionalSize"):
             number = seconds(value) if kind == "duration" else octets(value)
             reason = _bound(full, number)
             if reason:

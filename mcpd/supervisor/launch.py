@@ -19,7 +19,7 @@ import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import trio
 
@@ -41,18 +41,41 @@ REPORT_WAIT: Final = 30.0
 """Seconds for the trampoline to become the command. It takes 15 ms, so only a file system that does not answer, where
 the command or its directory is, takes longer; it would hang the child as well."""
 
-STEPS: Final = {"cgroup": "enter its cgroup"}
-"""What the functions of the trampoline do."""
+STEPS: Final = {
+    "cgroup": ("enter its cgroup", ""),
+    "limits": (
+        "have {name}",
+        "mcpd's own limit is lower; raise that (in systemd, LimitNOFILE= and the like), or lower this one",
+    ),
+    "nice": ("have its nice value", "a lower one needs CAP_SYS_NICE, and in systemd SystemCallFilter=@resources"),
+    "umask": ("have its umask", ""),
+    "rules": ("have its view of the file system", "this needs Landlock: Linux 5.13, with 'landlock' in lsm="),
+    "user": ("become its user and group", "mcpd must run as root for this, or have CAP_SETUID and CAP_SETGID"),
+    "privileges": ("give up new privileges", ""),
+    "paths": ("keep to its view of the file system", "this needs no_new_privileges"),
+    "signals": ("have its signals", ""),
+}
+"""What the functions of the trampoline do, and what helps."""
 
 Fds = tuple[int, int, int]
 
 
 class LaunchFailed(OSError):
-    """A step before the command failed. `step` names the function of the trampoline."""
+    """A step that a plain start does not have failed. `step` names the function of the trampoline."""
 
     def __init__(self, step: str, number: int, name: str) -> None:
         self.step = step
         super().__init__(number, os.strerror(number), name)
+
+
+class Process(Protocol):
+    """What this process is the parent of."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None:
+        """Wait for it if it has ended; None while it runs."""
 
 
 @dataclass(slots=True)
@@ -89,16 +112,32 @@ class Launched:
 
 
 async def launch(
-    argv: Sequence[str], *, env: Mapping[str, str], cwd: str | None, fds: Fds, leaf: Leaf | None, marker: str
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: str | None,
+    fds: Fds,
+    leaf: Leaf | None,
+    confinement: dict[str, Any],
+    marker: str,
 ) -> Launched:
     """Start the command, or the trampoline that becomes it; in a session of its own, with `fds` as its three standard
-    streams. `marker` is the name of the variable that must be in its environment from the first moment on.
+    streams. `confinement` is its part of the plan; `marker` is the name of the variable that must be in its
+    environment from the first moment on.
 
     Raises: OSError, ValueError, IndexError: what starting a process raises.
     """
-    if leaf is None:
+    if leaf is None and not confinement:
         return Launched(await _open(list(argv), env, cwd, fds))
-    plan = {"argv": _encode_argv(argv), "env": _encode_env(env), "cgroup": leaf.procs}
+    users: dict[str, str] = confinement.get("environment", {})
+    plan = {
+        **confinement,
+        "files": _files(argv, env),
+        "argv": [_encode(word) for word in argv],
+        "env": _encode_env({marker: env[marker], **users, **env}),
+        **({} if leaf is None else {"cgroup": leaf.procs}),
+        **({} if cwd is None else {"cwd": os.fsencode(cwd)}),
+    }
     with ExitStack() as always, ExitStack() as on_failure:
         plan_fd = _write_plan(plan)
         always.callback(os.close, plan_fd)
@@ -108,7 +147,7 @@ async def launch(
         process = await _open(
             [sys.executable, "-I", "-S", TRAMPOLINE, str(plan_fd), str(their_report)],
             {marker: env[marker]},
-            cwd,
+            None,
             fds,
             pass_fds=(plan_fd, their_report),
         )
@@ -175,7 +214,15 @@ def name_failure(error: Exception, argv: Sequence[str], *, env: Mapping[str, str
     if not argv:
         return SpawnFailed("no command is configured", remedy="set command", needs_operator=True)
     if isinstance(error, LaunchFailed):
-        return SpawnFailed(f"'{argv[0]}' could not be started: it cannot {STEPS[error.step]}: {error.strerror}")
+        what, remedy = STEPS[error.step]
+        if error.step == "rules" and error.filename:
+            what, remedy = "have its view of the file system: '{name}'", "correct the path, or drop it"
+        words = what.format(name=error.filename)
+        return SpawnFailed(
+            f"'{argv[0]}' could not be started: it cannot {words}: {error.strerror}",
+            remedy=remedy,
+            needs_operator=error.step != "cgroup",
+        )
     command = argv[0]
     path = env.get("PATH", os.defpath)
     found = shutil.which(command, mode=os.F_OK, path=path)
@@ -184,7 +231,7 @@ def name_failure(error: Exception, argv: Sequence[str], *, env: Mapping[str, str
 
 def _failure(report: bytes) -> OSError:
     step, number, name = marshal.loads(report)
-    if step == "command":
+    if step in ("command", "directory"):
         return OSError(number, os.strerror(number), os.fsdecode(name))
     return LaunchFailed(step, number, os.fsdecode(name))
 
@@ -202,10 +249,13 @@ def _write_plan(plan: dict[str, Any]) -> int:
     return fd
 
 
-def _encode_argv(argv: Sequence[str]) -> list[bytes]:
-    """Raises: IndexError, ValueError, as `subprocess` does, which does not see these words here."""
-    _ = argv[0]
-    return [_encode(word) for word in argv]
+def _files(argv: Sequence[str], env: Mapping[str, str]) -> list[bytes]:
+    """What the command may mean, in the order of PATH. Raises: IndexError, ValueError, as `subprocess` does, which does
+    not see these words here."""
+    command = _encode(argv[0])
+    if os.path.dirname(command):
+        return [command]
+    return [os.path.join(os.fsencode(folder), command) for folder in os.get_exec_path(env)]
 
 
 def _encode_env(env: Mapping[str, str]) -> dict[bytes, bytes]:

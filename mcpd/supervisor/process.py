@@ -22,14 +22,16 @@ import signal
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING
 
 import trio
 
 from mcpd.supervisor import reaper
 from mcpd.supervisor.cgroup import Cgroup, Leaf, Limits
+from mcpd.supervisor.confinement import Confinement, has_no_new_privileges
 from mcpd.supervisor.exits import Exit
-from mcpd.supervisor.launch import launch, make_pipes, name_failure, settle
+from mcpd.supervisor.launch import Process, launch, make_pipes, name_failure, settle
 from mcpd.supervisor.pipes import PipeBudget, PipeReader, PipeWriter
 from mcpd.supervisor.registry import Record, Registry
 from mcpd.supervisor.stderr import StderrTail
@@ -39,6 +41,7 @@ from mcpd.supervisor.tree import (
     Scanner,
     Tree,
     kill,
+    read_end,
     scan,
     signal_group,
     terminate,
@@ -82,6 +85,7 @@ class ChildSpec:
     stop: StopLadder = field(default_factory=StopLadder)
     limits: Limits = field(default_factory=Limits)
     """Enforced where there is a cgroup to divide up."""
+    confinement: Confinement = field(default_factory=Confinement)
     on_stderr: Callable[[str], None] | None = None
     """Called with lines of stderr, rate-limited, secrets not removed."""
 
@@ -112,6 +116,8 @@ class Surroundings:
     """When it began, in clock ticks since boot. Nothing of ours is older."""
     cgroup: Cgroup | None = None
     """To be divided up between them."""
+    no_new_privileges: bool = field(default_factory=has_no_new_privileges)
+    """Whether every child has it from mcpd itself."""
 
     @classmethod
     def of(cls, registry: Registry, *, since: int | None = None) -> Surroundings:
@@ -119,16 +125,6 @@ class Surroundings:
             ticks = time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK")
             since = int(ticks) - 1  # the kernel rounds start times down
         return cls(registry, Scanner(since), PipeBudget(), since)
-
-
-class Process(Protocol):
-    """What this process is the parent of."""
-
-    @property
-    def pid(self) -> int: ...
-
-    def poll(self) -> int | None:
-        """Wait for it if it has ended; None while it runs."""
 
 
 async def spawn(spec: ChildSpec, *, around: Surroundings) -> Child:
@@ -142,6 +138,8 @@ async def spawn(spec: ChildSpec, *, around: Surroundings) -> Child:
     # First, because a search for it reads only the first part of a large environment.
     environment = {MARKER_NAME: marker, **{k: v for k, v in spec.env.items() if k != MARKER_NAME}}
     leaf: Leaf | None = None
+    plan = partial(spec.confinement.plan, no_new_privileges=around.no_new_privileges)
+    confinement = await trio.to_thread.run_sync(plan) if spec.confinement.blocks else plan()
     with ExitStack() as on_failure, ExitStack() as always:
         try:
             if around.cgroup is not None:
@@ -151,7 +149,13 @@ async def spawn(spec: ChildSpec, *, around: Surroundings) -> Child:
             theirs, ours = make_pipes(on_failure, always)
             with reaper.starting():
                 launched = await launch(
-                    spec.argv, env=environment, cwd=spec.cwd, fds=theirs, leaf=leaf, marker=MARKER_NAME
+                    spec.argv,
+                    env=environment,
+                    cwd=spec.cwd,
+                    fds=theirs,
+                    leaf=leaf,
+                    confinement=confinement,
+                    marker=MARKER_NAME,
                 )
                 reaper.own(launched.process.pid)
             pidfd, info = await settle(launched)
@@ -281,7 +285,7 @@ class Child:
 
     async def _notice_end(self) -> None:
         await trio.lowlevel.wait_readable(self._pidfd)
-        how = _read_end(self._pidfd)
+        how = read_end(self._pidfd)
         if self.leaf is not None and how.failed:
             how = replace(how, out_of_memory=self.leaf.out_of_memory())
         self._end(how)
@@ -384,13 +388,3 @@ class Child:
         # Otherwise it hangs in the kernel: it stays ours, and stays recorded for the next sweep.
         reaper.reap_adopted()
         self._gone.set()
-
-
-def _read_end(pidfd: int) -> Exit:
-    """How a process ended that has ended; it stays a zombie (WNOWAIT), and with it its number, until
-    `_reap`."""
-    status = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    assert status is not None
-    if status.si_code == os.CLD_EXITED:
-        return Exit(code=status.si_status)
-    return Exit(signal=status.si_status)

@@ -181,6 +181,11 @@ class Supervisor:
         """The cgroup that is divided up between the children, once `run` has begun."""
         return self._around.cgroup
 
+    @property
+    def no_new_privileges(self) -> bool:
+        """Whether nothing that mcpd starts can gain privileges, because mcpd itself cannot."""
+        return self._around.no_new_privileges
+
     def _sweep(self) -> Swept:
         """What a killed daemon left: what is marked or recorded, then what is in our cgroup, which nothing else is."""
         swept = Strays(self.registry).sweep()

@@ -10,11 +10,16 @@ marshalled (step, errno, name), and the process ends.
 Why a program and not a `preexec_fn`: a child is forked from one of many threads, and Python code that runs between
 fork and exec in such a child can wait for ever for a lock that another thread held.
 
+Why Landlock by its three system calls: what PyPI has for it is at version 0 or a pre-release, and would have to be
+imported here, where nothing is; the calls take two flat structures and are fixed for ever.
+
 Rules
     1. The order is the one in which nothing takes away what a later step needs: first what mcpd's user may do, then
        the user, then what only lowers.
     2. Nothing of mcpd is imported, and of the library as little as a plan needs: this is part of the time that a
        server takes to start, and `typing` or `ctypes` alone would double it.
+    3. Everything is imported before the first step: to another user, or in a view of the file system, the library may
+       be out of reach. That is also why `os.execvpe` is not used, which imports.
 """
 
 from __future__ import annotations
@@ -34,6 +39,35 @@ if TYPE_CHECKING:
 FAILED = 127
 """The exit status; nobody looks at it, because the report says more."""
 
+EPERM = 1
+PR_SET_NO_NEW_PRIVS = 38
+"""prctl(2)."""
+
+LANDLOCK_CREATE_RULESET, LANDLOCK_ADD_RULE, LANDLOCK_RESTRICT_SELF = 444, 445, 446
+"""Numbers of the system calls, the same on every architecture."""
+CREATE_RULESET_VERSION = 1
+RULE_PATH_BENEATH = 1
+
+EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, TRUNCATE = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 14
+READING = EXECUTE | READ_FILE | READ_DIR
+OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE
+"""Rights that a rule about a file may name; the others are about what is in a directory."""
+RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1}
+"""All rights to files, by version of the interface: 2 (Linux 5.19) added renaming into another directory, 3 (6.2)
+truncate(2). Ioctls of devices (5) are not taken, because no setting speaks of them."""
+
+
+def load(plan: Plan) -> None:
+    """Import what the plan needs."""
+    if "limits" in plan:
+        import resource
+
+        plan["resource"] = resource
+    if "paths" in plan or "privileges" in plan:
+        import ctypes
+
+        plan["library"], plan["get_errno"] = ctypes.CDLL(None, use_errno=True), ctypes.get_errno
+
 
 def cgroup(plan: Plan) -> None:
     """Enter the leaf, as the first of all: whatever is forked from here on is in it."""
@@ -43,6 +77,54 @@ def cgroup(plan: Plan) -> None:
         os.close(fd)
 
 
+def limits(plan: Plan) -> None:
+    for name, number, value in plan.get("limits", ()):
+        try:
+            plan["resource"].setrlimit(number, (value, value))
+        except (OSError, ValueError):  # ValueError is its word for EPERM
+            raise OSError(EPERM, os.strerror(EPERM), name) from None
+
+
+def nice(plan: Plan) -> None:
+    if "nice" in plan:
+        os.setpriority(os.PRIO_PROCESS, 0, plan["nice"])
+
+
+def umask(plan: Plan) -> None:
+    if "umask" in plan:
+        os.umask(plan["umask"])
+
+
+def rules(plan: Plan) -> None:
+    """Open what the view allows, as long as it can be opened; `paths` makes it hold."""
+    if "paths" in plan:
+        plan["rules"] = make_ruleset(plan)
+
+
+def user(plan: Plan) -> None:
+    if "user" in plan:
+        uid, gid, groups = plan["user"]
+        os.setgroups(groups)
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+
+
+def directory(plan: Plan) -> None:
+    """As the user that it is for: root may not enter what is on a network file system."""
+    if "cwd" in plan:
+        os.chdir(plan["cwd"])
+
+
+def privileges(plan: Plan) -> None:
+    if "privileges" in plan:
+        system_call(plan, "prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+def paths(plan: Plan) -> None:
+    if "rules" in plan:
+        system_call(plan, "syscall", LANDLOCK_RESTRICT_SELF, plan["rules"], 0)
+
+
 def signals(_: Plan) -> None:
     """Undo what the start of Python did: a program expects to die of a broken pipe."""
     for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
@@ -50,10 +132,57 @@ def signals(_: Plan) -> None:
 
 
 def command(plan: Plan) -> None:
-    os.execvpe(plan["argv"][0], plan["argv"], plan["env"])
+    """Become it: the first of the files that can be. Of several failures the one counts that says most."""
+    failure = None
+    for file in plan["files"]:
+        try:
+            os.execve(file, plan["argv"], plan["env"])
+        except (FileNotFoundError, NotADirectoryError) as error:
+            last = error
+        except OSError as error:
+            failure = failure or error
+    raise failure or last
 
 
-STEPS: tuple[Callable[[Plan], None], ...] = (cgroup, signals, command)
+STEPS: tuple[Callable[[Plan], None], ...] = (
+    load,
+    cgroup,
+    limits,
+    nice,
+    umask,
+    rules,
+    user,
+    directory,
+    privileges,
+    paths,
+    signals,
+    command,
+)
+
+
+def make_ruleset(plan: Plan) -> int:
+    """A descriptor of the rules, from paths and whether they may be written to."""
+    version = system_call(plan, "syscall", LANDLOCK_CREATE_RULESET, None, 0, CREATE_RULESET_VERSION)
+    handled = RIGHTS[min(version, max(RIGHTS))]
+    ruleset = system_call(plan, "syscall", LANDLOCK_CREATE_RULESET, handled.to_bytes(8, sys.byteorder), 8, 0)
+    for path, write in plan["paths"]:
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        rights = handled if write else handled & READING
+        if os.fstat(fd).st_mode & 0o170000 != 0o040000:
+            rights &= OF_FILES
+        rule = rights.to_bytes(8, sys.byteorder) + fd.to_bytes(4, sys.byteorder)
+        system_call(plan, "syscall", LANDLOCK_ADD_RULE, ruleset, RULE_PATH_BENEATH, rule, 0)
+        os.close(fd)
+    return ruleset
+
+
+def system_call(plan: Plan, name: str, *arguments: int | bytes | None) -> int:
+    """Call a function of the C library. Raises: OSError."""
+    result: int = plan["library"][name](*arguments)
+    if result < 0:
+        number: int = plan["get_errno"]()
+        raise OSError(number, os.strerror(number))
+    return result
 
 
 def main(plan_fd: int, report_fd: int) -> None:

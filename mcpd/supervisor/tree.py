@@ -30,6 +30,8 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from mcpd.supervisor.exits import Exit
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
@@ -134,6 +136,16 @@ def read_process(pid: int) -> ProcessInfo | None:
     if len(fields) < 20:
         return None
     return ProcessInfo(pid, fields[0].decode(), int(fields[1]), int(fields[2]), int(fields[3]), start=int(fields[19]))
+
+
+def read_end(pidfd: int) -> Exit:
+    """How a process ended that has ended; it stays a zombie (WNOWAIT), and with it its number, until it is waited
+    for."""
+    status = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    assert status is not None
+    if status.si_code == os.CLD_EXITED:
+        return Exit(code=status.si_status)
+    return Exit(signal=status.si_status)
 
 
 def cpu_ticks(pid: int) -> int:

@@ -15,7 +15,9 @@ from mcpd.config.model import (
     Limits,
     Listen,
     Naming,
+    Resources,
     Restart,
+    Sandbox,
     Secrets,
     ServerSpec,
     Stop,
@@ -38,9 +40,11 @@ SECTIONS = {
     "restart": (Restart, SERVER["properties"]["restart"]),
     "stop": (Stop, SERVER["properties"]["stop"]),
     "tls": (Tls, SERVER["properties"]["tls"]),
+    "resources": (Resources, SERVER["properties"]["resources"]),
+    "sandbox": (Sandbox, SERVER["properties"]["sandbox"]),
 }
 ALIASES = {"type", "disabled"}
-NESTED = {"timeouts", "restart", "stop", "tls"}
+NESTED = {"timeouts", "restart", "stop", "tls", "resources", "sandbox"}
 DEPENDS = {"transport", "instances", "idle_stop"}
 """Their default depends on whether there is a command or a url, or on when a server is started."""
 

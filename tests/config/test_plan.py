@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mcpd.config.load import loads
-from mcpd.config.plan import plan, target, warnings
+from mcpd.config.plan import IN_CGROUP, plan, target, warnings
 
 
 def _load(text):
@@ -105,6 +105,27 @@ def test_the_plan_of_nothing():
 )
 def test_warnings(text, expected):
     assert warnings(_load(text)) == expected
+
+
+def test_what_confines_a_server_is_in_the_plan():
+    text = """
+servers:
+  a:
+    command: x
+    user: nobody
+    nice: -1
+    resources: {memory_max: 64MiB, cpu_max: 0.5, limit_core: 0}
+    sandbox: {no_new_privileges: true, read_only_paths: [/usr, /etc]}
+  b: {command: y, sandbox: {no_new_privileges: false}, resources: {limit_nofile: 64}}
+"""
+    shown = plan(_load(text))
+    assert (
+        "a: resources.memory_max=67108864; resources.cpu_max=0.5; resources.limit_core=0; "
+        "sandbox.read_only_paths=/usr,/etc; user=nobody; nice=-1\n"
+    ) in shown
+    assert "b: resources.limit_nofile=64; sandbox.no_new_privileges=false\n" in shown
+    assert IN_CGROUP in shown
+    assert IN_CGROUP not in plan(_load("servers: {b: {command: y, resources: {limit_nofile: 64}}}"))
 
 
 def test_target_hides_control_characters_and_secrets():

@@ -15,6 +15,7 @@ from mcpd.supervisor.exits import SpawnFailed
 from mcpd.supervisor.launch import launch, make_pipes, name_failure, settle
 from tests.supervisor.processes import wait_until
 
+PLAIN = {"cwd": None, "confinement": {}, "marker": "MCPD_OWNER"}
 ENV = {"MCPD_OWNER": "a-marker", "PATH": os.environ["PATH"]}
 
 
@@ -25,7 +26,7 @@ def leaf(tmp_path):
     return Leaf(tmp_path)
 
 
-async def run(*argv, leaf, env=ENV, cwd=None):
+async def run(*argv, leaf=None, confinement=None, env=ENV, cwd=None):
     """Start it by way of the trampoline; what it says and how it ends.
 
     Raises: SpawnFailed.
@@ -35,7 +36,9 @@ async def run(*argv, leaf, env=ENV, cwd=None):
         with ExitStack() as ours:
             with ExitStack() as theirs, reaper.starting():
                 fds, (_, stdout, _) = make_pipes(ours, theirs)
-                launched = await launch(argv, env=env, cwd=cwd, fds=fds, leaf=leaf, marker="MCPD_OWNER")
+                launched = await launch(
+                    argv, env=env, cwd=cwd, fds=fds, leaf=leaf, confinement=confinement or {}, marker="MCPD_OWNER"
+                )
                 reaper.own(launched.process.pid)
             pidfd, info = await settle(launched)
             ours.callback(os.close, pidfd)
@@ -86,7 +89,7 @@ async def test_its_command_line_shows_neither_arguments_nor_environment(leaf, tm
         with ExitStack() as theirs, reaper.starting():
             fds, _ = make_pipes(ours, theirs)
             env = {**ENV, "TOKEN": "hidden-one"}
-            launched = await launch(("true", "hidden-two"), env=env, cwd=None, fds=fds, leaf=leaf, marker="MCPD_OWNER")
+            launched = await launch(("true", "hidden-two"), env=env, fds=fds, leaf=leaf, **PLAIN)
             reaper.own(launched.process.pid)
         folder = Path(f"/proc/{launched.process.pid}")
         # The parent goes on when the child lets go of its memory, which is before the new words are in their place.
@@ -159,7 +162,7 @@ async def test_a_trampoline_that_is_killed_shows_as_the_end_of_the_child(leaf, t
         async with trio.open_nursery() as nursery:
             with ExitStack() as theirs, reaper.starting():
                 fds, _ = make_pipes(ours, theirs)
-                launched = await launch(("true",), env=ENV, cwd=None, fds=fds, leaf=leaf, marker="MCPD_OWNER")
+                launched = await launch(("true",), env=ENV, fds=fds, leaf=leaf, **PLAIN)
                 reaper.own(launched.process.pid)
             nursery.start_soon(kill, launched.process.pid)
             pidfd, _ = await settle(launched)
