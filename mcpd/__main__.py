@@ -60,14 +60,14 @@ def run(arguments: list[str]) -> int:
                 strict_exception_groups=True,
             )
     except McpdError as error:
-        sys.stderr.write(f"mcpd: {error}\n")
+        log.complain(str(error))
         manager.notify.failed(str(error), error.exit_code)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
     except Exception:
         traceback.print_exc()
-        sys.stderr.write("mcpd: internal error, please report what stands above\n")
+        log.complain("internal error, please report what stands above")
         manager.notify.failed("internal error, see the journal", McpdError.exit_code)
         return McpdError.exit_code
     return 0

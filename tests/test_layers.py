@@ -18,6 +18,7 @@ ROOT = Path(mcpd.__file__).parent
 RANKS = {
     "errors": 0,
     "types": 0,
+    "journal": 0,
     "protocol": 1,
     "policy": 1,
     "config": 1,

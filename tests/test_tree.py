@@ -20,7 +20,6 @@ LINES_MAX = 400
 
 WITHOUT_TEST = {
     "types.py": "names only: the type checker is its test",
-    "log.py": "set-up of the standard library's logging; tests/e2e reads what comes out",
     "backends/base.py": "a contract: the type checker is its test",
     "backends/carrier.py": "a contract: the type checker is its test",
     "gateway/ports.py": "a contract: the type checker is its test",

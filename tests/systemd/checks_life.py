@@ -109,7 +109,28 @@ async def is_killed_when_its_main_loop_hangs(service: Service) -> None:
     assert before.isdisjoint(await service.processes())
 
 
+async def writes_to_the_journal_in_fields(service: Service) -> None:
+    await service.configure({"mini": mini(env={"TOKEN": "s3cret-of-mini"})})
+    await service.systemctl("start", "mcpd")
+    await service.call("words", text="the token is s3cret-of-mini")
+    await service.until_property("StatusText", "1 ready")
+    (started, *_) = reversed(await service.journal("MCPD_SERVER=mini", "MCPD_EVENT=started"))
+    assert started["PRIORITY"] == "6"
+    assert started["_PID"] == str(await service.pid())
+    assert started["_TRANSPORT"] == "journal"
+    assert started["CODE_FILE"].endswith(".py")
+    assert started["MESSAGE"].startswith("backend=mini event=started pid=")
+    (words, *_) = reversed(await service.journal("MCPD_SERVER=mini", "MCPD_EVENT=stderr"))
+    assert words["MESSAGE"] == "backend=mini stderr=the token is ***"
+    await service.systemctl("stop", *reversed(UNITS))
+    await service.configure(nonsense=1)
+    await service.box.ask("systemctl", "start", "mcpd.service")
+    texts = [entry["MESSAGE"] for entry in await service.journal("--priority=err", "_TRANSPORT=stdout")]
+    assert any("nonsense" in text for text in texts), "why it does not start is an error"
+
+
 CHECKS = (
+    writes_to_the_journal_in_fields,
     starts_nothing_when_installed,
     starts_and_says_how_its_servers_do,
     is_confined_and_its_server_with_it,
