@@ -127,6 +127,7 @@ class Daemon:
             gateway=self.gateway,
         )
         self.reloader.settings.append(self.streamable.configure)
+        self.reloader.notify = self.manager.notify
         self.reloader.redact = lambda secrets: redact_with(secrets.redact)
         self._hangups = Hangups(self.reloader)
 

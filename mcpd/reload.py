@@ -25,6 +25,7 @@ from mcpd.config.diff import Plan, diff, effective
 from mcpd.config.model import Secrets
 from mcpd.errors import ConfigError
 from mcpd.roster import calls
+from mcpd.systemd.notify import Notifier
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -89,6 +90,8 @@ class Reloader:
         """Raises ConfigError for what only the front knows to be wrong."""
         self.redact: Callable[[Secrets], None] = _nothing_to_redact
         """Called with what must not be shown from now on, before anything of it is used."""
+        self.notify = Notifier()
+        """Who is told while it lasts."""
         self._read = read
         self._prepare = prepare
         self._build = build
@@ -100,37 +103,46 @@ class Reloader:
         """Read the configuration and do what differs; with `dry_run` only say what.
 
         Raises: ConfigError, and nothing has changed."""
-        began = trio.current_time()
         async with self._turn:
-            try:
-                wanted = await self._read()
-                if self.check is not None:
-                    await self.check(wanted)
-                plan = diff(self.config, wanted)
-                config = effective(self.config, wanted)
-                prepared = [self._prepare(spec, config) for spec in _to_start(plan, config)]
-            except ConfigError as error:
-                if not dry_run:
-                    self._failed(error)
-                raise
             if dry_run:
-                return Outcome(dry_run=True, plan=plan)
-            # Children that are still there may say what was secret in the former configuration.
-            self.redact(Secrets.of({*self.config.secrets.values, *config.secrets.values}))
-            new = {connector.spec.name: self._build(connector) for connector in prepared}
-            await self._carry_out(plan, config, new)
-            outcome = Outcome(
-                dry_run=False,
-                plan=plan,
-                servers={name: _state(backend) for name, backend in new.items()},
-                draining=tuple(backend.name for backend in self._roster.draining if calls(backend)),
-                seconds=round(trio.current_time() - began, 3),
-            )
-            self.last = LastReload(at=time.time(), ok=True)
-            log.info("event=reloaded %s", plan)
-            for setting in plan.needs_restart:
-                log.warning("event=needs_restart setting=%s", setting)
-            return outcome
+                return await self._reload(dry_run=True)
+            self.notify.reloading()
+            try:
+                return await self._reload(dry_run=False)
+            finally:
+                self.notify.reloaded()
+
+    async def _reload(self, *, dry_run: bool) -> Outcome:
+        began = trio.current_time()
+        try:
+            wanted = await self._read()
+            if self.check is not None:
+                await self.check(wanted)
+            plan = diff(self.config, wanted)
+            config = effective(self.config, wanted)
+            prepared = [self._prepare(spec, config) for spec in _to_start(plan, config)]
+        except ConfigError as error:
+            if not dry_run:
+                self._failed(error)
+            raise
+        if dry_run:
+            return Outcome(dry_run=True, plan=plan)
+        # Children that are still there may say what was secret in the former configuration.
+        self.redact(Secrets.of({*self.config.secrets.values, *config.secrets.values}))
+        new = {connector.spec.name: self._build(connector) for connector in prepared}
+        await self._carry_out(plan, config, new)
+        outcome = Outcome(
+            dry_run=False,
+            plan=plan,
+            servers={name: _state(backend) for name, backend in new.items()},
+            draining=tuple(backend.name for backend in self._roster.draining if calls(backend)),
+            seconds=round(trio.current_time() - began, 3),
+        )
+        self.last = LastReload(at=time.time(), ok=True)
+        log.info("event=reloaded %s", plan)
+        for setting in plan.needs_restart:
+            log.warning("event=needs_restart setting=%s", setting)
+        return outcome
 
     async def _carry_out(self, plan: Plan, config: Config, new: dict[str, ManagedBackend]) -> None:
         old = {backend.name: backend for backend in self._roster.backends}

@@ -33,6 +33,7 @@ class Notifier:
         self.address = address if address and address[0] in "/@" and len(address) > 1 else None
         self.leaving = False
         """`stopping` was called: what mcpd usually does is no longer its status."""
+        self._up = False
         self._status = ""
         self._complained = False
 
@@ -41,7 +42,8 @@ class Notifier:
         return self.address is not None
 
     def ready(self, status: str = "") -> None:
-        """Up, or up again after `reloading`."""
+        """Up."""
+        self._up = True
         self._send("READY=1", *self._worded(status))
 
     def status(self, text: str) -> None:
@@ -50,10 +52,18 @@ class Notifier:
             self._send(*words)
 
     def reloading(self, status: str = "") -> None:
-        """Reading the configuration anew; `ready` ends it, whatever came of it."""
+        """Reading the configuration anew; `reloaded` ends it, whatever came of it. Before `ready` it would pass for
+        that, and is not sent."""
+        if not self._up or self.leaving:
+            return
         # Type=notify-reload (253 on) tells by the clock which reload a message belongs to.
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self._send("RELOADING=1", f"MONOTONIC_USEC={now}", *self._worded(status))
+
+    def reloaded(self) -> None:
+        """As before `reloading`."""
+        if self._up and not self.leaving:
+            self._send("READY=1")
 
     def stopping(self, status: str = "") -> None:
         """On the way down."""

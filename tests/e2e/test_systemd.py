@@ -116,6 +116,20 @@ def status_is(manager: Receiver, text: str) -> bool:
     return next((m["STATUS"] for m in reversed(manager.seen) if "STATUS" in m), None) == text
 
 
+async def test_a_reload_begins_and_ends_whatever_comes_of_it(tmp_path, manager):
+    with listener() as sock:
+        config = write(tmp_path)
+        async with managed(tmp_path, manager, config, name="http", socks=[sock]) as process:
+            await manager.wait_for("READY", "1")
+            for settings in ({}, {"nonsense": 1}):
+                write(tmp_path, **settings)
+                process.send_signal(signal.SIGHUP)
+                await manager.wait_for("RELOADING", "1")
+                assert "MONOTONIC_USEC" in manager.seen[-1]
+                await manager.wait_for("READY", "1")
+            assert process.poll() is None
+
+
 async def test_a_port_of_our_own_survives_a_restart(tmp_path, manager):
     with listener() as free:
         port = free.getsockname()[1]

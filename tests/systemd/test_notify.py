@@ -40,10 +40,25 @@ def test_each_message_in_the_managers_words(manager):
 
 def test_a_reload_tells_when_it_began_on_the_monotonic_clock(manager):
     before = time.monotonic()
-    Notifier(manager.address).reloading("reading")
+    notify = Notifier(manager.address)
+    notify.reloading()
+    notify.reloaded()
+    with pytest.raises(BlockingIOError):  # READY=1 must not come from a reload in the middle of the start
+        manager.receive()
+    notify.ready()
+    assert manager.receive() == {"READY": "1"}
+    notify.reloading("reading")
     message = manager.receive()
     assert (message["RELOADING"], message["STATUS"]) == ("1", "reading")
     assert int(before * 1e6) <= int(message["MONOTONIC_USEC"]) <= time.monotonic() * 1e6
+    notify.reloaded()
+    assert manager.receive() == {"READY": "1"}
+    notify.stopping()
+    assert manager.receive() == {"STOPPING": "1"}
+    notify.reloading()
+    notify.reloaded()
+    with pytest.raises(BlockingIOError):
+        manager.receive()
 
 
 def test_an_abstract_address():
