@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SOCKET: Final = "/run/systemd/journal/socket"
-STREAM: Final = "JOURNAL_STREAM"
-"""Device and inode of what the service's stdout or stderr was connected to at its start."""
 SEND_TIME: Final = 0.1
 """Seconds that an entry may wait for a journald that is behind: the main loop waits as well."""
 FIELD_MAX: Final = 256 << 10
@@ -94,7 +92,8 @@ def encoded(name: str, value: str) -> bytes:
 
 def is_journal(fd: int, environ: Mapping[str, str]) -> bool:
     """Whether what is written to this descriptor comes to journald anyway: it may have been redirected since."""
-    device, separator, inode = environ.get(STREAM, "").partition(":")
+    # Device and inode of what stdout or stderr was connected to at the start.
+    device, separator, inode = environ.get("JOURNAL_STREAM", "").partition(":")
     try:
         found = os.fstat(fd)
         return bool(separator) and (found.st_dev, found.st_ino) == (int(device), int(inode))
