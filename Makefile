@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PORT ?= 8080
 ARGS ?=
 
-.PHONY: run test lint format conformance interop compatibility bench fuzz deb mandoc test-systemd clean
+.PHONY: run test lint format conformance interop compatibility bench fuzz deb install uninstall mandoc test-systemd clean
 
 run: $(READY)
 	@$(BIN)/mcpd --demo --port $(PORT) --state-dir .cache/state --log-level warning
@@ -41,6 +41,14 @@ fuzz: $(READY)
 
 deb: $(READY)
 	@$(BIN)/python -m package $(ARGS)
+
+# Another system than Debian: into PREFIX, staged below DESTDIR where that is set. SYSTEMD= installs no units.
+PREFIX ?= /usr/local
+DESTDIR ?=
+SYSTEMD ?= $(PREFIX)/lib/systemd
+
+install uninstall:
+	@$(PYTHON) -m package.install $@ --prefix "$(PREFIX)" --systemd "$(SYSTEMD)" --destdir "$(DESTDIR)"
 
 test-systemd: $(READY)
 	@$(BIN)/python -m tests.systemd $(ARGS)

@@ -27,11 +27,16 @@ def start_faults(root: Path, python: str, place: Path) -> list[str]:
     checked = subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=RUN_LIMIT, check=False)
     if checked.returncode:
         return [f"{python}: the configuration in the package: {checked.stderr.strip()}"]
+    return [f"{python}: {fault}" for fault in calculator_faults(mcpd, environ)]
+
+
+def calculator_faults(mcpd: list[str], environ: dict[str, str]) -> list[str]:
+    """What is wrong with an mcpd that is started by these words and asked what 2 + 3 is."""
     try:
         answer = call_calculator([*mcpd, "--demo", "--transport", "stdio", "--log-level", "error"], environ)
     except ValueError as error:
-        return [f"{python}: {error}"]
-    return [] if answer == {"result": 5} else [f"{python}: 2 + 3 is {answer}"]
+        return [str(error)]
+    return [] if answer == {"result": 5} else [f"2 + 3 is {answer}"]
 
 
 def refusal_faults(root: Path, python: str, place: Path) -> list[str]:
