@@ -128,6 +128,7 @@ class Daemon:
         )
         self.reloader.settings.append(self.streamable.configure)
         self.reloader.notify = self.manager.notify
+        self.reloader.settings.append(lambda config: self.kept.retain([spec.name for spec in config.servers]))
         self.reloader.redact = lambda secrets: redact_with(secrets.redact)
         self._hangups = Hangups(self.reloader)
 
@@ -221,7 +222,8 @@ class Daemon:
             log.warning("event=descriptor_not_used name=%s", name)
 
         def status() -> str:
-            return describe((backend.name, backend.state.value) for backend in self.gateway.backends)
+            each = self.gateway.backends
+            return describe((backend.name, "asleep" if backend.asleep else backend.state.value) for backend in each)
 
         notify.ready(status())
         nursery.start_soon(report, notify, status, self.gateway.notices.wait_news)

@@ -25,6 +25,17 @@ async def test_only_enabled_servers_get_a_backend_in_the_order_of_the_file(tmp_p
     assert daemon.gateway.backends == daemon.roster.backends
 
 
+async def test_what_was_kept_of_a_server_that_is_removed_is_forgotten(tmp_path):
+    def config(*names):
+        servers = {name: {"command": "x"} for name in names}
+        return loads(msgspec.json.encode({"mcpServers": servers}).decode(), name="c.json", environ={})
+
+    daemon = Daemon(config("a", "b"), tmp_path)
+    for tell in daemon.reloader.settings:
+        tell(config("a", "c"))
+    assert daemon.kept._due == {"b": None}
+
+
 def test_a_state_directory_that_cannot_be_made_is_a_configuration_error(tmp_path):
     (tmp_path / "file").write_text("")
     config = loads('{"mcpServers":{}}', name="c.json", environ={})

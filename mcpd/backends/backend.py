@@ -321,7 +321,7 @@ class ManagedBackend:
             nonlocal attempted
             if self._link is not None:
                 return self._link
-            if self.asleep:
+            if self.asleep and not self.tenure.over:
                 attempted = True
                 self._sleep.wake()
             elif self.state in (State.BACKING_OFF, State.NEEDS_OPERATOR):

@@ -32,6 +32,7 @@ from mcpd.backends.base import Catalogue  # noqa: TC001 - msgspec reads the anno
 from mcpd.protocol.handshake import ServerHello  # noqa: TC001 - the same
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from mcpd.config.model import ServerSpec
@@ -78,14 +79,14 @@ class KeptCatalogues:
         self._due: dict[str, tuple[bytes, LastKnown] | None] = {}
         """What is to be written, by server, under which identity; None: the file is to be removed."""
         self._noted = trio.Event()
-        self._mine: set[str] = set()
-        """Servers that this daemon has, whose files `run` leaves alone."""
+        self._mine: dict[str, bytes] = {}
+        """The servers that this daemon has, each with the identity of its configuration."""
         self._written: dict[str, bytes] = {}
         """The first line of what is on disk, as far as this daemon knows."""
 
     def load(self, spec: ServerSpec) -> LastKnown | None:
         """What is known of a server of exactly this configuration. Never raises; blocks as long as the disk does."""
-        self._mine.add(spec.name)
+        mine = self._mine[spec.name] = self._identity(spec)
         path = self._path(spec.name)
         try:
             with path.open("rb") as file:
@@ -98,7 +99,7 @@ class KeptCatalogues:
         line, _, body = data.partition(b"\n")
         try:
             identity = _check(line, body)
-            if identity != self._identity(spec):
+            if identity != mine:
                 log.info("backend=%s event=catalogue_outdated reason=its configuration is another one", spec.name)
                 self.forget(spec.name)
                 return None
@@ -111,15 +112,22 @@ class KeptCatalogues:
         return known
 
     def store(self, spec: ServerSpec, known: LastKnown) -> None:
-        """Note what is known of a server now."""
-        self._mine.add(spec.name)
-        self._due[spec.name] = (self._identity(spec), known)
-        self._noted.set()
+        """Note what is known of a server now. One that lost its place to another configuration has nothing to say."""
+        identity = self._identity(spec)
+        if self._mine.get(spec.name) == identity:
+            self._due[spec.name] = (identity, known)
+            self._noted.set()
 
     def forget(self, name: str) -> None:
-        """The server is not configured any more, or what its file says does not count."""
+        """What the file of a server says does not count."""
         self._due[name] = None
         self._noted.set()
+
+    def retain(self, names: Collection[str]) -> None:
+        """Only these servers are configured now; those that were before are forgotten."""
+        for name in self._mine.keys() - names:
+            del self._mine[name]
+            self.forget(name)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
         """Write what is noted, until cancelled; then what is still noted is written, if the disk lets it."""

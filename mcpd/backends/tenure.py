@@ -35,3 +35,4 @@ class Tenure:
         backend._pace.error = BackendUnavailable(backend.name, why)
         if backend.state in STOPPABLE:
             backend._step(Event.STOP)
+        backend._lobby.tell()  # also those who have just woken it

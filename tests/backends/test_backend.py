@@ -633,6 +633,28 @@ async def test_who_wakes_a_server_waits_as_long_as_its_handshake_may_take(tmp_pa
             assert outcome.error is None
 
 
+async def test_a_subscription_wakes_it_and_keeps_it_awake(autojump_clock):
+    async with started(idle_stop=60.0) as (backend, connector, heard):
+        await heard.wait_until(lambda: backend.asleep)
+        call = Client().call("resources/subscribe", uri="file:///a")
+        await backend.subscribe(call, "file:///a", call.members)
+        await trio.sleep(10_000)
+        assert (backend.state, len(connector.attempts)) == (State.READY, 2)
+
+
+async def test_one_that_was_removed_is_not_woken_any_more(nursery, autojump_clock):
+    async with started(idle_stop=60.0) as (backend, connector, heard):
+        await heard.wait_until(lambda: backend.asleep)
+        call = Client().call()
+        outcome = calling(nursery, backend.call, call, "tools/call", call.members)
+        backend.tenure.stop("it was removed from the configuration")
+        await outcome.done.wait()
+        assert "it was removed from the configuration" in str(outcome.error)
+        with pytest.raises(BackendUnavailable, match="it was removed"):
+            await backend.call(call, "tools/call", call.members)
+        assert len(connector.attempts) == 1
+
+
 async def test_a_server_that_does_not_wake_says_why_and_is_tried_again(autojump_clock):
     async with started(idle_stop=60.0) as (backend, connector, heard):
         await heard.wait_until(lambda: backend.asleep)

@@ -61,6 +61,7 @@ async def keeping(directory, key=KEY):
 
 async def keep(directory, spec=SPEC, known=KNOWN):
     async with keeping(directory) as kept:
+        kept.load(spec)
         kept.store(spec, known)
 
 
@@ -201,6 +202,7 @@ async def test_changes_that_come_together_are_one_write(tmp_path, autojump_clock
 
     monkeypatch.setattr(KeptCatalogues, "_write", note)
     async with keeping(tmp_path) as kept:
+        kept.load(SPEC)
         for count in range(10):
             kept.store(SPEC, LastKnown(HELLO, Catalogue(tools=LISTED.tools[:count])))
             await wait_all_tasks_blocked()
@@ -240,12 +242,30 @@ async def test_what_is_forgotten_is_gone_unless_it_comes_again(tmp_path):
         kept.forget("b")
         kept.forget("never there")
     assert names(tmp_path) == []
+    async with keeping(tmp_path) as kept:
+        kept.load(SPEC)
+        kept.forget("b")
+        kept.store(SPEC, KNOWN)
+    assert KeptCatalogues(tmp_path, KEY).load(SPEC) == KNOWN
+
+
+async def test_a_server_that_lost_its_place_has_nothing_to_say_any_more(tmp_path):
+    await keep(tmp_path)
     other = msgspec.structs.replace(SPEC, command="other")
     async with keeping(tmp_path) as kept:
-        kept.store(SPEC, KNOWN)
-        kept.forget("b")
+        assert kept.load(SPEC) == KNOWN
+        assert kept.load(other) is None
+        kept.store(other, LastKnown(HELLO, Catalogue()))
+        kept.store(SPEC, KNOWN)  # it drains, and lists something else meanwhile
+    assert KeptCatalogues(tmp_path, KEY).load(other) == LastKnown(HELLO, Catalogue())
+    third = msgspec.structs.replace(SPEC, name="c")
+    async with keeping(tmp_path) as kept:
+        kept.load(other)
+        kept.load(third)
+        kept.store(third, KNOWN)
+        kept.retain(["c", "new"])
         kept.store(other, KNOWN)
-    assert KeptCatalogues(tmp_path, KEY).load(other) == KNOWN
+    assert names(tmp_path) == ["c"]
 
 
 async def test_a_disk_that_takes_nothing_fails_nobody(tmp_path, caplog):
@@ -253,7 +273,9 @@ async def test_a_disk_that_takes_nothing_fails_nobody(tmp_path, caplog):
     async with keeping(tmp_path / "file" / "catalogues") as kept:
         assert kept.load(SPEC) is None
         kept.store(SPEC, KNOWN)
-        kept.store(msgspec.structs.replace(SPEC, name="c"), KNOWN)
+        other = msgspec.structs.replace(SPEC, name="c")
+        kept.load(other)
+        kept.store(other, KNOWN)
     assert "event=catalogue_unreadable" in caplog.text
     assert [record.levelname for record in caplog.records if "event=catalogue_not_kept" in record.getMessage()] == [
         "WARNING"

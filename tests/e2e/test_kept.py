@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 
 from tests.e2e.backends import mini, new_token, processes_with, server_state, wait_state, wait_until
-from tests.fixtures.peer import HttpPeer, start_daemon
+from tests.fixtures.peer import HttpPeer, start_daemon, start_fixture
 
 COUNT = 12
 """More than start at the same time."""
@@ -75,6 +75,18 @@ async def test_another_configuration_has_nothing_kept(tmp_path):
         assert (await server_state(peer, daemon, "s0"))["catalogue"] == "none"
         await wait_until(lambda: not (tmp_path / "state" / "catalogues" / "s0").exists())
         assert "its configuration is another one" in daemon.stderr
+
+
+async def test_a_remote_that_nobody_uses_is_left_and_reached_again(tmp_path):
+    async with start_fixture("everything", "--era", "legacy") as remote:
+        about = {"url": remote.url, "instances": "shared", "idle_stop": "400ms"}
+        async with start_daemon({"mcpServers": {"r": about}}) as daemon, HttpPeer(daemon.url) as peer:
+            await peer.initialize()
+            assert (await peer.call_json("r_counter"))["session"] == 1
+            found = await wait_state(peer, daemon, "r", "stopped")
+            assert (found["asleep"], found["catalogue"], found["restarts"]) == (True, "fetched", 0)
+            assert (await peer.call_json("r_counter"))["session"] == 1, "its session ended, this is another one"
+            assert (await peer.call_json("r_stats"))["connections"] == 1
 
 
 async def test_a_lazy_server_runs_only_while_it_is_needed(tmp_path):
