@@ -5,6 +5,7 @@ that starts from it. `make deb ARGS=--check`; what needs a system of its own is 
 from __future__ import annotations
 
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 DEBIAN_PYTHON = "/usr/bin/python3"
 UNPACK_LIMIT = 60.0
+LINT_LIMIT = 300.0
+"""Seconds for lintian, which looks at each file; five are usual."""
 
 
 def check(tree: Tree, version: str, architecture: str, moment: int) -> int:
@@ -33,7 +36,7 @@ def check(tree: Tree, version: str, architecture: str, moment: int) -> int:
             build(tree, version, architecture, moment, place / name, compression=FASTEST) for name in ("one", "two")
         )
         faults = [] if one.read_bytes() == two.read_bytes() else ["two builds of it differ"]
-        faults += content_faults(one)
+        faults += [*content_faults(one), *lint_faults(one)]
         root = place / "root"
         subprocess.run(["dpkg-deb", "--extract", str(one), str(root)], timeout=UNPACK_LIMIT, check=True)
         pythons = interpreters()
@@ -45,10 +48,21 @@ def check(tree: Tree, version: str, architecture: str, moment: int) -> int:
         sys.stderr.write(f"deb: {fault}\n")
     ran = ", ".join(f"3.{minor}" for minor in pythons) or "no Python"
     sys.stdout.write(f"deb: {len(tree)} files, {len(faults)} faults, started with {ran}\n")
+    if shutil.which("lintian") is None:
+        sys.stdout.write("deb: lintian is not on this machine, so it was not asked\n")
     missing = [f"3.{minor}" for minor in MINORS if minor not in pythons]
     if missing:
         sys.stdout.write(f"deb: not on this machine, so not started with: Python {', '.join(missing)}\n")
     return 1 if faults else 0
+
+
+def lint_faults(package: Path) -> list[str]:
+    """What lintian(1) complains of, where it is: errors and warnings that are not among our overrides."""
+    if shutil.which("lintian") is None:
+        return []
+    argv = ["lintian", "--allow-root", "--fail-on=error,warning", str(package)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=LINT_LIMIT, check=False)
+    return [f"lintian: {line}" for line in (done.stdout + done.stderr).splitlines()] if done.returncode else []
 
 
 def interpreters() -> dict[int, str]:
