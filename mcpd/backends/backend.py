@@ -80,9 +80,7 @@ class ManagedBackend:
         self._common: Link | None = None
         """The same where it serves every call, so that a call goes straight to it."""
         self._lists = Lists(spec, known, changed=self._lists_changed, settled=self._lists_settled)
-        self._ears = Ears(
-            self, news, self._lists, relist=self._relist, hearers=lambda owner: self._instances.hearers(owner)
-        )
+        self._ears = Ears(self, news, self._lists, relist=self._relist, instances=lambda: self._instances)
         self._instances = Instances(connector, self._ears, at_failure=self._look)
         self._leases = Leases(connector, self._ears, at_failure=self._look)
         self._pace = Pace(spec.name, RestartPolicy.of(spec.restart))

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from mcpd.backends.base import Backend, News
+    from mcpd.backends.instances import Instances
     from mcpd.backends.lists import Lists
     from mcpd.backends.tools import ToolFacts
     from mcpd.protocol.jsonrpc import Buffer
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 
 
 class Ears:
-    """Of one server; implements `carrier.Listener`. `relist` has a list fetched anew, now; `hearers` are the sessions
-    that a link's owner stands for.
+    """Of one server; implements `carrier.Listener`. `relist` has a list fetched anew, now; `instances` know whom the
+    owner of a link stands for.
     """
 
     def __init__(
@@ -26,13 +27,13 @@ class Ears:
         lists: Lists,
         *,
         relist: Callable[[str], Awaitable[None]],
-        hearers: Callable[[SessionKey | None], tuple[SessionKey | None, ...]],
+        instances: Callable[[], Instances],
     ) -> None:
         self._backend = backend
         self._news = news
         self._lists = lists
         self._relist = relist
-        self._hearers = hearers
+        self._instances = instances
 
     @property
     def tools(self) -> ToolFacts:
@@ -45,17 +46,17 @@ class Ears:
         await self._relist(kind)
 
     def resource_updated(self, params: Buffer, owner: SessionKey | None) -> None:
-        for key in self._hearers(owner):
+        for key in self._instances().listeners(owner):
             self._news.resource_updated(self._backend, params, key)
 
     def task_changed(self, params: Buffer) -> None:
         self._news.task_changed(self._backend, params)
 
     def unrelated(self, method: str, params: Buffer, owner: SessionKey | None) -> None:
-        hearers = self._hearers(owner)
+        hearers = self._instances().hearers(owner)
         if len(hearers) == 1:  # nothing says which of several it is for; nobody gets another's
             self._news.unrelated(self._backend, method, params, hearers[0])
 
     async def ask_owner(self, owner: SessionKey | None, method: str, params: Buffer) -> Buffer:
-        hearers = self._hearers(owner)
+        hearers = self._instances().hearers(owner)
         return await self._news.ask_owner(self._backend, hearers[0] if len(hearers) == 1 else owner, method, params)

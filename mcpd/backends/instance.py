@@ -23,7 +23,7 @@ class Instance:
 
     __slots__ = (
         *("begun", "caller", "claim", "error", "key", "level", "link", "opened", "pace", "scope"),
-        *("sessions", "subscribers", "subscriptions"),
+        *("listens", "sessions", "subscribers", "subscriptions"),
     )
 
     def __init__(self, key: SessionKey, caller: Caller, former: Instance | None) -> None:
@@ -39,6 +39,8 @@ class Instance:
         """By whom."""
         self.sessions: set[SessionKey] = former.sessions if former is not None else set()
         """Those that use it."""
+        self.listens: set[SessionKey] = former.listens if former is not None else set()
+        """Requests of clients without a session that are subscribed to something on it."""
         self.pace: Pace | None = former.pace if former is not None else None
         """How often its links were lost. None until one was."""
         self.begun = trio.current_time()

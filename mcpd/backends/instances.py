@@ -63,7 +63,7 @@ class Instances:
         """The one that is opened to see whether links can be opened again."""
         self._by_key: dict[SessionKey, Instance] = {}
         self._by_session: dict[SessionKey, Instance] = {}
-        """The one that each session uses."""
+        """The one that each session uses, or listens on."""
         self.levels: dict[SessionKey, str] = {}
         """What each session wants of the log, if it said so."""
         self._inherited: set[SessionKey] = set()
@@ -128,16 +128,25 @@ class Instances:
         return instance if instance is not None and uri in instance.subscriptions else None
 
     def hearers(self, owner: SessionKey | None) -> tuple[SessionKey | None, ...]:
-        """Whom that concerns which a link of this owner says."""
+        """The sessions that are meant by a link's owner."""
         instance = self._by_key.get(owner) if owner is not None else None
         return (owner,) if instance is None else tuple(instance.sessions)
+
+    def listeners(self, owner: SessionKey | None) -> tuple[SessionKey | None, ...]:
+        """These, and who listens without a session."""
+        instance = self._by_key.get(owner) if owner is not None else None
+        return (owner,) if instance is None else (*instance.sessions, *instance.listens)
 
     def subscribing(self, caller: Caller, owner: SessionKey) -> Subscribers | None:
         """A client is about to subscribe the link of this owner: those who are subscribed to anything there."""
         instance = self._by_key.get(owner)
         if instance is None:
             return None
-        self._join(instance, caller.key)
+        if caller.stateless:
+            instance.listens.add(caller.key)
+            self._by_session[caller.key] = instance
+        else:
+            self._join(instance, caller.key)
         return instance.subscribers
 
     async def set_level(self, key: SessionKey) -> None:
@@ -236,6 +245,7 @@ class Instances:
         if instance is None:
             return
         instance.sessions.discard(key)
+        instance.listens.discard(key)
         if not self._by_principal:
             self._end(instance)
             return
@@ -255,7 +265,7 @@ class Instances:
 
     def _drop(self, instance: Instance) -> None:
         del self._by_key[instance.key]
-        for key in instance.sessions:
+        for key in (*instance.sessions, *instance.listens):
             self._by_session.pop(key, None)
 
     def _renew(self, key: SessionKey, caller: Caller, before: Instance | None) -> Instance:
@@ -274,7 +284,7 @@ class Instances:
         if self._nursery is None:
             raise BackendUnavailable(self._spec.name, "mcpd is stopping")
         instance = self._by_key[key] = Instance(key, caller, self._by_key.get(key))
-        for session in instance.sessions:
+        for session in (*instance.sessions, *instance.listens):
             self._by_session[session] = instance
         if not self._by_principal:
             self._join(instance, caller.key)

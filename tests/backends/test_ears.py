@@ -9,7 +9,18 @@ from mcpd.types import SessionKey
 from tests.backends.parts import Heard, make_spec
 
 ONE, TWO, ALICE, BOB, CAROL = (SessionKey(key) for key in ("one", "two", "alice", "bob", "carol"))
+LISTENING = {CAROL: (SessionKey("listen"),)}
 SEVERAL = {ALICE: (ONE, TWO), BOB: (ONE,), CAROL: ()}
+
+
+class Several:
+    """Stands for the instances: whom the owner of a link stands for."""
+
+    def hearers(self, owner):
+        return SEVERAL.get(owner, (owner,))
+
+    def listeners(self, owner):
+        return (*self.hearers(owner), *LISTENING.get(owner, ()))
 
 
 def listening():
@@ -19,7 +30,7 @@ def listening():
     async def relist(kind):
         relisted.append(kind)
 
-    ears = Ears(object(), heard, lists, relist=relist, hearers=lambda owner: SEVERAL.get(owner, (owner,)))
+    ears = Ears(object(), heard, lists, relist=relist, instances=Several)
     return ears, heard, lists, relisted
 
 
@@ -50,7 +61,7 @@ async def test_what_a_link_says_that_several_use():
     ears, heard, _, _ = listening()
     for owner in (ALICE, BOB, CAROL):
         ears.resource_updated(b'{"uri":"x"}', owner)
-    assert heard.updates == [({"uri": "x"}, ONE), ({"uri": "x"}, TWO), ({"uri": "x"}, ONE)]
+    assert [owner for _, owner in heard.updates] == [ONE, TWO, ONE, "listen"]
     for owner in (ALICE, BOB, CAROL):
         ears.unrelated("notifications/message", b"{}", owner)
     assert heard.strays == [("notifications/message", {}, ONE)], "where it may be for several it is for nobody"

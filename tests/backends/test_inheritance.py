@@ -139,6 +139,20 @@ async def test_the_link_of_a_session_goes_on_and_is_that_sessions(autojump_clock
         assert [each["id"] for each in mine.named("tools/call")] == [6]
 
 
+async def test_the_link_of_a_principal_goes_on_and_is_for_its_clients(autojump_clock):
+    owner = Owner.of(Client("a", principal="alice").caller)
+    facts = identity(make_spec(instances="per-principal"))
+    state = left(link_state(), link_state(pid=8, last_id=5, owner=owner), identity=facts)
+    async with inheriting(state, instances="per-principal") as (backend, connector, _heard, pids):
+        assert sorted(pids) == [7, 8]
+        assert [carrier.methods() for carrier in connector.carriers] == [[], []]
+        mine = next(carrier for carrier in connector.carriers if carrier.link.owner == "principal alice")
+        for key in "ab":
+            call = Client(key, principal="alice").call(name="t")
+            await backend.call(call, "tools/call", call.members)
+        assert [each["id"] for each in mine.named("tools/call")] == [6, 7]
+
+
 async def test_another_servers_state_counts_for_nothing(autojump_clock):
     state = left(link_state(), identity="other")
     async with inheriting(state) as (backend, connector, _heard, pids):

@@ -368,11 +368,20 @@ async def test_the_clients_of_a_principal_share_a_link_and_nobody_else(autojump_
 
 
 async def test_a_client_without_a_session_uses_the_link_and_is_no_session_of_it(autojump_clock):
-    async with started(instances="per-principal") as (instances, _connector, _):
+    async with started(instances="per-principal") as (instances, connector, _):
         (one,) = clients("1")
         link = await instances.get(one)
         assert await instances.get(modern_client("call 7", principal="alice").caller) is link
         assert instances.hearers(link.owner) == ("1",)
+        listening = modern_client("call 8", principal="alice").caller
+        subscribers = instances.subscribing(listening, link.owner)
+        subscribers.add("x:/1", listening.key)
+        link.subscriptions["x:/1"] = {"uri": b'"x:/1"'}
+        assert instances.hearers(link.owner) == ("1",), "it hears of what it is subscribed to, and of nothing else"
+        assert instances.listeners(link.owner) == ("1", "call 8")
+        instances.forget(listening.key)
+        await connector.carriers[0].wait_sent("resources/unsubscribe")
+        assert instances.listeners(link.owner) == ("1",)
 
 
 async def test_a_session_called_like_a_principal_is_another_one(autojump_clock):
