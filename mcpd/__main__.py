@@ -17,7 +17,7 @@ import trio
 
 from mcpd import __version__, log
 from mcpd.config.load import load
-from mcpd.config.options import Options, parse, state_directory
+from mcpd.config.options import Options, control_socket, parse, state_directory
 from mcpd.config.plan import plan
 from mcpd.daemon import Daemon, tls_context
 from mcpd.embedded import demo_config
@@ -54,7 +54,9 @@ def run(arguments: list[str]) -> int:
         with ExitStack() as stack:
             greet = _greet if options.config is None else None
             read = partial(_read, options)
-            daemon = Daemon(config, _state_directory(options, stack), manager=manager, read=read, greet=greet)
+            state = _state_directory(options, stack)
+            control = control_socket(options, config, os.environ, state)
+            daemon = Daemon(config, state, manager=manager, control=control, read=read, greet=greet)
             trio.run(
                 daemon.run_stdio if options.transport == "stdio" else daemon.run_http,
                 strict_exception_groups=True,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import secrets
 import signal
 import time
@@ -19,6 +20,10 @@ import trio
 from mcpd.backends.backend import ManagedBackend
 from mcpd.backends.connector import Connector, client_limits
 from mcpd.backends.kept import KeptCatalogues
+from mcpd.control.listener import ControlSocket, find_control
+from mcpd.control.operations import Operations
+from mcpd.control.permission import Permission, group_id
+from mcpd.control.server import Control, serve_control
 from mcpd.errors import ConfigError, refusal
 from mcpd.frontends.endpoint import Endpoint
 from mcpd.frontends.guard import Guard
@@ -84,10 +89,12 @@ class Daemon:
         state_dir: Path,
         *,
         manager: Manager | None = None,
+        control: tuple[Path, bool] | None = None,
         read: Callable[[], Config] | None = None,
         greet: Callable[[str], None] | None = None,
     ) -> None:
         self.manager = manager or Manager()
+        self._control_path = control
         self._greet = greet
         self.deadlines = Deadlines()
         self.patience = Deadlines(resolution=PATIENCE_RESOLUTION)
@@ -163,10 +170,12 @@ class Daemon:
         self._inherit()
         with ExitStack() as stack:
             stack.callback(entrance.close)
+            control = self._open_control(stack)
             signals = stack.enter_context(trio.open_signal_receiver(*SIGNALS))
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._heed, signals, nursery)
                 await self._start(nursery)
+                await self._serve_control(nursery, control)
                 server: HttpServer = await nursery.start(self._serve, entrance)
                 for host, port in entrance.addresses:
                     log.info("event=ready listening on http://%s", format_address(host, port))
@@ -177,10 +186,16 @@ class Daemon:
 
     async def run_stdio(self) -> None:
         """Serve one client on stdin and stdout until it leaves, or SIGTERM or SIGINT. Raises: ConfigError."""
-        with trio.open_signal_receiver(*SIGNALS) as signals, standard_streams() as (reader, stdout):
+        with (
+            ExitStack() as stack,
+            trio.open_signal_receiver(*SIGNALS) as signals,
+            standard_streams() as (reader, stdout),
+        ):
+            control = self._open_control(stack)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._heed, signals, nursery)
                 await self._start(nursery)
+                await self._serve_control(nursery, control)
                 writer = PipeWriter(stdout)
                 nursery.start_soon(writer.run)
                 self._tell_manager(nursery, lambda: None)
@@ -214,6 +229,18 @@ class Daemon:
                 log.info("event=inherited sessions=%d", restore(data, self.gateway, self.streamable.inherit))
             except HandoverRefused as refused:
                 log.warning("event=handover_refused reason=%s effect=clients_subscribe_again", refused)
+
+    def _open_control(self, stack: ExitStack) -> ControlSocket | None:
+        """Where operators are served, if they are. Raises: ConfigError."""
+        sock = find_control(self.manager.passed, self._control_path, group_id())
+        if sock is not None:
+            stack.callback(sock.close)
+        return sock
+
+    async def _serve_control(self, nursery: trio.Nursery, sock: ControlSocket | None) -> None:
+        if sock is not None:
+            control = Control(Operations(self.gateway, self.reloader), Permission(os.geteuid(), group_id()))
+            await nursery.start(serve_control, sock.socket, control, self.deadlines)
 
     def _tell_manager(self, nursery: trio.Nursery, ailment: Callable[[], str | None]) -> None:
         """Up: say so to the service manager, and keep it informed."""

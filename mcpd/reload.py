@@ -84,6 +84,8 @@ class Reloader:
         self.config = config
         """What is in effect."""
         self.last: LastReload | None = None
+        self.needs_restart: tuple[str, ...] = ()
+        """Settings for which the file says something else than what is in effect."""
         self.settings: list[Callable[[Config], None]] = []
         """Called with what is in effect from now on, when it changed; must not fail."""
         self.check: Callable[[Config], Awaitable[object]] | None = None
@@ -139,10 +141,19 @@ class Reloader:
             seconds=round(trio.current_time() - began, 3),
         )
         self.last = LastReload(at=time.time(), ok=True)
+        self.needs_restart = plan.needs_restart
         log.info("event=reloaded %s", plan)
         for setting in plan.needs_restart:
             log.warning("event=needs_restart setting=%s", setting)
         return outcome
+
+    def describe(self) -> dict[str, object]:
+        """How the last reload went, what waits for a restart, and what is on its way out; for operators."""
+        return {
+            "last_reload": self.last,
+            "needs_restart": self.needs_restart,
+            "draining": [backend.name for backend in self._roster.draining],
+        }
 
     async def _carry_out(self, plan: Plan, config: Config, new: dict[str, ManagedBackend]) -> None:
         old = {backend.name: backend for backend in self._roster.backends}

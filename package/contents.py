@@ -14,7 +14,7 @@ from package.project import MINORS, ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
-PROGRAMS = ("usr/bin/mcpd", "usr/share/python3/runtime.d/mcpd.rtupdate")
+PROGRAMS = ("usr/bin/mcpctl", "usr/bin/mcpd", "usr/share/python3/runtime.d/mcpd.rtupdate")
 LINKS = {"usr/lib/mcpd/bin/python3": "../../../bin/python3"}
 FILES = """
 etc/mcpd/mcpd.yaml
@@ -35,6 +35,7 @@ usr/share/doc/mcpd/copyright
 usr/share/doc/mcpd/docs/compatibility.md.gz
 usr/share/doc/mcpd/examples/*
 usr/share/lintian/overrides/mcpd
+usr/share/man/man1/mcpctl.1.gz
 usr/share/man/man5/mcpd.yaml.5.gz
 usr/share/man/man8/mcpd.8.gz
 """

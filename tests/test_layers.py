@@ -229,6 +229,19 @@ def test_the_core_needs_little():
     assert foreign - {"mcpd", "msgspec"} <= sys.stdlib_module_names
 
 
+def test_the_operators_hand_reaches_mcpd_by_the_socket_alone():
+    foreign = {
+        found.target
+        for found in IMPORTS
+        if unit(found.file) == "cli" and target_unit(found.target) not in ("cli", None, "")
+    } | {
+        found.target for found in IMPORTS if found.file == "control/client.py" and target_unit(found.target) is not None
+    }
+    assert {target.rpartition(".")[0] for target in foreign} == {"mcpd.control.client"}
+    files = [found for found in IMPORTS if unit(found.file) == "cli" or found.file == "control/client.py"]
+    assert {found.target.partition(".")[0] for found in files} - {"mcpd"} <= sys.stdlib_module_names
+
+
 def test_imports_inside_functions_have_a_reason():
     inside = {(found.file, found.target.partition(".")[0]) for found in IMPORTS if found.in_function}
     assert sorted(inside - INSIDE_FUNCTIONS.keys()) == []

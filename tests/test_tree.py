@@ -100,5 +100,5 @@ def test_nobody_prints(path):
         for node in ast.walk(tree_of(path))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     ]
-    if not name(path).startswith("demo/"):
+    if not name(path).startswith(("demo/", "cli/")):  # mcpctl is there to print
         assert prints == []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from mcpd.config.document import Document, parse
 from mcpd.config.faults import ConfigErrors, Faults
-from mcpd.config.model import Caching, Config, Limits, Listen, Naming, Secrets, ServerSpec, Streams
+from mcpd.config.model import Caching, Config, Control, Limits, Listen, Naming, Secrets, ServerSpec, Streams
 from mcpd.config.servers import as_table, build_server, check_server, secrets_of
 from mcpd.config.shape import Shape, load_schema
 from mcpd.config.substitution import Substitution
@@ -28,7 +28,14 @@ if TYPE_CHECKING:
 MAX_FILE = 4 * 1024 * 1024
 """Bytes of a configuration file: some ten thousand servers."""
 
-_SECTIONS = {"listen": Listen, "naming": Naming, "limits": Limits, "streams": Streams, "caching": Caching}
+_SECTIONS = {
+    "listen": Listen,
+    "naming": Naming,
+    "limits": Limits,
+    "streams": Streams,
+    "caching": Caching,
+    "control": Control,
+}
 
 
 def load(path: FilePath, *, environ: Mapping[str, str], credentials_directory: FilePath | None = None) -> Config:

@@ -145,6 +145,13 @@ class Caching(msgspec.Struct, frozen=True, kw_only=True):
     """How long a list may be kept. Less where a server says less; 0 where a change might not be announced."""
 
 
+class Control(msgspec.Struct, frozen=True, kw_only=True):
+    """How operators reach mcpd."""
+
+    socket: str | None = None
+    """The path of the control socket; None: where `config.options.control_socket` says."""
+
+
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     """How long mcpd waits for one backend."""
 
@@ -314,6 +321,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """In the order of the file, which is the order of every list that clients see."""
     streams: Streams = Streams()
     caching: Caching = Caching()
+    control: Control = Control()
     extensions: tuple[str, ...] = ()
     """Identifiers of protocol extensions (`vendor.example/name`) that modern clients and servers may use through mcpd,
     besides tasks, which mcpd understands."""

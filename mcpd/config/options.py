@@ -21,6 +21,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 
 SYSTEM_CONFIG = Path("/etc/mcpd/mcpd.yaml")
 """Read when there is no `--config`; where it is missing too, the daemon has a default of its own."""
+CONTROL = "control.sock"
 EX_USAGE = 64
 """sysexits(3): the command line was wrong; systemd need not try again."""
 
@@ -38,6 +39,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     transport: Front = "http"
     demo: bool = False
     state_dir: Path | None = None
+    control_socket: Path | None = None
     check: bool = False
     log_level: LogLevel = "info"
 
@@ -71,6 +73,9 @@ def parser(version: str) -> argparse.ArgumentParser:
     )
     add("--demo", action="store_true", help="run the demo servers that come with mcpd, whatever is configured")
     add("--state-dir", type=Path, metavar="DIR", help="keep state here")
+    add(
+        "--control-socket", type=Path, metavar="PATH", help="where mcpctl reaches mcpd, instead of the configured place"
+    )
     add("--check", action="store_true", help="check the configuration, print the plan and exit")
     add("--log-level", choices=_LEVELS, default="info", help="default: info")
     add("--version", action="version", version=f"mcpd {version}", help="print the version and exit")
@@ -96,6 +101,7 @@ def parse(arguments: Sequence[str], *, version: str, system_config: Path = SYSTE
         transport=_FRONTS[given.transport],
         demo=given.demo,
         state_dir=given.state_dir,
+        control_socket=given.control_socket,
         check=given.check,
         log_level=given.log_level,
     )
@@ -119,6 +125,29 @@ def state_directory(options: Options, environ: Mapping[str, str]) -> Path:
     if Path(home).is_absolute():
         return Path(home) / ".local" / "state" / "mcpd"
     raise ConfigError("no directory for state", remedy="give --state-dir DIR, or set STATE_DIRECTORY or HOME")
+
+
+def control_socket(
+    options: Options, config: Config, environ: Mapping[str, str], state: Path
+) -> tuple[Path, bool] | None:
+    """Where operators reach mcpd, and whether it is an error if they cannot: a place that somebody chose for this mcpd
+    must be had, one that several of a user's might want need not be. A relative one begins at the configuration's file.
+
+    None: nowhere. On stdio that is so unless it is asked for: a client may run many, and ends them itself.
+    """
+    if options.control_socket is not None:
+        return options.control_socket.absolute(), True
+    if config.control.socket is not None:
+        return Path(config.source).absolute().parent / config.control.socket, True
+    if options.transport == "stdio":
+        return None
+    by_systemd = environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
+    if by_systemd:
+        return Path(by_systemd) / CONTROL, True
+    by_user = environ.get("XDG_RUNTIME_DIR", "")
+    if Path(by_user).is_absolute():
+        return Path(by_user) / "mcpd" / CONTROL, False
+    return state.absolute() / CONTROL, False
 
 
 def _is_there(path: Path) -> bool:

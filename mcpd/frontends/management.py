@@ -13,6 +13,7 @@ import msgspec
 
 from mcpd import __version__
 from mcpd.frontends.replies import JSON, refuse
+from mcpd.gateway import views
 from mcpd.protocol import jsonrpc
 from mcpd.supervisor.states import State
 
@@ -64,9 +65,7 @@ class Management:
     async def servers(self, request: Request, verdict: Verdict) -> None:
         """Every configured server with its true state."""
         if self._read_only(request):
-            servers = [backend.describe() for backend in self._gateway.backends]
-            servers += [{"name": s.name, "state": "disabled"} for s in self._gateway.config.servers if not s.enabled]
-            self._answer(request, 200, {"servers": servers})
+            self._answer(request, 200, {"servers": views.servers(self._gateway)})
 
     async def tools(self, request: Request, verdict: Verdict) -> None:
         """All tools under the names that clients see."""

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from mcpd.wire.credentials import peer_credentials
 from mcpd.wire.outgoing import JOIN_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mcpd.wire.credentials import Credentials
     from mcpd.wire.http_connection import Connection
     from mcpd.wire.http_head import Head
 
@@ -172,6 +174,11 @@ class Request:
     def peer_port(self) -> int:
         """The client's port, 0 for a socket in the file system."""
         return self._connection.peer_port
+
+    @property
+    def credentials(self) -> Credentials | None:
+        """The process that asks, where it came by a socket in the file system."""
+        return peer_credentials(self._connection.sock)
 
     @property
     def complete(self) -> bool:

@@ -17,7 +17,10 @@ SCHEMA = load_schema()
 SERVER = SCHEMA["$defs"]["server"]["properties"]
 MAPS = {
     "Top level": SCHEMA["properties"],
-    **{key: SCHEMA["properties"][key]["properties"] for key in ("listen", "naming", "limits", "streams", "caching")},
+    **{
+        key: SCHEMA["properties"][key]["properties"]
+        for key in ("listen", "naming", "limits", "streams", "caching", "control")
+    },
     "mcpServers": SERVER,
     **{key: SERVER[key]["properties"] for key in ("timeouts", "restart", "stop", "tls", "resources", "sandbox")},
 }
@@ -63,7 +66,7 @@ def test_every_option_is_in_the_manual():
             assert re.search(rf"Cm {choice}\b", page), choice
 
 
-@pytest.mark.parametrize("page", ["mcpd.8", "mcpd.yaml.5"])
+@pytest.mark.parametrize("page", ["mcpctl.1", "mcpd.8", "mcpd.yaml.5"])
 def test_mandoc_finds_nothing(page):
     mandoc = shutil.which("mandoc")
     if mandoc is None:

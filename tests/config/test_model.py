@@ -12,6 +12,7 @@ from mcpd.config.load import load
 from mcpd.config.model import (
     Caching,
     Config,
+    Control,
     Limits,
     Listen,
     Naming,
@@ -36,6 +37,7 @@ SECTIONS = {
     "limits": (Limits, SCHEMA["properties"]["limits"]),
     "streams": (Streams, SCHEMA["properties"]["streams"]),
     "caching": (Caching, SCHEMA["properties"]["caching"]),
+    "control": (Control, SCHEMA["properties"]["control"]),
     "timeouts": (Timeouts, SERVER["properties"]["timeouts"]),
     "restart": (Restart, SERVER["properties"]["restart"]),
     "stop": (Stop, SERVER["properties"]["stop"]),

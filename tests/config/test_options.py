@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mcpd.config.model import Config
-from mcpd.config.options import Options, parse, state_directory
+from mcpd.config.model import Config, Control
+from mcpd.config.options import Options, control_socket, parse, state_directory
 from mcpd.errors import ConfigError
 
 
@@ -132,3 +132,30 @@ def test_state_directory(environ, directory):
 def test_no_state_directory():
     with pytest.raises(ConfigError, match="no directory for state"):
         state_directory(Options(), {})
+
+
+@pytest.mark.parametrize(
+    ("given", "configured", "environ", "found"),
+    [
+        (["--control-socket", "/o/c"], "/c/c", {"RUNTIME_DIRECTORY": "/run/mcpd"}, ("/o/c", True)),
+        ([], "/c/c", {"RUNTIME_DIRECTORY": "/run/mcpd"}, ("/c/c", True)),
+        ([], "c", {}, ("/etc/mcpd/c", True)),
+        (
+            [],
+            None,
+            {"RUNTIME_DIRECTORY": "/run/mcpd:/run/x", "XDG_RUNTIME_DIR": "/r"},
+            ("/run/mcpd/control.sock", True),
+        ),
+        ([], None, {"XDG_RUNTIME_DIR": "/r"}, ("/r/mcpd/control.sock", False)),
+        ([], None, {"XDG_RUNTIME_DIR": "r"}, ("/state/control.sock", False)),
+        ([], None, {}, ("/state/control.sock", False)),
+        (["--transport", "stdio"], None, {"RUNTIME_DIRECTORY": "/run/mcpd"}, None),
+        (["--transport", "stdio"], "/c/c", {}, ("/c/c", True)),
+        (["--transport", "stdio", "--control-socket", "/o/c"], None, {}, ("/o/c", True)),
+    ],
+)
+def test_where_operators_reach_it(given, configured, environ, found):
+    options = parse(given, version="1", system_config=Path("/nonexistent"))
+    config = Config(control=Control(socket=configured), source="/etc/mcpd/mcpd.yaml")
+    place = control_socket(options, config, environ, Path("/state"))
+    assert place == (None if found is None else (Path(found[0]), found[1]))

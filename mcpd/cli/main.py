@@ -1,0 +1,106 @@
+"""`mcpctl`: command line → verb → request → what people or scripts read → exit status."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+from mcpd import __version__
+from mcpd.cli import reload, servers, status, statuses
+from mcpd.control.client import Client, Refused, Unreachable, default_path
+
+VERBS: Final = {"status": status, "servers": servers, "reload": reload}
+"""Each has SUMMARY, `arguments`, `ask` (what it has mcpd do) and `show` (what people read of the answer)."""
+
+STATUS_OF: Final = {"not_permitted": statuses.NOT_PERMITTED, "invalid_configuration": statuses.INVALID}
+"""By mcpd's word for what went wrong."""
+
+
+def main() -> None:
+    """Run mcpctl; ends the process."""
+    try:
+        code = run(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads has read enough (`| head`); what is left must not be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = statuses.OK
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)
+
+
+def run(arguments: list[str]) -> int:
+    """Run mcpctl with these arguments; returns its exit status."""
+    options = parser().parse_args(arguments)
+    verb = VERBS[options.verb]
+    client = Client(options.socket or default_path(os.environ, uid=os.geteuid()))
+    try:
+        answer = verb.ask(client, options)
+    except Unreachable as error:
+        return _unreachable(error, as_json=options.json)
+    except Refused as error:
+        return _refused(error, as_json=options.json)
+    if options.json:
+        print(json.dumps(answer, indent=2, ensure_ascii=False))
+    else:
+        verb.show(answer, options)
+    return statuses.OK
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser, for `run` and for the test that holds the manual page to it."""
+    shared = argparse.ArgumentParser(add_help=False)
+    # Before or after the verb; what is not given after it must not undo what was given before.
+    for target, default in ((shared, argparse.SUPPRESS), (result := _top(), None)):
+        target.add_argument("--socket", type=Path, metavar="PATH", default=default, help="mcpd's control socket")
+        target.add_argument(
+            "--json", action="store_true", default=default or False, help="print the answer as JSON, for scripts"
+        )
+    verbs = result.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for name, verb in VERBS.items():
+        each = verbs.add_parser(name, parents=[shared], help=verb.SUMMARY, description=verb.SUMMARY, allow_abbrev=False)
+        verb.arguments(each)
+    return result
+
+
+def _top() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(prog="mcpctl", description="Operate a running mcpd.", allow_abbrev=False)
+    result.add_argument("--version", action="version", version=f"mcpctl {__version__}")
+    return result
+
+
+def _unreachable(error: Unreachable, *, as_json: bool) -> int:
+    if error.permitted:
+        code, remedy = "unreachable", "is it running? see 'systemctl status mcpd', or name its socket with --socket"
+    else:
+        code, remedy = "not_permitted", "use sudo, or become a member of the group 'mcpd'"
+    _complain({"code": code, "message": str(error), "remedy": remedy}, as_json=as_json)
+    return statuses.UNAVAILABLE if error.permitted else statuses.NOT_PERMITTED
+
+
+def _refused(error: Refused, *, as_json: bool) -> int:
+    _complain(error.body, as_json=as_json)
+    return STATUS_OF.get(error.code, statuses.FAILED)
+
+
+def _complain(body: dict[str, object], *, as_json: bool) -> None:
+    """What went wrong: to people on stderr, to scripts on stdout, where the answer would have been."""
+    if as_json:
+        print(json.dumps(body, indent=2, ensure_ascii=False))
+        return
+    remedy = f" ({body['remedy']})" if body.get("remedy") else ""
+    print(f"mcpctl: {body.get('message')}{remedy}", file=sys.stderr)
+    errors = body.get("errors")
+    for each in errors if isinstance(errors, list) else ():
+        where = ":".join(str(part) for part in (each.get("file"), each.get("line")) if part)
+        parts = [part for part in (where, each.get("path"), each.get("message")) if part]
+        print("  " + ": ".join(parts) + (f" ({each['remedy']})" if each.get("remedy") else ""), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""`mcpctl servers`: every configured server with its true state."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from mcpd.cli.table import table
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from mcpd.control.client import Body, Client
+
+SUMMARY: Final = "list the servers and their states"
+
+HEAD: Final = ("SERVER", "STATE", "TRANSPORT", "TOOLS", "RESOURCES", "PROMPTS", "CALLS", "RESTARTS", "PID", "ERROR")
+KEYS: Final = ("name", "state", "transport", "tools", "resources", "prompts", "calls_in_flight", "restarts", "pid")
+
+ERROR_MAX: Final = 100
+"""Characters of an error in the table; all of it is in the JSON."""
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """This verb has none of its own."""
+
+
+def ask(client: Client, options: Namespace) -> Body:
+    """Raises: Unreachable, Refused."""
+    return client.get("/v1/servers")
+
+
+def show(answer: Body, options: Namespace) -> None:
+    """A table."""
+    rows = [(*(each.get(key) for key in KEYS), _brief(each.get("error", ""))) for each in answer["servers"]]
+    print(table(HEAD, rows) if rows else "no servers")
+
+
+def _brief(error: str) -> str:
+    line = " ".join(error.split())
+    return line if len(line) <= ERROR_MAX else line[: ERROR_MAX - 1] + "…"

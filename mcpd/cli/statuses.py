@@ -1,0 +1,19 @@
+"""The exit statuses of `mcpctl`; the larger ones are those of sysexits(3)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+OK: Final = 0
+FAILED: Final = 1
+"""mcpd refused it, or could not do it."""
+USAGE: Final = 2
+"""The command line is wrong."""
+UNAVAILABLE: Final = 69
+"""mcpd cannot be reached."""
+NOT_PERMITTED: Final = 77
+"""This user may not do it."""
+INVALID: Final = 78
+"""The configuration has a fault."""
+
+ALL: Final = (OK, FAILED, USAGE, UNAVAILABLE, NOT_PERMITTED, INVALID)

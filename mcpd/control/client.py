@@ -1,0 +1,128 @@
+"""The other side of the control socket: one request, one answer. The standard library alone, for a fast start."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Body = dict[str, Any]
+
+LOOK_TIME: Final = 10.0
+"""Seconds to wait for an answer to a question; mcpd has it ready."""
+
+CHANGE_TIME: Final = 300.0
+"""Seconds to wait for something to be done. A reload waits half a minute for servers that do not come up, and for those
+before it."""
+
+NOT_THERE: Final = frozenset({errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR, errno.ENOTSOCK})
+
+
+class Unreachable(Exception):
+    """Nothing answers on the socket. `permitted` is False when this user may not even connect."""
+
+    def __init__(self, path: Path, reason: str, *, permitted: bool = True) -> None:
+        self.path = path
+        self.reason = reason
+        self.permitted = permitted
+        super().__init__(f"cannot reach mcpd at {path}: {reason}")
+
+
+class Refused(Exception):
+    """mcpd did not do it. `code` is for programs."""
+
+    def __init__(self, status: int, body: Body) -> None:
+        self.status = status
+        self.body = body
+        self.code = str(body.get("code", ""))
+        self.remedy = str(body.get("remedy", ""))
+        super().__init__(str(body.get("message", f"HTTP {status}")))
+
+
+class _Connection(HTTPConnection):
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("mcpd", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+class Client:
+    """Asks one mcpd."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def get(self, path: str, query: Mapping[str, str] | None = None) -> Body:
+        """Look at something. Raises: Unreachable, Refused."""
+        return self._ask("GET", path, query, LOOK_TIME)
+
+    def post(self, path: str, query: Mapping[str, str] | None = None) -> Body:
+        """Have something done; returns when it is. Raises: Unreachable, Refused."""
+        return self._ask("POST", path, query, CHANGE_TIME)
+
+    def _ask(self, method: str, path: str, query: Mapping[str, str] | None, timeout: float) -> Body:
+        connection = _Connection(self.path, timeout)
+        try:
+            connection.request(method, path + (f"?{urlencode(query)}" if query else ""))
+            answer = connection.getresponse()
+            data = answer.read()
+            body = json.loads(data)
+            if not isinstance(body, dict):
+                raise ValueError("no JSON object")
+        except PermissionError as error:
+            raise Unreachable(self.path, _why(error), permitted=False) from None
+        except TimeoutError:
+            raise Unreachable(self.path, f"no answer within {timeout:g} s") from None
+        except OSError as error:
+            raise Unreachable(self.path, _why(error)) from None
+        except (HTTPException, ValueError) as error:
+            raise Unreachable(self.path, f"what answers is no mcpd ({error})") from None
+        finally:
+            connection.close()
+        if answer.status != 200:
+            raise Refused(answer.status, body)
+        return body
+
+
+def _why(error: OSError) -> str:
+    if error.errno in NOT_THERE:
+        return "it is not running, or has another socket"
+    return (error.strerror or str(error)).lower()
+
+
+def default_path(environ: Mapping[str, str], *, uid: int) -> Path:
+    """Where mcpd's socket is, if nobody says where: the first place that has one, else the first place.
+
+    As a service's own command (ExecReload=) that is the service's; else root's is the machine's, and everybody else's
+    is their own before the machine's.
+    """
+    places = []
+    by_systemd = environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
+    if by_systemd:
+        places.append(Path(by_systemd))
+    machine = Path("/run/mcpd")
+    if uid == 0:
+        places.append(machine)
+    runtime = environ.get("XDG_RUNTIME_DIR", "")
+    if runtime.startswith("/"):
+        places.append(Path(runtime) / "mcpd")
+    state = environ.get("XDG_STATE_HOME", "")
+    if state.startswith("/"):
+        places.append(Path(state) / "mcpd")
+    elif environ.get("HOME", "").startswith("/"):
+        places.append(Path(environ["HOME"]) / ".local" / "state" / "mcpd")
+    places.append(machine)
+    paths = [place / "control.sock" for place in places]
+    return next((path for path in paths if os.path.lexists(path)), paths[0])

@@ -1,0 +1,51 @@
+"""Who may do what: by the user and the groups of the process that asks, which the kernel vouches for.
+
+Rules.
+1. root, the user that mcpd runs as, and members of the group `mcpd`, if there is one, may do everything.
+2. Whoever else can connect may look. Who can connect, the mode of the socket decides.
+"""
+
+from __future__ import annotations
+
+import grp
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+from mcpd.control.refusal import Refusal
+
+if TYPE_CHECKING:
+    from mcpd.wire.credentials import Credentials
+
+GROUP: Final = "mcpd"
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """`uid` is mcpd's own; `gid` the group's, None where there is none."""
+
+    uid: int
+    gid: int | None
+
+    def may_change(self, who: Credentials | None) -> bool:
+        """Whether this process may change things."""
+        return who is not None and (who.uid in (0, self.uid) or (self.gid is not None and self.gid in who.groups))
+
+    def require_change(self, who: Credentials | None) -> None:
+        """Raises: Refusal."""
+        if not self.may_change(who):
+            remedy = "use sudo" if self.gid is None else f"use sudo, or become a member of the group '{GROUP}'"
+            raise Refusal(
+                HTTPStatus.FORBIDDEN,
+                "not_permitted",
+                f"user {who.uid if who is not None else 'unknown'} may look, but not change anything",
+                remedy,
+            )
+
+
+def group_id() -> int | None:
+    """The group whose members operate mcpd, None where there is none."""
+    try:
+        return grp.getgrnam(GROUP).gr_gid
+    except KeyError:
+        return None

@@ -1,0 +1,55 @@
+"""What is answered when something cannot be done: which error in a word, what it is about, and the remedy."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from mcpd.config.faults import ConfigErrors
+
+if TYPE_CHECKING:
+    from mcpd.errors import ConfigError
+
+
+class Refusal(Exception):
+    """An operation that is not carried out. `code` is for programs, and stays as it is."""
+
+    def __init__(
+        self,
+        status: HTTPStatus,
+        code: str,
+        message: str,
+        remedy: str = "",
+        *,
+        headers: bytes = b"",
+        details: dict[str, object] | None = None,
+    ) -> None:
+        self.status = int(status)
+        self.code = code
+        self.message = message
+        self.remedy = remedy
+        self.headers = headers
+        self._details = details or {}
+        super().__init__(f"{code}: {message}")
+
+    def encode(self) -> bytes:
+        """The body of the answer."""
+        return msgspec.json.encode({"code": self.code, "message": self.message, "remedy": self.remedy, **self._details})
+
+
+def invalid_configuration(error: ConfigError) -> Refusal:
+    """A configuration with faults, each with its place. Nothing of it is in effect."""
+    faults = error.errors if isinstance(error, ConfigErrors) else (error,)
+    shown = [
+        {"file": each.file, "line": each.line, "path": each.path, "message": each.reason, "remedy": each.remedy}
+        for each in faults
+    ]
+    return Refusal(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "invalid_configuration",
+        f"the configuration has {len(shown)} fault{'s' if len(shown) > 1 else ''}, and nothing was changed",
+        "mend what 'errors' names, then reload",
+        details={"errors": shown},
+    )

@@ -1,0 +1,64 @@
+"""A control socket with a gateway of fakes behind it."""
+
+from __future__ import annotations
+
+import os
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import trio
+
+from mcpd.config.model import Config
+from mcpd.control.listener import open_control
+from mcpd.control.operations import Operations
+from mcpd.control.permission import Permission
+from mcpd.control.server import Control, serve_control
+from mcpd.wire.deadlines import Deadlines
+from tests.gateway.fakes import FakeBackend, catalogue, make_gateway
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+class Runner:
+    """Reloads as it is told, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[bool] = []
+        self.answer: object = {"plan": {}}
+        self.error: Exception | None = None
+
+    async def reload(self, *, dry_run: bool) -> object:
+        self.asked.append(dry_run)
+        await trio.lowlevel.checkpoint()
+        if self.error is not None:
+            raise self.error
+        return self.answer
+
+    def describe(self) -> dict[str, object]:
+        return {"last_reload": None, "needs_restart": (), "draining": []}
+
+
+def operations(directory: Path) -> Operations:
+    """Two servers, one of which is disabled."""
+    backend = FakeBackend("b", catalogue(tools=["x"]))
+    gateway = make_gateway(directory, backend, config=Config(servers=(backend.spec,), source="/etc/x.yaml"))
+    return Operations(gateway, Runner())
+
+
+@asynccontextmanager
+async def controlled(
+    directory: Path, *, permission: Permission | None = None
+) -> AsyncIterator[tuple[Path, Operations]]:
+    """The path of a socket that is served, and what is behind it."""
+    ops = operations(directory)
+    control = open_control(directory / "control.sock", None)
+    deadlines = Deadlines()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(deadlines.run)
+        handler = Control(ops, permission or Permission(os.geteuid(), None))
+        await nursery.start(serve_control, control.socket, handler, deadlines)
+        yield control.path, ops
+        nursery.cancel_scope.cancel()
+    control.close()

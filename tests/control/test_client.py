@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+import trio
+
+from mcpd.control.client import Client, Refused, Unreachable, default_path
+from mcpd.errors import ConfigError
+from tests.control.parts import controlled
+
+
+async def in_thread(function, *args):
+    return await trio.to_thread.run_sync(function, *args)
+
+
+async def test_it_asks_and_has_things_done(tmp_path):
+    async with controlled(tmp_path) as (path, ops):
+        client = Client(path)
+        assert (await in_thread(client.get, "/v1/status"))["status"] == "1 ready"
+        assert await in_thread(client.post, "/v1/reload", {"dry_run": "1"}) == {"plan": {}}
+        assert ops.runner.asked == [True]
+
+
+async def test_what_mcpd_refuses_is_raised_with_its_words(tmp_path):
+    async with controlled(tmp_path) as (path, ops):
+        ops.runner.error = ConfigError("it is wrong", file="f", line=2)
+        with pytest.raises(Refused, match="1 fault") as caught:
+            await in_thread(Client(path).post, "/v1/reload")
+        assert (caught.value.status, caught.value.code) == (422, "invalid_configuration")
+        assert caught.value.remedy
+        assert caught.value.body["errors"][0]["line"] == 2
+
+
+def test_nobody_there(tmp_path):
+    for path in (tmp_path / "none.sock", tmp_path / "none" / "none.sock"):
+        with pytest.raises(Unreachable, match="not running") as caught:
+            Client(path).get("/v1/status")
+        assert caught.value.permitted
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(tmp_path / "left.sock"))
+    with pytest.raises(Unreachable, match="not running"):
+        Client(tmp_path / "left.sock").get("/v1/status")
+    with pytest.raises(Unreachable):
+        Client(tmp_path / ("x" * 200)).get("/v1/status")
+
+
+@pytest.mark.parametrize("answer", [b"", b"SSH-2.0-x\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]"])
+def test_somebody_else_there(tmp_path, answer):
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(Unreachable, match=r"is no mcpd|connection|not running"):
+            Client(path).get("/v1/status")
+        thread.join()
+
+
+def socket_in(directory: Path) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / "control.sock"
+    path.touch()
+    return path
+
+
+def test_the_first_place_that_has_one_is_taken(tmp_path):
+    unit, runtime, state = tmp_path / "unit", tmp_path / "run", tmp_path / "state"
+    environ = {
+        "RUNTIME_DIRECTORY": f"{unit}:/elsewhere",
+        "XDG_RUNTIME_DIR": str(runtime),
+        "XDG_STATE_HOME": str(state),
+        "HOME": str(tmp_path / "home"),
+    }
+    assert default_path(environ, uid=1000) == unit / "control.sock", "what a message names when there is none"
+    expected = socket_in(state / "mcpd")
+    assert default_path(environ, uid=1000) == expected
+    expected = socket_in(runtime / "mcpd")
+    assert default_path(environ, uid=1000) == expected
+    expected = socket_in(unit)
+    assert default_path(environ, uid=1000) == expected
+
+
+def test_without_a_word_it_is_that_of_the_home_or_the_machine(tmp_path):
+    home = socket_in(tmp_path / ".local" / "state" / "mcpd")
+    assert default_path({"HOME": str(tmp_path)}, uid=1000) == home
+    assert default_path({"HOME": str(tmp_path), "XDG_RUNTIME_DIR": "relative"}, uid=1000) == home
+    if not os.path.lexists("/run/mcpd/control.sock"):
+        assert default_path({"HOME": str(tmp_path)}, uid=0) == home
+    assert default_path({}, uid=1000) == default_path({}, uid=0) == Path("/run/mcpd/control.sock")

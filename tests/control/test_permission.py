@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import grp
+
+import pytest
+
+from mcpd.control.permission import GROUP, Permission, group_id
+from mcpd.control.refusal import Refusal
+from mcpd.wire.credentials import Credentials
+
+OWN, GROUP_ID = 900, 901
+
+
+@pytest.mark.parametrize(
+    ("uid", "groups", "gid", "may"),
+    [
+        (0, {0}, GROUP_ID, True),
+        (OWN, {5}, GROUP_ID, True),
+        (1000, {1000, GROUP_ID}, GROUP_ID, True),
+        (1000, {1000}, GROUP_ID, False),
+        (1000, {1000}, None, False),
+        (OWN, {5}, None, True),
+    ],
+)
+def test_root_the_own_user_and_the_group_may_change_things(uid, groups, gid, may):
+    permission, who = Permission(OWN, gid), Credentials(1, uid, frozenset(groups))
+    assert permission.may_change(who) is may
+    if may:
+        permission.require_change(who)
+    else:
+        with pytest.raises(Refusal) as caught:
+            permission.require_change(who)
+        assert (caught.value.status, caught.value.code) == (403, "not_permitted")
+        assert (GROUP in caught.value.remedy) is (gid is not None)
+
+
+def test_who_is_not_known_may_not():
+    assert not Permission(0, None).may_change(None)
+    with pytest.raises(Refusal, match="unknown"):
+        Permission(0, None).require_change(None)
+
+
+def test_the_group_need_not_be_there():
+    try:
+        expected = grp.getgrnam(GROUP).gr_gid
+    except KeyError:
+        expected = None
+    assert group_id() == expected

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+import trio
+
+from mcpd import __version__
+from mcpd.control.permission import Permission
+from tests.control.parts import controlled
+
+
+async def ask(path, text: str) -> tuple[int, dict[str, str], dict]:
+    """One request, byte for byte; status, headers and body of its answer."""
+    stream = await trio.open_unix_socket(str(path))
+    async with stream:
+        await stream.send_all(text.replace("\n", "\r\n").encode())
+        data = b"".join([chunk async for chunk in stream])
+    head, _, body = data.partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    return int(first.split()[1]), headers, json.loads(body) if body else {}
+
+
+def request(method: str, target: str, *headers: str, host: str = "localhost", body: str = "") -> str:
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", "Connection: close", *headers]
+    if body or method == "POST":
+        lines.append(f"Content-Length: {len(body)}")
+    return "\n".join(lines) + "\n\n" + body
+
+
+async def test_what_is_asked_for_is_answered(tmp_path):
+    async with controlled(tmp_path) as (path, ops):
+        status, headers, body = await ask(path, request("GET", "/v1/status"))
+        assert (status, body["status"]) == (200, "1 ready")
+        assert headers["content-type"] == "application/json"
+        assert headers["mcpd-version"] == __version__
+        assert headers["cache-control"] == "no-store"
+        status, _, body = await ask(path, request("HEAD", "/v1/status"))
+        assert (status, body) == (200, {})
+        status, _, body = await ask(path, request("POST", "/v1/reload?dry_run=1"))
+        assert (status, body, ops.runner.asked) == (200, {"plan": {}}, [True])
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "mcpd", "localhost:80", ""])
+async def test_its_own_hosts_are_served(tmp_path, host):
+    async with controlled(tmp_path) as (path, _):
+        assert (await ask(path, request("GET", "/v1/status", host=host)))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "code"),
+    [
+        (request("POST", "/v1/reload", host="evil.example"), 421, "wrong_host"),
+        (request("POST", "/v1/reload", "Origin: http://localhost"), 403, "web_page"),
+        (request("POST", "/v1/reload", "Origin: null"), 403, "web_page"),
+        (request("POST", "/v1/reload", "Referer: http://localhost/x"), 403, "web_page"),
+        (request("GET", "/v1/reload"), 405, "method_not_allowed"),
+        (request("DELETE", "/v1/reload"), 405, "method_not_allowed"),
+        (request("POST", "/v1/status"), 405, "method_not_allowed"),
+        (request("POST", "/v1/reloads"), 404, "not_found"),
+        (request("POST", "/v1/reload/"), 404, "not_found"),
+        (request("POST", "/v1/reload?dry_run=maybe"), 400, "bad_request"),
+        (request("POST", "/v1/reload?dry_run=1&dry_run=0"), 400, "bad_request"),
+        (request("POST", "/v1/reload?dry-run=1"), 400, "bad_request"),
+        (request("POST", "/v1/reload?dry_run"), 400, "bad_request"),
+        (request("POST", "/v1/reload?%ff=1"), 400, "bad_request"),
+        (request("POST", "/v1/reload", body="{}"), 400, "bad_request"),
+    ],
+)
+async def test_what_is_wrong_does_nothing_and_is_said(tmp_path, text, status, code, caplog):
+    async with controlled(tmp_path) as (path, ops):
+        found, headers, body = await ask(path, text)
+        assert (found, body["code"]) == (status, code)
+        assert set(body) == {"code", "message", "remedy"}
+        assert ("allow" in headers) is (status == 405)
+        assert ops.runner.asked == []
+
+
+class Nobody(Permission):
+    """Permits nothing to anybody, so that it shows who asks for permission."""
+
+    def may_change(self, who) -> bool:
+        return False
+
+
+async def test_who_may_only_look_changes_nothing_and_the_log_says_who_tried(tmp_path, caplog):
+    async with controlled(tmp_path, permission=Nobody(0, None)) as (path, ops):
+        status, _, body = await ask(path, request("POST", "/v1/reload"))
+        assert (status, body["code"], ops.runner.asked) == (403, "not_permitted", [])
+        assert f"uid={os.getuid()} pid={os.getpid()}" in caplog.text
+        assert (await ask(path, request("GET", "/v1/status")))[0] == 200
+
+
+async def test_a_bug_is_answered_and_logged(tmp_path, caplog):
+    async with controlled(tmp_path) as (path, ops):
+        ops.runner.error = RuntimeError("a bug")
+        status, _, body = await ask(path, request("POST", "/v1/reload"))
+        assert (status, body["code"]) == (500, "internal_error")
+        assert "a bug" not in json.dumps(body)
+        assert "a bug" in caplog.text
+        assert (await ask(path, request("GET", "/v1/status")))[0] == 200
