@@ -224,6 +224,9 @@ class KeptCatalogues:
             spec.url,
             sorted(spec.headers.items()),
             spec.era,
+            spec.user,
+            spec.group,
+            spec.tls,
         )
         return _digest(msgspec.json.encode(facts), self._key)
 

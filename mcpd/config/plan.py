@@ -143,6 +143,10 @@ def _details(config: Config) -> list[str]:
             for field in ("user", "group", "umask", "nice")
             if getattr(spec, field) is not None
         )
+        if spec.start != "eager":
+            parts.append(f"start={spec.start}")
+        if spec.idle_stop:
+            parts.append(f"idle_stop={_quantity(spec.idle_stop)}")
         if spec.env or spec.inherit_env:
             parts.append("env: " + ", ".join([*spec.env, *spec.inherit_env]))
         if spec.headers:

@@ -18,7 +18,7 @@ from trio.testing import wait_all_tasks_blocked
 from mcpd.backends import kept as module
 from mcpd.backends.base import Catalogue, Entry, Hint
 from mcpd.backends.kept import DELAY, FORMAT, MAGIC, UNUSED, KeptCatalogues, LastKnown
-from mcpd.config.model import ServerSpec, Timeouts
+from mcpd.config.model import ServerSpec, Timeouts, Tls
 from mcpd.protocol.capabilities import ServerCapabilities
 from mcpd.protocol.handshake import ServerHello
 from mcpd.protocol.versions import Version
@@ -103,6 +103,8 @@ async def test_no_secret_is_in_the_file_nor_can_be_tried_out_on_it(spec, tmp_pat
         {"inherit_env": ()},
         {"cwd": "/tmp"},
         {"era": "legacy"},
+        {"user": "nobody"},
+        {"group": "nogroup"},
         {"transport": "streamable-http", "command": None, "url": "http://127.0.0.1:1/mcp"},
     ],
 )
@@ -115,7 +117,15 @@ async def test_another_configuration_is_another_server(changes, tmp_path, caplog
     assert names(tmp_path) == [], "it is removed"
 
 
-@pytest.mark.parametrize("changes", [{"headers": {}}, {"headers": {"Authorization": "x"}}, {"url": "https://a.b/c"}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"headers": {}},
+        {"headers": {"Authorization": "x"}},
+        {"url": "https://a.b/c"},
+        {"tls": Tls(cert="/etc/other.pem")},
+    ],
+)
 async def test_the_same_for_a_remote(changes, tmp_path):
     await keep(tmp_path, REMOTE)
     assert KeptCatalogues(tmp_path, KEY).load(msgspec.structs.replace(REMOTE, **changes)) is None

@@ -131,3 +131,18 @@ servers:
 def test_target_hides_control_characters_and_secrets():
     config = _load('servers: {a: {command: x, args: ["--key=${TOKEN}", "a\\nb\\u001b[2J"]}}')
     assert target(config.servers[0], config.secrets) == 'x --key=*** "a\\nb\\u001b[2J"'
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ("", None),
+        ("start: eager", None),
+        ("start: lazy", "a: start=lazy; idle_stop=600"),
+        ("start: lazy, idle_stop: 0", "a: start=lazy"),
+        ("idle_stop: 2m", "a: idle_stop=120"),
+    ],
+)
+def test_when_a_server_sleeps(fields, told):
+    lines = plan(loads(f"servers: {{a: {{command: x, {fields}}}}}", name="c.yaml", environ={})).splitlines()
+    assert [line for line in lines if line.startswith("a: ")] == ([told] if told else [])
