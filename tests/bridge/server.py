@@ -201,6 +201,7 @@ class MemoryConnector:
         self.transport = "stdio" if shared else "streamable-http"
         self.stateless = modern and not shared
         self.pid: int | None = None
+        self.over: str | None = None
         self.links: set[Link] = set()
         self._world = world
         self._deadlines = deadlines
@@ -211,7 +212,9 @@ class MemoryConnector:
         return False
 
     @asynccontextmanager
-    async def connect(self, nursery: trio.Nursery, listener: Any, capabilities: Any, owner: Any) -> AsyncIterator[Link]:
+    async def connect(
+        self, nursery: trio.Nursery, listener: Any, capabilities: Any, owner: Any, claim: Any
+    ) -> AsyncIterator[Link]:
         link = Link(
             self.spec.name,
             capabilities=capabilities,
