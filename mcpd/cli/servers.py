@@ -31,7 +31,9 @@ def ask(client: Client, options: Namespace) -> Body:
 
 def show(answer: Body, options: Namespace) -> None:
     """A table."""
-    rows = [(*(each.get(key) for key in KEYS), _brief(each.get("error", ""))) for each in answer["servers"]]
+    # Stopped because nobody needs it is another thing than stopped.
+    servers = [{**each, "state": "asleep"} if each.get("asleep") else each for each in answer["servers"]]
+    rows = [(*(each.get(key) for key in KEYS), _brief(each.get("error", ""))) for each in servers]
     print(table(HEAD, rows) if rows else "no servers")
 
 

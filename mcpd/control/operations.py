@@ -52,7 +52,7 @@ class Operations:
     async def status(self, query: Query) -> object:
         """What mcpd is doing, in words and numbers."""
         gateway = self.gateway
-        states = [(backend.name, backend.state.value) for backend in gateway.backends]
+        states = [(each.name, "asleep" if each.asleep else each.state.value) for each in gateway.backends]
         return {
             "version": __version__,
             "pid": os.getpid(),

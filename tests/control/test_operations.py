@@ -8,6 +8,7 @@ from mcpd import __version__
 from mcpd.control.operations import TABLE, find, flag
 from mcpd.control.refusal import Refusal
 from mcpd.errors import ConfigError
+from mcpd.supervisor.states import State
 from tests.control.parts import operations
 
 
@@ -19,6 +20,14 @@ async def test_status_is_in_words_and_numbers(tmp_path):
     assert status["uptime"] >= 0
     assert (status["sessions"], status["calls_in_flight"]) == (0, 0)
     assert status["draining"] == []
+
+
+async def test_who_sleeps_is_told_from_who_is_stopped(tmp_path):
+    ops = operations(tmp_path)
+    [backend] = ops.gateway.backends
+    backend.state, backend.asleep = State.STOPPED, True
+    status = await ops.status({})
+    assert (status["status"], status["states"]) == ("1 asleep: b", {"asleep": 1})
 
 
 async def test_servers_are_those_of_the_configuration(tmp_path):
