@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from typing import TYPE_CHECKING
 
@@ -124,6 +125,35 @@ async def runs_as_a_user_that_nobody_made(service: Service) -> None:
         await service.box.run("sh", "-c", script)
 
 
+async def serves_one_user_from_the_manager_of_that_user(service: Service) -> None:
+    box = service.box
+    await box.run("useradd", "--create-home", "me")
+    uid = (await box.run("id", "-u", "me")).strip()
+    await service.systemctl("start", f"user@{uid}.service")  # as a login does
+    environ = ("env", f"XDG_RUNTIME_DIR=/run/user/{uid}", "HOME=/home/me", "SYSTEMD_PAGER=")
+    mine = ("setpriv", f"--reuid={uid}", f"--regid={uid}", "--init-groups", *environ, "systemctl", "--user")
+    try:
+        # Nothing is configured yet.
+        assert (await box.ask(*mine, "start", "mcpd.service")).returncode
+        assert (await box.run(*mine, "show", "--value", "--property=ExecMainStatus", "mcpd.service")).strip() == "78"
+        await box.run(*mine, "stop", "mcpd.socket")
+        await box.write("/home/me/.config/mcpd/mcpd.yaml", json.dumps({"mcpServers": {"mini": mini()}}))
+        await box.run("chown", "-R", "me:", "/home/me/.config")
+        await box.run(*mine, "start", "mcpd.socket")
+        child = await service.call("pid")
+        assert (await box.run("ps", "-o", "user=", "-p", child)).strip() == "me"
+
+        async def ready() -> bool:
+            return 'Status: "1 ready"' in (await box.ask(*mine, "status", "--no-pager", "mcpd.service")).stdout
+
+        await service.until(ready, "the user's own manager knows the status")
+        await box.run(*mine, "restart", "mcpd.service")
+        assert await service.call("echo", text="hi") == "hi"
+    finally:
+        await box.ask(*mine, "stop", "mcpd.service", "mcpd.socket", "mcpd-control.socket")
+        await service.systemctl("stop", f"user@{uid}.service")
+
+
 CHECKS = (
     stays_down_and_says_why_when_misconfigured,
     closes_the_port_when_clients_keep_starting_what_cannot_start,
@@ -131,4 +161,5 @@ CHECKS = (
     keeps_its_own_port_while_it_restarts,
     hands_credentials_to_the_server_they_are_for,
     runs_as_a_user_that_nobody_made,
+    serves_one_user_from_the_manager_of_that_user,
 )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CACHE = ROOT / ".cache" / "systemd"
 RELEASES = {"12": "bookworm", "13": "trixie"}
 """The versions of Debian that mcpd is for: systemd 252 and 257."""
-PACKAGES = ("systemd", "systemd-sysv", "python3", "procps")
+PACKAGES = ("systemd", "systemd-sysv", "python3", "procps", "dbus", "libpam-systemd")
 """On top of what is essential, and apt. As little as a server has: what is missing must not be needed."""
 MASKED = ("systemd-modules-load.service", "apt-daily.timer", "apt-daily-upgrade.timer", "fstrim.timer")
 """The first fails in a box, and the others may start in the middle of a test."""
