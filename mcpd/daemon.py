@@ -133,7 +133,10 @@ class Daemon:
             roster=self.roster,
             gateway=self.gateway,
         )
-        self.reloader.settings.append(self.streamable.configure)
+        self.reloader.settings += (
+            self.streamable.configure,
+            lambda config: self.supervisor.slots.adjust(config.limits.spawn_concurrency),
+        )
         self.reloader.notify = self.manager.notify
         self.reloader.settings.append(lambda config: self.kept.retain([spec.name for spec in config.servers]))
         self.reloader.redact = lambda secrets: redact_with(secrets.redact)

@@ -66,6 +66,7 @@ class Roster:
         with self._scopes[backend]:
             await backend.run()
         del self._scopes[backend]
+        await backend.tenure.close()
         if backend in self.draining:
             self.draining.remove(backend)
             log.info("backend=%s event=stopped", backend.name)

@@ -39,6 +39,9 @@ class Runner(FakeBackend):
         await trio.lowlevel.checkpoint()
         return True
 
+    async def close(self) -> None:
+        self.closed = True
+
     def stop(self, why: str) -> None:
         self.why = why
 

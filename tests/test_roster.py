@@ -14,7 +14,11 @@ class Runner:
         self.done = trio.Event()
         self.tenure = self
         self.why = ""
+        self.closed = False
         self.ran: list[str] = []
+
+    async def close(self) -> None:
+        self.closed = True
 
     def stop(self, why: str) -> None:
         self.why = why
@@ -51,6 +55,7 @@ async def test_each_runs_until_it_is_retired_and_the_others_go_on(nursery, autoj
     assert roster.draining == [one]
     await trio.sleep(1.1)
     assert (one.ran, two.ran, roster.draining) == (["begun", "ended"], ["begun"], [])
+    assert (one.closed, two.closed) == (True, False)
 
 
 async def test_calls_are_waited_for(nursery, autojump_clock):

@@ -100,6 +100,11 @@ class Connector:
         if self._client is not None:
             self._client.adjust(client_limits(limits))
 
+    async def close(self) -> None:
+        """The server has no place any more: connections that nobody uses are not kept for it."""
+        if self._client is not None:
+            await self._client.aclose()
+
     def stirs(self) -> bool:
         """Whether the server's processes have used the processor a moment ago; never for a remote one."""
         mine = [child.pid for child in self._supervisor.children() if child.name == self.spec.name]

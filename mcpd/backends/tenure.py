@@ -28,6 +28,10 @@ class Tenure:
         self._backend.spec = spec
         self._backend._connector.adjust(limits, labelled=labelled)
 
+    async def close(self) -> None:
+        """It has ended: let go of what was kept for it."""
+        await self._backend._connector.close()
+
     def stop(self, why: str) -> None:
         """It is about to be cancelled: calls that still wait fail, and are told why."""
         backend = self._backend

@@ -77,8 +77,7 @@ def diff(running: Config, wanted: Config) -> Plan:
     before, after = _enabled(running), _enabled(wanted)
     stay = [name for name in after if name in before]
     keys = {name: changed_keys(before[name], after[name]) for name in stay}
-    old, new = _settings(running), _settings(wanted)
-    differ = [name for name in new if old[name] != new[name]]
+    differ = _differing(_settings(running), _settings(wanted))
     return Plan(
         added=tuple(name for name in after if name not in before),
         changed={name: keys[name] for name in stay if not IN_PLACE.issuperset(keys[name])},
@@ -111,8 +110,12 @@ def is_live(setting: str) -> bool:
 
 def changed_keys(before: ServerSpec, after: ServerSpec) -> tuple[str, ...]:
     """The keys in which two servers differ, those of inner maps with a dot: `timeouts.init`."""
-    old, new = flatten(before), flatten(after)
-    return tuple(key for key in new if old[key] != new[key])
+    return _differing(flatten(before), flatten(after))
+
+
+def _differing(old: dict[str, object], new: dict[str, object]) -> tuple[str, ...]:
+    """Names whose values differ. A map that only one of the two has is named with all that is in it."""
+    return tuple(name for name in {**new, **old} if name not in old or name not in new or old[name] != new[name])
 
 
 def flatten(struct: msgspec.Struct, prefix: str = "") -> dict[str, object]:

@@ -109,6 +109,11 @@ class StartSlots:
         self._line: set[Claim] = set()
         self._numbers = itertools.count(1)
 
+    def adjust(self, total: int) -> None:
+        """Hand out so many from now on; those that are held stay so."""
+        self.total = total
+        self._serve()
+
     @property
     def held(self) -> int:
         return len(self._held)

@@ -12,7 +12,7 @@ from mcpd.backends.connector import Connector
 from mcpd.backends.opening import FATAL_FOR, LEGACY_FOR, Era
 from mcpd.backends.replies import NotHere
 from mcpd.backends.stdio import ChildEnded
-from mcpd.config.model import ServerSpec, Stop, Timeouts
+from mcpd.config.model import Limits, ServerSpec, Stop, Timeouts
 from mcpd.errors import BackendError, BackendUnavailable, RpcError
 from mcpd.protocol.capabilities import EVERYTHING, ClientCapability
 from mcpd.supervisor.slots import Claim
@@ -61,6 +61,20 @@ def remote_spec(url: str, **members) -> ServerSpec:
 async def one_call(link):
     made = Client().call()
     assert result_of(await link.call(made, "tools/call", made.members))["echo"] == {"name": "t"}
+
+
+async def test_settings_change_for_links_that_are_open_and_for_those_to_come(nursery):
+    async with remote_server() as remote, connector_for(remote_spec(remote.url)) as connector:
+        async with connector.connect(nursery, Heard(), EVERYTHING, None, Claim()) as link:
+            assert link.label.text == ""
+            connector.adjust(Limits(message=200, calls=5, parks=2), labelled=True)
+            assert link.label.text == "[b] ", "a person is told at once who asks"
+            connector.adjust(Limits(message=200, calls=5, parks=2), labelled=False)
+            assert link.label.text == ""
+        error = await use(connector, one_call)
+        assert "limits.message" in str(error), "the handshake is longer"
+        await connector.close()
+        assert "mcpd is stopping" in str(await use(connector, one_call))
 
 
 async def test_stdio():

@@ -48,6 +48,7 @@ async def test_who_waits_for_it_is_told_why_it_ends(nursery, autojump_clock):
             await backend.run()
 
     nursery.start_soon(run)
+    await trio.testing.wait_all_tasks_blocked()
     call = client.call()
     waits = calling(nursery, backend.call, call, "tools/call", call.members)
     await trio.testing.wait_all_tasks_blocked()

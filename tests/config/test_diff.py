@@ -57,6 +57,18 @@ def test_a_change_of_everything_says_each_key_once():
     assert set(keys) < set(flatten(A))
 
 
+def test_a_map_that_only_one_has_is_named_with_all_that_is_in_it():
+    class Inner(msgspec.Struct, frozen=True):
+        x: int = 0
+        y: int = 0
+
+    class Outer(msgspec.Struct, frozen=True):
+        inner: Inner | None = None
+
+    assert changed_keys(Outer(), Outer(Inner())) == ("inner.x", "inner.y", "inner")
+    assert changed_keys(Outer(Inner(1, 2)), Outer(Inner(1, 3))) == ("inner.y",)
+
+
 def test_settings_that_apply_and_those_that_do_not():
     before = config()
     after = config(
@@ -103,6 +115,38 @@ def test_the_tables_name_what_there_is():
     assert names >= FIXED
     assert not is_live("something.new")
     assert not is_live("servers")
+
+
+def test_each_setting_applies_or_does_not_and_somebody_has_thought_about_it():
+    """A new one is put here by who has made it apply (`Reloader.settings`, `gateway.succession`), or into FIXED."""
+    live = {f"{section}.{key}" for section in LIVE for key in _fields(section)} - FIXED
+    assert live == {
+        *(f"naming.{key}" for key in ("separator", "name_max", "page_size")),
+        *(f"limits.{key}" for key in LIMITS),
+        *(f"streams.{key}" for key in ("keepalive", "hold", "retry", "poll_after", "list_changed_delay")),
+        "caching.list_ttl",
+    }
+
+
+LIMITS = [
+    "body",
+    "head",
+    "message",
+    "sessions",
+    "session_idle",
+    "connections",
+    "calls",
+    "calls_per_session",
+    "streams_per_session",
+    "stream_queue",
+    "replay_events",
+    "replay_bytes",
+    "subscriptions",
+    "parks",
+    "park_time",
+    "listens",
+    "spawn_concurrency",
+]
 
 
 def _fields(section: str) -> tuple[str, ...]:

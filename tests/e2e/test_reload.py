@@ -17,6 +17,7 @@ import trio
 from tests.e2e.backends import mini, processes_with, server_state, wait_state, wait_until
 from tests.e2e.background import ENVIRONMENT, alive, mcpd
 from tests.fixtures.peer import HttpPeer, PeerError, start_daemon
+from tests.fixtures.peer_http import HttpError
 from tests.fixtures.peer_modern import ModernHttpPeer
 from tests.fixtures.peer_process import stop_process, watch
 
@@ -211,7 +212,7 @@ async def test_settings_apply_or_are_named_until_a_restart():
         before = await peer.call_text("a_pid")
         changes = {
             "naming": {"separator": "-", "page_size": 2},
-            "limits": {"session_age": "1h", "subscriptions": 3},
+            "limits": {"session_age": "1h", "body": 2000},
             "listen": {"trusted_hosts": ["x.example"]},
             "instructions": "be brief",
         }
@@ -224,6 +225,8 @@ async def test_settings_apply_or_are_named_until_a_restart():
         assert len(page["tools"]) == 2
         async with HttpPeer(daemon.url) as other:
             assert (await other.initialize())["instructions"] == "be brief"
+            with pytest.raises(HttpError, match="413"):
+                await other.call_text("a-echo", {"text": "x" * 2000})
         again = await reload(daemon, servers, **changes)
         assert again.count("event=needs_restart") == 2
         assert "event=reloaded needs_restart=" in again

@@ -147,3 +147,18 @@ async def test_a_waiter_that_gives_up_in_the_moment_of_its_turn_passes_it_on(nur
     await wait_all_tasks_blocked()
     assert line.order == ["next"]
     assert slots.held == 1
+
+
+async def test_their_number_may_change_while_others_wait(nursery):
+    slots = StartSlots(1, hold=1000)
+    first = await slots.acquire()
+    line = Line(slots, nursery)
+    for name in "abc":
+        await line.ask(name)
+    slots.adjust(3)
+    await wait_all_tasks_blocked()
+    assert line.order == ["a", "b"]
+    slots.adjust(1)
+    first.release()
+    await wait_all_tasks_blocked()
+    assert (line.order, slots.held) == (["a", "b"], 2), "those that are held stay so"
