@@ -28,7 +28,7 @@ async def first_start(config, tmp_path):
     async with start_daemon(config, state_dir=str(tmp_path / "state")) as daemon, HttpPeer(daemon.url) as peer:
         await peer.initialize()
         for name in config["mcpServers"]:
-            assert (await wait_state(peer, daemon, name, "ready"))["catalogue"] == "fetched"
+            assert (await wait_state(peer, daemon, name, "ready", 30))["catalogue"] == "fetched"
         return await peer.list_all("tools/list", "tools")
 
 
@@ -73,7 +73,7 @@ async def test_another_configuration_has_nothing_kept(tmp_path):
     set_mode(tmp_path, "hang")
     async with start_daemon(config, state_dir=str(tmp_path / "state")) as daemon, HttpPeer(daemon.url) as peer:
         assert (await server_state(peer, daemon, "s0"))["catalogue"] == "none"
-        await wait_until(lambda: not (tmp_path / "state" / "catalogues" / "s0").exists())
+        await wait_until(lambda: not (tmp_path / "state" / "catalogues" / "s0").exists(), 30)
         assert "its configuration is another one" in daemon.stderr
 
 
@@ -83,7 +83,7 @@ async def test_a_remote_that_nobody_uses_is_left_and_reached_again(tmp_path):
         async with start_daemon({"mcpServers": {"r": about}}) as daemon, HttpPeer(daemon.url) as peer:
             await peer.initialize()
             assert (await peer.call_json("r_counter"))["session"] == 1
-            found = await wait_state(peer, daemon, "r", "stopped")
+            found = await wait_state(peer, daemon, "r", "stopped", 30)
             assert (found["asleep"], found["catalogue"], found["restarts"]) == (True, "fetched", 0)
             assert (await peer.call_json("r_counter"))["session"] == 1, "its session ended, this is another one"
             assert (await peer.call_json("r_stats"))["connections"] == 1
@@ -96,13 +96,13 @@ async def test_a_lazy_server_runs_only_while_it_is_needed(tmp_path):
     state_dir = str(tmp_path / "state")
     async with start_daemon(config, state_dir=state_dir) as daemon, HttpPeer(daemon.url) as peer:
         await peer.initialize()
-        await wait_until(lambda: "backend=s event=idle_stopped" in daemon.stderr)
-        await wait_until(lambda: not processes_with(token))
+        await wait_until(lambda: "backend=s event=idle_stopped" in daemon.stderr, 30)
+        await wait_until(lambda: not processes_with(token), 30)
         before = await peer.list_all("tools/list", "tools")
     async with start_daemon(config, state_dir=state_dir) as daemon, HttpPeer(daemon.url) as peer:
         await peer.initialize()
         assert await peer.list_all("tools/list", "tools") == before
-        await wait_state(peer, daemon, "other", "ready")
+        await wait_state(peer, daemon, "other", "ready", 30)
         found = await server_state(peer, daemon, "s")
         assert (found["state"], found["asleep"], found["catalogue"]) == ("stopped", True, "kept")
         assert (await peer.raw("GET", url=daemon.base + "/readyz")).status == 200
@@ -111,10 +111,10 @@ async def test_a_lazy_server_runs_only_while_it_is_needed(tmp_path):
         async with trio.open_nursery() as nursery:
             for _ in range(4):
                 nursery.start_soon(peer.call, "s_hold")
-            await wait_until(lambda: daemon.stderr.count("thinking hard") == 4)
+            await wait_until(lambda: daemon.stderr.count("thinking hard") == 4, 30)
             assert len(processes_with(token)) == 1, "several calls are one start"
             await peer.call("s_echo", {"release": True})
-        await wait_until(lambda: not processes_with(token))
-        assert (await wait_state(peer, daemon, "s", "stopped"))["restarts"] == 0
+        await wait_until(lambda: not processes_with(token), 30)
+        assert (await wait_state(peer, daemon, "s", "stopped", 30))["restarts"] == 0
         assert await peer.call_text("s_echo", {"text": "again"}) == "again"
         assert await peer.list_all("tools/list", "tools") == before
