@@ -642,6 +642,20 @@ async def test_a_subscription_wakes_it_and_keeps_it_awake(autojump_clock):
         assert (backend.state, len(connector.attempts)) == (State.READY, 2)
 
 
+async def test_a_subscription_of_an_earlier_run_wakes_it(tmp_path, nursery, autojump_clock):
+    kept = KeptCatalogues(tmp_path, b"key")
+    async with lasting(kept) as (backend, _, _):
+        await backend.wait_verdict()
+    write(kept)
+    connector = MemoryConnector(make_spec(start="lazy"), Deadlines())
+    backend = ManagedBackend(connector.spec, connector, Heard(), KeptCatalogues(tmp_path, b"key"))
+    assert backend.asleep
+    backend.resubscribe(Client().caller, "file:///a", {"uri": b'"file:///a"'})
+    nursery.start_soon(backend.run)
+    await connector.wait_attempts(1)
+    await connector.carriers[0].wait_sent("resources/subscribe")
+
+
 async def test_one_that_was_removed_is_not_woken_any_more(nursery, autojump_clock):
     async with started(idle_stop=60.0) as (backend, connector, heard):
         await heard.wait_until(lambda: backend.asleep)
