@@ -78,7 +78,7 @@ class Router:
         assert self._catalog is not None
         route = self._catalog.of(kind).routes.get(name)
         if route is None:
-            waiting = [backend.name for backend in self._backends if backend.state not in USABLE]
+            waiting = [each.name for each in self._backends if each.state not in USABLE and not each.asleep]
             hint = f" (not ready yet: {', '.join(waiting)})" if waiting else ""
             raise UnknownName(INVALID_PARAMS, f"Unknown {_WORDS[kind]}: {name}{hint}")
         return route

@@ -9,6 +9,7 @@ from mcpd.gateway.catalog import build
 from mcpd.gateway.routing import LINKS_MAX, Router
 from mcpd.protocol.capabilities import ServerCapabilities
 from mcpd.protocol.uritemplate import URI_MAX
+from mcpd.supervisor.states import State
 from tests.gateway.fakes import FakeBackend, catalogue, hello
 
 
@@ -51,7 +52,9 @@ def test_names_go_by_the_table_only():
 
 
 def test_an_unknown_name_says_who_is_not_there_yet():
-    router = router_of(FakeBackend("up"), FakeBackend("slow", takes=9.0))
+    sleeping = FakeBackend("sleeping")
+    sleeping.state, sleeping.asleep = State.STOPPED, True
+    router = router_of(FakeBackend("up"), FakeBackend("slow", takes=9.0), sleeping)
     with pytest.raises(UnknownName, match=r"Unknown tool: slow_x \(not ready yet: slow\)"):
         router.named("tools", "slow_x")
 
