@@ -26,6 +26,26 @@ async def stays_down_and_says_why_when_misconfigured(service: Service) -> None:
     assert await service.call("echo", text="mended") == "mended"
 
 
+async def reloads_and_waits_for_the_outcome(service: Service) -> None:
+    await service.systemctl("start", "mcpd.service")
+    pid, child = await service.pid(), await service.call("pid")
+    await service.configure({"mini": mini(), "more": mini(prefix="more_")})
+    await service.systemctl("reload", "mcpd.service")
+    assert await service.call("more_echo", text="new") == "new", "it is there when the command returns"
+    assert (await service.pid(), await service.call("pid")) == (pid, child), "the rest goes on"
+    await service.configure(nonsense=1)
+    failed = await service.box.ask("systemctl", "reload", "mcpd.service")
+    assert failed.returncode
+    assert await service.call("more_echo", text="still") == "still", "a fault changes nothing"
+    assert await service.show("ActiveState") == "active"
+    status = (await service.box.ask("systemctl", "status", "--no-pager", "mcpd")).stdout
+    assert "nonsense" in status, status
+    words = (await service.box.ask("mcpctl", "reload")).stderr
+    assert "nonsense" in words, words
+    stranger = await service.box.ask("setpriv", "--reuid=nobody", "--clear-groups", "mcpctl", "status")
+    assert stranger.returncode, "the control socket is for root and mcpd's group"
+
+
 async def closes_the_port_when_clients_keep_starting_what_cannot_start(service: Service) -> None:
     await service.configure(nonsense=1)
     limits = "[Socket]\nTriggerLimitIntervalSec=60s\nTriggerLimitBurst=4\n"
@@ -156,6 +176,7 @@ async def serves_one_user_from_the_manager_of_that_user(service: Service) -> Non
 
 CHECKS = (
     stays_down_and_says_why_when_misconfigured,
+    reloads_and_waits_for_the_outcome,
     closes_the_port_when_clients_keep_starting_what_cannot_start,
     refuses_to_serve_others_unasked,
     keeps_its_own_port_while_it_restarts,

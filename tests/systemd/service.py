@@ -101,6 +101,14 @@ class Service:
 
         await self.until(reached, f"{name} is {' or '.join(values)}")
 
+    async def until_other(self, name: str, value: str) -> None:
+        """Wait until a property of the service is not this any more."""
+
+        async def reached() -> bool:
+            return await self.show(name) != value
+
+        await self.until(reached, f"{name} is not {value}")
+
     async def until_new(self, old: int) -> int:
         """Wait until another process than `old` is up and ready; returns its pid."""
 
