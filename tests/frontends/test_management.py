@@ -13,9 +13,10 @@ from tests.frontends.fakes import FakeRequest
 
 
 class Backend:
-    def __init__(self, name: str, state: State) -> None:
+    def __init__(self, name: str, state: State, *, asleep: bool = False) -> None:
         self.name = name
         self.state = state
+        self.asleep = asleep
 
     def describe(self) -> dict:
         return {"name": self.name, "state": self.state.value}
@@ -91,6 +92,12 @@ async def test_health_is_degraded_with_one_server_that_is_not_ready(state):
 
 async def test_health_is_ok_when_all_are_ready():
     assert (await body(Gateway(READY), "health"))[1]["status"] == "ok"
+
+
+async def test_one_that_sleeps_is_well():
+    sleeping = Backend("b", State.STOPPED, asleep=True)
+    status, answer = await body(Gateway(READY, sleeping), "health")
+    assert (status, answer["status"], answer["servers"]) == (200, "ok", {"a": "ready", "b": "stopped"})
 
 
 async def test_healthz_asks_nobody():
