@@ -46,7 +46,9 @@ class Gateway:
         self.backends = backends
         self.sessions = ["a", "b"]
         self.in_flight = 3
-        self.config = Config(servers=(ServerSpec(name="off", transport="stdio", command="x", enabled=False),))
+        names = [*(backend.name for backend in backends), "off"]
+        servers = (ServerSpec(name=n, transport="stdio", command="x", enabled=n != "off") for n in names)
+        self.config = Config(servers=tuple(servers))
         self.all_judged = judged
         self.catalog = Catalog(Listing({}))
         self.notices = self
