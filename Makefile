@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PORT ?= 8080
 ARGS ?=
 
-.PHONY: run test lint format conformance interop compatibility bench fuzz deb install uninstall mandoc test-systemd clean
+.PHONY: run test lint format conformance interop compatibility bench soak fuzz deb install uninstall mandoc test-systemd clean
 
 run: $(READY)
 	@$(BIN)/mcpd --demo --port $(PORT) --state-dir .cache/state --log-level warning
@@ -35,6 +35,9 @@ compatibility: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m bench $(ARGS)
+
+soak: $(READY)
+	$(BIN)/python -m tests.soak $(ARGS)
 
 fuzz: $(READY)
 	$(BIN)/python -m tests.fuzz --seconds 60

@@ -60,8 +60,11 @@ OBJECT: Final = ord("{")
 """How nearly every line begins; anything else is looked at more closely."""
 
 LAST_WORDS: Final = 0.25
-"""Seconds that an ending child gets to be reaped and to finish its last line on stderr, before its calls are
-failed."""
+"""Seconds that are waited for the status of a child that closed its stdout, and until its last messages were read,
+before its calls are failed. Both are there within milliseconds, unless it did not end, or its worker goes on."""
+
+LOOK: Final = 0.002
+"""Seconds between two looks whether they were read."""
 
 SAID_LINES: Final = 30
 """Last lines of stderr that are searched for why a child ended: npm says E404 a dozen lines before its last one."""
@@ -314,7 +317,9 @@ async def _watch(child: Child, link: Link, redact: Redact) -> None:
     """
     await child.wait()
     with trio.move_on_after(LAST_WORDS):
-        await link.lost.wait()
+        # All that it said is in the pipe by now, and the end of that is its end.
+        while child.stdout.pending and not link.lost.is_set():  # noqa: ASYNC110
+            await trio.sleep(LOOK)
     if not link.lost.is_set():
         await fail_dead(child, link, redact)
 
@@ -323,7 +328,7 @@ async def fail_dead(child: Child, link: Link, redact: Redact) -> None:
     """Say how the child ended to everybody who waits for it."""
     with trio.move_on_after(LAST_WORDS):
         await child.wait()
-        await child.stderr.settle()
+    child.stderr.catch_up()
     why = why_ended(child, "it closed its stdout", opened=link.hello is not None)
     link.fail(ChildEnded(child, why, redact))
 

@@ -24,7 +24,7 @@ from mcpd.supervisor import reaper
 from mcpd.supervisor.cgroup import Leaf
 from mcpd.supervisor.process import Child, ChildSpec, Surroundings
 from mcpd.supervisor.registry import Record
-from mcpd.supervisor.tree import Tree
+from mcpd.supervisor.tree import Tree, pipe_inodes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,12 +116,13 @@ def adopt(state: ChildState, spec: ChildSpec, *, around: Surroundings) -> Child:
     """
     pidfd = os.pidfd_open(state.pid)
     reaper.own(state.pid)
-    around.registry.record(Record(spec.name, state.pid, state.start))
+    pipes = pipe_inodes((state.stdin, state.stdout, state.stderr))
+    around.registry.record(Record(spec.name, state.pid, state.start, tuple(sorted(pipes))))
     child = Child(
         spec,
         Adopted(state.pid),
         pidfd,
-        Tree(state.pid, state.start, state.marker, dict(state.seen)),
+        Tree(state.pid, state.start, state.marker, dict(state.seen), pipes),
         tuple(fd if fd >= 0 else _nothing() for fd in (state.stdin, state.stdout, state.stderr)),  # type: ignore[arg-type]
         around,
         Leaf(Path(state.leaf), memory_max=state.memory_max) if state.leaf else None,

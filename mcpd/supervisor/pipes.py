@@ -15,6 +15,8 @@ from __future__ import annotations
 import fcntl
 import math
 import os
+import sys
+import termios
 import time
 from collections import deque
 from typing import TYPE_CHECKING
@@ -243,6 +245,13 @@ class PipeReader:
     def fileno(self) -> int:
         """The descriptor; -1 when it is closed."""
         return self._fd
+
+    @property
+    def pending(self) -> int:
+        """Bytes that have come and were not received yet."""
+        if self._fd < 0:
+            return 0
+        return int.from_bytes(fcntl.ioctl(self._fd, termios.FIONREAD, bytes(4)), sys.byteorder)
 
     async def receive_some(self) -> bytes:
         """The next bytes, at most READ_MAX; b"" at the end, after `close`, or when a stop has taken over

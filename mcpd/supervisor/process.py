@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -41,6 +40,7 @@ from mcpd.supervisor.tree import (
     Scanner,
     Tree,
     kill,
+    pipe_inodes,
     read_end,
     scan,
     signal_group,
@@ -121,10 +121,8 @@ class Surroundings:
 
     @classmethod
     def of(cls, registry: Registry, *, since: int | None = None) -> Surroundings:
-        if since is None:
-            ticks = time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK")
-            since = int(ticks) - 1  # the kernel rounds start times down
-        return cls(registry, Scanner(since), PipeBudget(), since)
+        began = reaper.ticks_now() if since is None else since
+        return cls(registry, Scanner(began), PipeBudget(), began)
 
 
 async def spawn(spec: ChildSpec, *, around: Surroundings) -> Child:
@@ -163,8 +161,9 @@ async def spawn(spec: ChildSpec, *, around: Surroundings) -> Child:
         except (OSError, ValueError, IndexError) as error:
             raise name_failure(error, spec.argv, env=spec.env, cwd=spec.cwd) from error
         on_failure.pop_all()
-    registry.record(Record(spec.name, info.pid, info.start))
-    return Child(spec, launched.process, pidfd, Tree(info.pid, info.start, marker), ours, around, leaf)
+    pipes = pipe_inodes(ours)
+    registry.record(Record(spec.name, info.pid, info.start, tuple(sorted(pipes))))
+    return Child(spec, launched.process, pidfd, Tree(info.pid, info.start, marker, pipes=pipes), ours, around, leaf)
 
 
 class Child:
@@ -279,7 +278,7 @@ class Child:
                 await self._changed.wait()
                 killed = self.exit is None and await self._descend(nursery)
                 await self._bury(killed=killed)
-                await self.stderr.settle()
+                self.stderr.catch_up()
                 nursery.cancel_scope.cancel()
             self._reap()
 
@@ -350,7 +349,9 @@ class Child:
         return await self._look() if self.leaf is None else self.leaf.members()
 
     async def _look(self) -> list[ProcessInfo]:
-        members = self.tree.members(await self._around.scanner.snapshot())
+        snapshot = await self._around.scanner.snapshot()
+        await reaper.claim_orphans(self.tree, snapshot)
+        members = self.tree.members(snapshot)
         reaper.reap_adopted()
         return members
 

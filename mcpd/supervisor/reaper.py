@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from typing import TYPE_CHECKING
 
-from mcpd.supervisor.tree import ProcessInfo, Snapshot, read_process, scan
+import trio
+
+from mcpd.supervisor.tree import ProcessInfo, Snapshot, Tree, read_process, scan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,19 +23,26 @@ if TYPE_CHECKING:
 CHILDREN_FILE = "/proc/self/task/{}/children"
 """Of the main thread: to it the kernel gives the orphans that a process adopts."""
 
+MAKING = 1.0
+"""Seconds at most until a process that is just being made is known to be somebody's; it takes milliseconds."""
+
+LOOK = 0.005
+"""Seconds between two looks whether it is known."""
+
 _own: set[int] = set()
-_starting = 0
+_starting: list[int] = []
+"""When the makings that are under way began, in clock ticks since boot."""
 
 
 @contextlib.contextmanager
 def starting() -> Iterator[None]:
     """While a process is made: it exists before its pid is known here, so nothing may be reaped meanwhile."""
-    global _starting
-    _starting += 1
+    begun = ticks_now()
+    _starting.append(begun)
     try:
         yield
     finally:
-        _starting -= 1
+        _starting.remove(begun)
 
 
 def own(pid: int) -> None:
@@ -47,14 +57,41 @@ def disown(pid: int) -> None:
 
 def adopted(snapshot: Snapshot, *, since: int = 0) -> list[ProcessInfo]:
     """Living orphans that came to us, started at `since` (clock ticks) or later."""
-    if _starting:
-        return []
+    return sort_out(strangers(snapshot, since=since))[0]
+
+
+async def claim_orphans(tree: Tree, snapshot: Snapshot) -> None:
+    """Have the tree remember those that hold one of its pipes, once it is known which are orphans. Takes at most MAKING
+    seconds.
+    """
+    found = strangers(snapshot, since=tree.start)
+    with trio.move_on_after(MAKING):
+        while found:
+            orphans, found = sort_out(found)
+            tree.claim(orphans)
+            await trio.sleep(LOOK if found else 0)
+
+
+def strangers(snapshot: Snapshot, *, since: int = 0) -> list[ProcessInfo]:
+    """The same, and processes that are just being made, which cannot be told from orphans yet."""
     me, session = os.getpid(), os.getsid(0)
     return [
         info
         for info in snapshot.values()
         if info.ppid == me and info.sid != session and info.pid not in _own and not info.dead and info.start >= since
     ]
+
+
+def sort_out(found: list[ProcessInfo]) -> tuple[list[ProcessInfo], list[ProcessInfo]]:
+    """Of strangers, those that are orphans, and those that may still turn out to have an owner."""
+    nobodys = [info for info in found if info.pid not in _own]
+    unsure = [info for info in nobodys if any(info.start >= begun for begun in _starting)]
+    return [info for info in nobodys if info not in unsure], unsure
+
+
+def ticks_now() -> int:
+    """In clock ticks since boot; one less, since the kernel rounds start times down."""
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK")) - 1
 
 
 def reap_adopted() -> int:

@@ -63,6 +63,8 @@ class Record:
     name: str
     pid: int
     start: int
+    pipes: tuple[int, ...] = ()
+    """Inodes of its standard streams: whoever has one of them open is of its tree."""
 
 
 def parse_marker(text: str) -> Marker | None:
@@ -142,7 +144,7 @@ def encode_records(records: tuple[Record, ...]) -> bytes:
         {
             "boot": read_boot_id(),
             "namespace": read_pid_namespace("self"),
-            "children": [[each.name, each.pid, each.start] for each in records],
+            "children": [[each.name, each.pid, each.start, each.pipes] for each in records],
         }
     ).encode()
 
@@ -156,7 +158,11 @@ def decode_records(data: bytes) -> tuple[Record, ...] | None:
             return ()
         if document["namespace"] != read_pid_namespace("self"):
             return None
-        return tuple(Record(str(name), int(pid), int(start)) for name, pid, start in document["children"])
+        return tuple(
+            # Of a version before this one there are no pipes.
+            Record(str(name), int(pid), int(start), tuple(int(inode) for inodes in pipes for inode in inodes))
+            for name, pid, start, *pipes in document["children"]
+        )
     except (ValueError, KeyError, TypeError):
         return ()
 

@@ -43,9 +43,8 @@ LINES_RATE = 20.0
 """Lines handed to `on_line`: at once, and a second after that; the log of a machine with a child in a tight
 error loop stays readable. What was left out is said in one line."""
 
-SETTLE = 0.2
-"""Seconds to wait for the last words of a dead child. A grandchild may hold the pipe open for ever, so it is
-short."""
+CATCH_UP = 1 << 20
+"""Bytes of last words that are taken at once: as much as a pipe may hold. A grandchild may write into it for ever."""
 
 _UNPRINTABLE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """Terminal sequences and control characters: they would colour, or forge, lines of a log."""
@@ -61,7 +60,6 @@ class StderrTail:
         self._lines: deque[bytes] = deque()
         self._kept = 0
         self._partial = bytearray()
-        self._ended = trio.Event()
         self._tokens = float(LINES_BURST)
         self._tokens_at = 0.0
         self._withheld = 0
@@ -96,12 +94,19 @@ class StderrTail:
             self._flush_partial()
             self._hand_on_withheld()
             self.close()
-            self._ended.set()
 
-    async def settle(self) -> None:
-        """Wait, at most SETTLE seconds, until everything that the child said has arrived."""
-        with trio.move_on_after(SETTLE):
-            await self._ended.wait()
+    def catch_up(self) -> None:
+        """Take what was said up to now. Once the child has ended, all of its words are in the pipe."""
+        left = CATCH_UP
+        while self._fd >= 0 and left > 0:
+            try:
+                data = os.read(self._fd, READ_SIZE)
+            except OSError:
+                break  # there is no more just now
+            if not data:
+                break
+            self._take(data)
+            left -= len(data)
 
     def lines(self, count: int = TAIL_LINES) -> list[str]:
         """The last lines, oldest first, printable, an unfinished one included."""

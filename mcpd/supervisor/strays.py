@@ -4,7 +4,8 @@ state directory.
 Theory of operation
     1. A stray carries our instance word in its marker and names an owner that is no longer alive, or it is
        in the file of such an owner with the same start time. Everything below a stray is one, and so is the
-       session it leads.
+       session it leads. So is what holds a pipe of a recorded child and is not older than that: it may have
+       lost its marker, its session and its parent.
     2. Nothing of a living owner is touched: several daemons may share a state directory.
     3. Nothing of another pid namespace is touched: an owner that seems dead from here may be alive in there.
     4. Strays get SIGKILL at once. Their stdin ended with their daemon, so they had their chance, and a
@@ -13,6 +14,7 @@ Theory of operation
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -28,10 +30,10 @@ from mcpd.supervisor.registry import (
     parse_marker,
     read_pid_namespace,
 )
-from mcpd.supervisor.tree import ProcessInfo, Snapshot, ancestors, kill_until_gone, with_descendants
+from mcpd.supervisor.tree import ProcessInfo, Snapshot, ancestors, held_pipes, kill_until_gone, with_descendants
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection
 
 
 FOREIGN_KEEP = 7 * 86_400.0
@@ -61,7 +63,7 @@ class Strays:
 
         def find(snapshot: Snapshot) -> list[ProcessInfo]:
             return find_strays(
-                snapshot, instance=self._registry.instance, recorded=recorded.values(), namespace=namespace
+                snapshot, instance=self._registry.instance, recorded=tuple(recorded.values()), namespace=namespace
             )
 
         killed, left = kill_until_gone(find)
@@ -89,7 +91,9 @@ class Strays:
         return result
 
 
-def find_strays(snapshot: Snapshot, *, instance: str, recorded: Iterable[Record], namespace: str) -> list[ProcessInfo]:
+def find_strays(
+    snapshot: Snapshot, *, instance: str, recorded: Collection[Record], namespace: str
+) -> list[ProcessInfo]:
     """The living strays in the snapshot; never this process or one above it."""
     alive: dict[Owner, bool] = {}
     roots: set[int] = set()
@@ -106,5 +110,19 @@ def find_strays(snapshot: Snapshot, *, instance: str, recorded: Iterable[Record]
     }
     roots |= leaders
     roots |= {info.pid for info in snapshot.values() if info.sid in leaders or info.pgid in leaders}
+    roots |= _holders(snapshot, recorded)
     found = with_descendants(snapshot, roots) - ancestors(snapshot, os.getpid())
     return [snapshot[pid] for pid in found if not snapshot[pid].dead]
+
+
+def _holders(snapshot: Snapshot, recorded: Collection[Record]) -> set[int]:
+    """Who has a pipe of a recorded child open. Nobody else was given one, and inodes of pipes are not used again."""
+    since = {inode: record.start for record in recorded for inode in record.pipes}
+    if not since:
+        return set()
+    oldest = min(since.values())
+    return {
+        info.pid
+        for info in snapshot.values()
+        if info.start >= oldest and any(info.start >= since.get(inode, math.inf) for inode in held_pipes(info.pid))
+    }

@@ -5,17 +5,17 @@ Theory of operation
        pidfd, after the start time was read once more behind it, so that it cannot hit another process.
     2. To a child belong: itself, its descendants by parent, everything in its session or process group,
        everything that carries its marker in the environment, everything that was seen to belong to it
-       before, and the descendants of all of these. A process can shake off one of these signs by a double
-       fork, setsid or a clean environment, hardly all.
+       before, orphans that hold one of its pipes, and the descendants of all of these. A process can shake
+       off one of these signs by a double fork, setsid or a clean environment, hardly all.
     3. Numbers of sessions and groups are trusted only while the leader is still there, if only as a zombie:
        the kernel gives the number to nobody else until the leader was waited for. So a child is reaped last.
     4. mcpd is a "subreaper": orphans become its children, not those of process 1, and stay below it in the
        tree.
     5. One scan is one snapshot; nobody is killed on a mixture of two.
 
-A process that left the session, scrubbed its environment and lost its parent between two scans is found only
-when the daemon ends (it is then an adopted child of ours), and not at all when the daemon is killed at the
-same moment.
+A process that left the session, scrubbed its environment, closed its pipes and lost its parent between two
+scans is found only when the daemon ends (it is then an adopted child of ours), and not at all when the daemon
+is killed before; a cgroup (see there) finds that one, too.
 """
 
 from __future__ import annotations
@@ -87,6 +87,8 @@ class Tree:
     start: int
     marker: str
     seen: dict[int, int] = field(default_factory=dict)
+    pipes: frozenset[int] = frozenset()
+    """Inodes of its standard streams, of which nobody else has the other end."""
 
     def members(self, snapshot: Snapshot) -> list[ProcessInfo]:
         """All living members; remembers them."""
@@ -107,6 +109,14 @@ class Tree:
         for info in living:
             self.seen[info.pid] = info.start
         return living
+
+    def claim(self, orphans: Iterable[ProcessInfo]) -> None:
+        """Remember those of the orphans that came to us that hold one of its pipes. They must be no children of our
+        own: such a one has the pipes of all, until it is the program that it is to be.
+        """
+        for info in orphans:
+            if info.pid not in self.seen and self.pipes & held_pipes(info.pid):
+                self.seen[info.pid] = info.start
 
 
 def with_descendants(snapshot: Snapshot, pids: Iterable[int]) -> set[int]:
@@ -181,6 +191,24 @@ def read_marker(pid: int) -> str:
         return ""
     value = text[at + len(_PREFIX) :]
     return value[: value.find(b"\0")].decode("ascii", "replace")
+
+
+def held_pipes(pid: int) -> set[int]:
+    """Inodes of the pipes that a process has open; none when it is not ours to look at."""
+    found: set[int] = set()
+    folder = f"/proc/{pid}/fd"
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            with contextlib.suppress(OSError):  # closed meanwhile
+                target = os.readlink(f"{folder}/{name}")
+                if target.startswith("pipe:["):
+                    found.add(int(target[6:-1]))
+    return found
+
+
+def pipe_inodes(fds: Iterable[int]) -> frozenset[int]:
+    """Of the pipes that these are ends of; both ends have the same one."""
+    return frozenset(os.fstat(fd).st_ino for fd in fds if fd >= 0)
 
 
 def scan(since: int = 0) -> Snapshot:

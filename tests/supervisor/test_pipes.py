@@ -294,3 +294,15 @@ def test_what_the_kernel_refuses_stays_as_it_is():
         assert PipeBudget().enlarge(file) == 0
     finally:
         os.close(file)
+
+
+async def test_what_has_come_and_was_not_received_is_counted(pipe):
+    read, write = pipe
+    reader = PipeReader(read)
+    assert reader.pending == 0
+    os.write(write, b"12345")
+    assert reader.pending == 5
+    assert await reader.receive_some() == b"12345"
+    assert reader.pending == 0
+    reader.close()
+    assert reader.pending == 0

@@ -109,7 +109,7 @@ async def test_an_exit_is_seen_at_once_with_its_last_words(around, nursery):
     lines = []
     child = await start(make("die", "3", on_stderr=lines.append), around, nursery)
     how = await child.wait()
-    await child.stderr.settle()
+    child.stderr.catch_up()
     assert how.describe() == "exited with status 3"
     assert child.stderr.tail() == "cannot open the database | fatal: giving up"
     assert lines == ["cannot open the database", "fatal: giving up"]
@@ -162,8 +162,8 @@ async def test_descendants_die_with_the_child(around, nursery, mode):
 
 
 async def test_a_descendant_without_any_sign_is_left_to_the_end_of_the_daemon(around, nursery):
-    # Double fork, setsid and an empty environment: nothing shows whose it is. It may belong to another child.
-    child = await start(make("daemonize_scrub", stop=PATIENT), around, nursery)
+    # Double fork, setsid, an empty environment, no pipe: nothing shows whose it is. It may belong to another child.
+    child = await start(make("daemonize_mute", stop=PATIENT), around, nursery)
     worker = int((await first_line(child))[1])
     assert read_marker(worker) == ""
     assert read_process(worker).sid != child.pid
@@ -172,6 +172,16 @@ async def test_a_descendant_without_any_sign_is_left_to_the_end_of_the_daemon(ar
     os.kill(worker, signal.SIGKILL)
     await wait_until(lambda: not alive(worker))
     assert reaper.reap_adopted() == 1
+
+
+async def test_a_descendant_is_known_by_a_pipe_when_every_other_sign_is_gone(around, nursery):
+    child = await start(make("daemonize_scrub"), around, nursery)
+    other = await start(make("daemonize_scrub"), around, nursery)
+    workers = [int((await first_line(each))[1]) for each in (child, other)]
+    await child.stop()
+    assert alive(*workers) == workers[1:], "each has its own"
+    await other.stop()
+    assert alive(*workers) == []
 
 
 async def test_what_it_forks_in_its_exit_handler_dies_too(around, nursery):

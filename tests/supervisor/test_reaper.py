@@ -6,9 +6,11 @@ import subprocess
 import sys
 
 import pytest
+import trio
+import trio.testing
 
 from mcpd.supervisor import reaper
-from mcpd.supervisor.tree import become_subreaper, kill, read_process, scan
+from mcpd.supervisor.tree import Tree, become_subreaper, held_pipes, kill, read_process, scan
 from tests.supervisor.processes import HOSTILE, alive, wait_until
 
 
@@ -48,6 +50,32 @@ async def test_an_orphan_is_adopted_and_reaped(orphan):
     assert reaper.adopted(scan()) == []
     assert reaper.reap_adopted() == 1
     assert read_process(orphan) is None
+
+
+async def test_a_process_that_is_just_being_made_is_no_orphan_yet(orphan, nursery, monkeypatch):
+    info = read_process(orphan)
+    pipe = next(iter(held_pipes(orphan)))
+    tree = Tree(1, 0, "", pipes=frozenset({pipe}))
+    with reaper.starting():
+        assert reaper.sort_out([info]) == ([info], []), "it is older than what is being made"
+    begun = [info.start]
+    monkeypatch.setattr(reaper, "_starting", begun)
+    assert reaper.sort_out([info]) == ([], [info])
+    nursery.start_soon(reaper.claim_orphans, tree, scan())
+    await trio.testing.wait_all_tasks_blocked()
+    assert tree.seen == {}
+    begun.clear()
+    await wait_until(lambda: tree.seen == {orphan: info.start})
+    begun.append(info.start)
+    monkeypatch.setattr(reaper, "_own", {orphan})
+    assert reaper.sort_out([info]) == ([], []), "it has an owner"
+
+
+async def test_who_holds_another_pipe_is_not_claimed(orphan):
+    pipe = next(iter(held_pipes(orphan)))
+    tree = Tree(1, 0, "", pipes=frozenset({pipe + 1}))
+    await reaper.claim_orphans(tree, scan())
+    assert tree.seen == {}
 
 
 async def test_nobody_is_reaped_who_has_an_owner_or_may_have_one(orphan):

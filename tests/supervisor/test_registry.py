@@ -62,13 +62,13 @@ def test_children_are_recorded_and_forgotten(tmp_path):
     registry = Registry(tmp_path)
     file = tmp_path / CHILDREN_DIR / f"{registry.owner.pid}.{registry.owner.start}"
     registry.record(Record("a", 10, 100))
-    registry.record(Record("b", 11, 101))
-    assert registry.records == (Record("a", 10, 100), Record("b", 11, 101))
+    registry.record(Record("b", 11, 101, (7, 8, 9)))
+    assert registry.records == (Record("a", 10, 100), Record("b", 11, 101, (7, 8, 9)))
     assert decode_records(file.read_bytes()) == registry.records
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     registry.forget(10)
     registry.forget(99)
-    assert decode_records(file.read_bytes()) == (Record("b", 11, 101),)
+    assert decode_records(file.read_bytes()) == (Record("b", 11, 101, (7, 8, 9)),)
     registry.forget(11)
     assert list(file.parent.iterdir()) == []
 
@@ -90,6 +90,8 @@ def test_without_a_state_directory_there_is_only_the_marker():
 def test_records_of_another_boot_or_namespace_or_damaged_ones():
     good = json.loads(encode_records((Record("a", 1, 2),)))
     assert good["namespace"] == read_pid_namespace("self") != ""
+    earlier = json.dumps(good | {"children": [["a", 1, 2]]}).encode()
+    assert decode_records(earlier) == (Record("a", 1, 2),), "as it was before pipes were recorded"
     assert decode_records(json.dumps(good | {"boot": "x"}).encode()) == ()
     assert decode_records(json.dumps(good | {"namespace": "x"}).encode()) is None
     for damaged in (b"", b"{}", b"[]", json.dumps(good | {"children": [1]}).encode()):

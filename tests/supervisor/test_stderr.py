@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 
 import pytest
@@ -7,7 +8,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from mcpd.supervisor import stderr as module
-from mcpd.supervisor.stderr import CUT, LINE_MAX, LINES_BURST, TAIL_BYTES, TAIL_LINES, StderrTail
+from mcpd.supervisor.stderr import CUT, LINE_MAX, LINES_BURST, READ_SIZE, TAIL_BYTES, TAIL_LINES, StderrTail
 
 
 async def swallow(data: bytes, **options) -> StderrTail:
@@ -40,7 +41,7 @@ async def test_an_unfinished_line_is_seen_while_the_child_lives(nursery):
     await wait_all_tasks_blocked()
     assert tail.tail() == "password:"
     os.close(write)
-    await tail.settle()
+    tail.catch_up()
     tail.close()
 
 
@@ -114,14 +115,21 @@ async def test_a_flood_is_read_no_faster_than_its_rate(autojump_clock, monkeypat
     assert trio.current_time() - started == pytest.approx(3.0, abs=1.0)
 
 
-async def test_settle_is_bounded(autojump_clock, nursery):
+async def test_what_was_said_is_there_at_once_and_a_talker_is_not_waited_for(monkeypatch):
     read, write = os.pipe2(os.O_CLOEXEC)
     tail = StderrTail(read)
-    nursery.start_soon(tail.run)
-    started = trio.current_time()
-    await tail.settle()
-    assert trio.current_time() - started == pytest.approx(module.SETTLE)
-    tail.close()
-    await wait_all_tasks_blocked()
-    await tail.settle()
+    tail.catch_up()
+    assert tail.lines() == []
+    os.write(write, b"one\ntwo")
+    tail.catch_up()
+    assert tail.lines() == ["one", "two"]
+    fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 2 * READ_SIZE)
+    os.write(write, b"x" * 2 * READ_SIZE)
+    monkeypatch.setattr(module, "CATCH_UP", READ_SIZE)
+    before = tail.received
+    tail.catch_up()
+    assert tail.received == before + READ_SIZE, "the rest is for `run`"
     os.close(write)
+    tail.catch_up()
+    tail.close()
+    tail.catch_up()

@@ -12,7 +12,7 @@ import pytest
 
 from mcpd.supervisor.registry import CHILDREN_DIR, Record, Registry, encode_records
 from mcpd.supervisor.strays import FOREIGN_KEEP, Strays, find_strays
-from mcpd.supervisor.tree import read_process
+from mcpd.supervisor.tree import pipe_inodes, read_process
 from tests.supervisor.processes import FIXTURES, HOSTILE, alive
 
 DAEMON = str(FIXTURES / "small_daemon.py")
@@ -121,6 +121,18 @@ def test_a_recorded_child_without_a_marker_is_swept_with_its_session(tmp_path, s
     assert len(swept.killed) == 4
     assert swept.left == ()
     assert not path.exists()
+
+
+def test_who_holds_a_pipe_of_a_recorded_child_is_swept_without_any_other_sign(tmp_path, stray):
+    registry = Registry(tmp_path)
+    (pipe,) = pipe_inodes([stray.stdout.fileno()])
+    start = read_process(stray.pid).start
+    write_file(tmp_path, "1073741824.1", Record("x", 1073741823, start + 1_000_000, (pipe,)))
+    assert Strays(registry).sweep().killed == (), "it is older than the child whose pipe it should be"
+    write_file(tmp_path, "1073741824.1", Record("x", 1073741823, start, (pipe,)))
+    swept = Strays(registry).sweep()
+    assert stray.pid in {info.pid for info in swept.killed}
+    assert swept.left == ()
 
 
 def test_a_number_that_was_used_again_is_not_touched(tmp_path, stray):
