@@ -286,6 +286,47 @@ def test_what_a_killed_daemon_left_is_swept_by_its_cgroup(base, tmp_path):
     assert second.returncode == 0
 
 
+UPGRADE = """
+import os, sys
+import msgspec, trio
+from pathlib import Path
+from mcpd.supervisor.adoption import SupervisorState
+from mcpd.supervisor.process import ChildSpec
+from mcpd.supervisor.supervisor import Supervisor
+
+async def main():
+    supervisor = Supervisor(None)
+    spec = ChildSpec("cat", ("cat",), {"PATH": "/usr/bin:/bin"})
+    state = None
+    if len(sys.argv) > 1:
+        state = msgspec.json.decode(sys.argv[1], type=SupervisorState)
+        supervisor.inherit(state, {child.pid for child in state.children})
+    async with trio.open_nursery() as nursery:
+        swept = await nursery.start(supervisor.run)
+        if state is None:
+            child = await supervisor.spawn(spec)
+            state = supervisor.capture()
+            for fd in state.descriptors():
+                os.set_inheritable(fd, True)
+            os.execv(sys.executable, [sys.executable, "-c", os.environ["SCRIPT"], msgspec.json.encode(state).decode()])
+        child = supervisor.adopt(state.children[0].pid, spec)
+        child.stdin.write(b"x")
+        said = (await child.stdout.receive_some()).decode()
+        print(len(swept.killed), said, child.leaf.path.name, sorted(os.listdir(child.leaf.path.parent)).count("cat.1"))
+        print((await child.stop()).code, child.leaf.path.exists())
+        nursery.cancel_scope.cancel()
+
+trio.run(main)
+"""
+
+
+def test_a_program_that_takes_anothers_place_keeps_its_cgroups(base):
+    argv = enter(base, sys.executable, "-c", UPGRADE)
+    done = subprocess.run(argv, env={**os.environ, "SCRIPT": UPGRADE}, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["0", "x", "cat.1", "1", "0", "False"], done.stderr
+    assert leaves(base) == ["daemon"]
+
+
 async def test_without_a_cgroup_it_is_said_why(nursery):
     supervisor = Supervisor(None)
     await nursery.start(supervisor.run)
