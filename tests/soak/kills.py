@@ -26,7 +26,7 @@ SEED = 11
 
 
 async def run(rig: Rig, report: Report, *, count: int, slack: float) -> None:
-    """Kill so many daemons at whatever moment, and look what the one after the last finds. `slack`: nothing is timed."""
+    """Kill so many daemons at whatever moment, and look what the one after the last finds. Nothing is timed."""
     rng = random.Random(SEED)
     ready: list[float] = []
     for _ in range(count):
