@@ -253,7 +253,8 @@ class Daemon:
 
         def status() -> str:
             each = self.gateway.backends
-            return describe((backend.name, "asleep" if backend.asleep else backend.state.value) for backend in each)
+            states = describe((backend.name, "asleep" if backend.asleep else backend.state.value) for backend in each)
+            return f"{states}; {note}" if (note := self.reloader.note) else states
 
         notify.ready(status())
         nursery.start_soon(report, notify, status, self.gateway.notices.wait_news)

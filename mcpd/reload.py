@@ -147,6 +147,13 @@ class Reloader:
             log.warning("event=needs_restart setting=%s", setting)
         return outcome
 
+    @property
+    def note(self) -> str:
+        """What whoever looks at mcpd must know of its configuration, in one line; empty when there is nothing."""
+        if self.last is not None and not self.last.ok:
+            return f"configuration not in effect: {self.last.errors[0]}"
+        return f"restart needed for {', '.join(self.needs_restart)}" if self.needs_restart else ""
+
     def describe(self) -> dict[str, object]:
         """How the last reload went, what waits for a restart, and what is on its way out; for operators."""
         return {

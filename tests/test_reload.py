@@ -168,6 +168,11 @@ async def test_a_fault_changes_nothing(tmp_path, nursery, autojump_clock, caplog
     assert not mcpd.reloader.last.ok
     assert mcpd.reloader.last.errors
     assert "nothing has changed" in caplog.text
+    assert mcpd.reloader.note.startswith("configuration not in effect: ")
+    mcpd.fault = mcpd.reloader.check = None
+    mcpd.want(A)
+    await mcpd.reloader.reload()
+    assert mcpd.reloader.note == ""
 
 
 def _raising(error):
@@ -219,6 +224,7 @@ async def test_settings_go_to_those_that_stay(tmp_path, nursery, autojump_clock)
     assert mcpd.log == ["calls=9"]
     assert mcpd.reloader.config.listen == Listen()
     assert mcpd.gateway.config is mcpd.reloader.config
+    assert mcpd.reloader.note == "restart needed for listen.port, limits.session_age"
     again = await mcpd.reloader.reload()
     assert again.plan == Plan(unchanged=("a", "b"), needs_restart=outcome.plan.needs_restart)
 

@@ -127,6 +127,8 @@ async def test_a_reload_begins_and_ends_whatever_comes_of_it(tmp_path, manager):
                 await manager.wait_for("RELOADING", "1")
                 assert "MONOTONIC_USEC" in manager.seen[-1]
                 await manager.wait_for("READY", "1")
+            while not any("configuration not in effect" in m.get("STATUS", "") for m in manager.seen):
+                await manager.wait_for("STATUS")
             assert process.poll() is None
 
 
