@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PORT ?= 8080
 ARGS ?=
 
-.PHONY: run test lint format conformance interop compatibility bench soak fuzz deb install uninstall mandoc test-systemd clean
+.PHONY: run test lint format conformance interop compatibility bench soak fuzz test-restart deb install uninstall mandoc test-systemd clean
 
 run: $(READY)
 	@$(BIN)/mcpd --demo --port $(PORT) --state-dir .cache/state --log-level warning
@@ -38,6 +38,9 @@ bench: $(READY)
 
 soak: $(READY)
 	$(BIN)/python -m tests.soak $(ARGS)
+
+test-restart: $(READY)
+	$(BIN)/python -m tests.e2e.restarting 20
 
 fuzz: $(READY)
 	$(BIN)/python -m tests.fuzz --seconds 60

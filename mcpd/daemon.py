@@ -25,6 +25,7 @@ from mcpd.control.operations import Operations
 from mcpd.control.permission import Permission, group_id
 from mcpd.control.server import Control, serve_control
 from mcpd.errors import ConfigError, refusal
+from mcpd.frontends.drain import drain_http, drain_stdio
 from mcpd.frontends.endpoint import Endpoint
 from mcpd.frontends.guard import Guard
 from mcpd.frontends.http import StreamableHttp
@@ -56,7 +57,7 @@ from mcpd.wire.tls import client_context
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from mcpd.config.model import Config, ServerSpec
@@ -72,8 +73,8 @@ PATIENCE_RESOLUTION = 0.05
 SWEEP = 30.0
 """Seconds between looks for idle sessions and old event logs."""
 
-FAREWELL = 0.1
-"""Seconds for the last words to clients and backends, before everything is cancelled."""
+STOPPING = 15.0
+"""Seconds that the end takes at most after the grace: last words, and the stop ladder of servers that ignore it."""
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """The first two end mcpd; the third has it read its configuration anew, or ends it with its terminal. Received from the
@@ -119,6 +120,7 @@ class Daemon:
         self._fronts: trio.CancelScope | None = None
         """What clients over HTTP are served in, once they are."""
         self._served = trio.Event()
+        self._server: HttpServer | None = None
         self.streamable = StreamableHttp(self.gateway, config, self.patience)
         connectors = [self._connector(spec, config) for spec in config.servers if spec.enabled]
         self.roster = Roster()
@@ -176,10 +178,11 @@ class Daemon:
             control = self._open_control(stack)
             signals = stack.enter_context(trio.open_signal_receiver(*SIGNALS))
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._heed, signals, nursery)
+                nursery.start_soon(self._heed, signals, nursery, self._drain_http)
                 await self._start(nursery)
                 await self._serve_control(nursery, control)
                 server: HttpServer = await nursery.start(self._serve, entrance)
+                self._server = server
                 for host, port in entrance.addresses:
                     log.info("event=ready listening on http://%s", format_address(host, port))
                 if self._greet is not None:
@@ -196,14 +199,18 @@ class Daemon:
         ):
             control = self._open_control(stack)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._heed, signals, nursery)
+                writer, left = PipeWriter(stdout), trio.Event()
+
+                async def drain() -> None:
+                    await drain_stdio(self.gateway, writer, left, self.config.shutdown.grace)
+
+                nursery.start_soon(self._heed, signals, nursery, drain)
                 await self._start(nursery)
                 await self._serve_control(nursery, control)
-                writer = PipeWriter(stdout)
                 nursery.start_soon(writer.run)
                 self._tell_manager(nursery, lambda: None)
                 gc.freeze()
-                await serve_stdio(self.gateway, self.config, reader, writer)
+                await serve_stdio(self.gateway, self.config, reader, writer, left)
                 nursery.cancel_scope.cancel()
 
     async def _start(self, nursery: trio.Nursery) -> None:
@@ -264,7 +271,7 @@ class Daemon:
     async def _serve(self, entrance: Entrance, *, task_status: trio.TaskStatus[HttpServer]) -> None:
         streamable = self.streamable
         sse = HttpSse(self.gateway, self.config, self.patience)
-        websocket = WebSocketFront(self.gateway, self.config, self.patience)
+        websocket = WebSocketFront(self.gateway, self.config, self.patience, succeeded=entrance.stays)
         management = Management(self.gateway)
 
         def forget(session: Session) -> None:
@@ -308,19 +315,33 @@ class Daemon:
             self.vault.bequeath(capture(self.gateway))
             self._served.set()
 
-    async def _heed(self, signals: AsyncIterator[int], nursery: trio.Nursery) -> None:
+    async def _heed(
+        self, signals: AsyncIterator[int], nursery: trio.Nursery, drain: Callable[[], Awaitable[None]]
+    ) -> None:
+        """The first signal to end has everything drained, a second one does not wait for that."""
+
+        async def end() -> None:
+            await drain()
+            nursery.cancel_scope.cancel()
+
+        stopping = False
         async for number in signals:
-            if number == signal.SIGHUP and self._hangups.note():
+            if number == signal.SIGHUP and not stopping and self._hangups.note():
                 continue
             log.info("event=stopping signal=%s", signal.Signals(number).name)
+            if stopping:
+                nursery.cancel_scope.cancel()
+                return
+            stopping = True
             self.manager.notify.stopping("stopping")
-            if self.gateway.close():
-                await trio.sleep(FAREWELL)
-            if self._fronts is not None:
-                self._fronts.cancel()
-                await self._served.wait()
-            nursery.cancel_scope.cancel()
-            return
+            self.manager.notify.extend_timeout(self.config.shutdown.grace + STOPPING)
+            nursery.start_soon(end)
+
+    async def _drain_http(self) -> None:
+        if self._server is not None and self._fronts is not None:
+            await drain_http(self._server, self.gateway, self.config.shutdown.grace)
+            self._fronts.cancel()
+            await self._served.wait()
 
     async def _sweep(self) -> None:
         while True:

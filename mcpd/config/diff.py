@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 IN_PLACE: Final = frozenset({"prefix", "validate", "description"})
 """Keys of a server that are read at every use."""
 
-LIVE: Final = frozenset({"naming", "limits", "streams", "caching", "extensions", "instructions"})
+LIVE: Final = frozenset({"naming", "limits", "streams", "shutdown", "caching", "extensions", "instructions"})
 """Sections and settings that apply to a running mcpd."""
 
 FIXED: Final = frozenset({"limits.session_age"})

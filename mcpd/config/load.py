@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from mcpd.config.document import Document, parse
 from mcpd.config.faults import ConfigErrors, Faults
-from mcpd.config.model import Caching, Config, Control, Limits, Listen, Naming, Secrets, ServerSpec, Streams
+from mcpd.config.model import Caching, Config, Control, Limits, Listen, Naming, Secrets, ServerSpec, Shutdown, Streams
 from mcpd.config.servers import as_table, build_server, check_server, secrets_of
 from mcpd.config.shape import Shape, load_schema
 from mcpd.config.substitution import Substitution
@@ -33,6 +33,7 @@ _SECTIONS = {
     "naming": Naming,
     "limits": Limits,
     "streams": Streams,
+    "shutdown": Shutdown,
     "caching": Caching,
     "control": Control,
 }

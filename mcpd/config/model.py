@@ -138,6 +138,13 @@ class Streams(msgspec.Struct, frozen=True, kw_only=True):
     """Changes of the catalogue within this time become one notification."""
 
 
+class Shutdown(msgspec.Struct, frozen=True, kw_only=True):
+    """The end of mcpd."""
+
+    grace: float = 20.0
+    """Calls in flight get this long to end: nearly all take less, and systemd is told to wait as long."""
+
+
 class Caching(msgspec.Struct, frozen=True, kw_only=True):
     """What clients of 2026-07-28 on are told about keeping answers."""
 
@@ -320,6 +327,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     servers: tuple[ServerSpec, ...] = ()
     """In the order of the file, which is the order of every list that clients see."""
     streams: Streams = Streams()
+    shutdown: Shutdown = Shutdown()
     caching: Caching = Caching()
     control: Control = Control()
     extensions: tuple[str, ...] = ()

@@ -47,7 +47,7 @@ PUBLIC_NAMES = frozenset(
 """Variables that tell nothing; redacting `/home/alice` would make every path in a message unreadable."""
 _PUBLIC_PREFIXES = ("LC_", "XDG_")
 _SHOWN = frozenset(
-    ("listen", "naming", "limits", "streams", "command", "cwd", "description", "transport", "type", "tls")
+    ("listen", "naming", "limits", "streams", "shutdown", "command", "cwd", "description", "transport", "type", "tls")
 )
 """Keys under which a variable is not a secret: what messages show and are of use for."""
 

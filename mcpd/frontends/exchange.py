@@ -120,6 +120,11 @@ class Exchange:
         if self.handler is not None:
             self.handler.cancel()
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether its client did."""
+        return self.handler is not None and self.handler.cancelled
+
     # ---- what the client does -----------------------------------------------------------------------------
 
     def resume(self, request: Request, stream: Stream, number: int) -> None:

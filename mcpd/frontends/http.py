@@ -62,6 +62,11 @@ LOCAL = ""
 """The principal of everybody who reaches the loopback port: there is no authentication in mcpd itself yet."""
 
 
+CANCELLED = (REQUEST_CANCELLED, "Request cancelled")
+STOPPED = (INTERNAL_ERROR, "mcpd was stopped before this call was done (shutdown.grace); it may have been executed")
+"""Why a call has no result: its client did not want it any more, or there was no more time."""
+
+
 class Notes:
     """What a head means to this front, derived once from its exact bytes."""
 
@@ -227,9 +232,9 @@ class StreamableHttp:
                 return
             outcome = jsonrpc.error(id, error.encode())
         except trio.Cancelled:
-            # The request was cancelled by its client, or the daemon ends: one last word, so that the stream
-            # does not dangle.
-            exchange.finish(jsonrpc.error(id, RpcError(REQUEST_CANCELLED, "Request cancelled").encode()))
+            # One last word, so that the stream does not dangle.
+            why = CANCELLED if exchange.cancelled else STOPPED
+            exchange.finish(jsonrpc.error(id, RpcError(*why).encode()))
             raise
         except Exception:
             log.exception("event=internal_error method=%s", message.method)
@@ -271,6 +276,7 @@ class StreamableHttp:
         if streams.listening is not None:
             streams.listening.close()
         stream = request.open_stream(200, EVENTS)
+        request.endure()
         outlet = GetStream(streams, request, stream, self._config.streams.keepalive, self._deadlines)
         streams.listening = outlet
         if position is not None:

@@ -163,6 +163,7 @@ class ListenStream:
         """Write one message; False when the client is gone or too slow."""
         if self._outlet is None:
             stream = self._request.open_stream(200, EVENTS)
+            self._request.endure()
             self._outlet = EventOutlet(stream, self._terms.times.keepalive, self._terms.deadlines)
         return self._outlet.send(parts)
 

@@ -66,6 +66,7 @@ class HttpSse:
         # Unguessable: whoever knows it may speak for the client.
         token = secrets.token_urlsafe(24)
         stream = request.open_stream(200, EVENTS)
+        request.endure()
         outlet = EventOutlet(stream, self._config.streams.keepalive, self._deadlines)
         stream.write(encode_event((MESSAGES + b"?session=" + token.encode(),), event=b"endpoint"))
         try:

@@ -109,8 +109,10 @@ class Outlet:
         return True
 
 
-async def serve_stdio(gateway: Gateway, config: Config, reader: Reader, writer: PipeWriter) -> None:
-    """Serve the client until it closes stdin, or no longer takes what it is sent."""
+async def serve_stdio(
+    gateway: Gateway, config: Config, reader: Reader, writer: PipeWriter, left: trio.Event | None = None
+) -> None:
+    """Serve the client until it closes stdin, which sets `left`, or no longer takes what it is sent."""
     session = gateway.sessions.connect(LOCAL)
     outlet = Outlet(writer, config.limits.stream_queue)
     try:
@@ -120,6 +122,8 @@ async def serve_stdio(gateway: Gateway, config: Config, reader: Reader, writer: 
                 session.listen(outlet)
                 await _read(reader, outlet, conversation, config.limits.message)
                 log.info("event=client_left")
+                if left is not None:
+                    left.set()
                 conversation.leave()
                 scope.deadline = trio.current_time() + EOF_GRACE
             await outlet.flushed()

@@ -80,18 +80,19 @@ class Outlet:
 
 
 class WebSocketFront:
-    """The front at /ws."""
+    """The front at /ws. `succeeded`: another mcpd goes on with its sockets when this one ends."""
 
-    def __init__(self, gateway: Gateway, config: Config, deadlines: Deadlines) -> None:
+    def __init__(self, gateway: Gateway, config: Config, deadlines: Deadlines, *, succeeded: bool = False) -> None:
         self._gateway = gateway
         self._deadlines = deadlines
+        self._succeeded = succeeded
         self.configure(config)
 
     def configure(self, config: Config) -> None:
         """Go by other settings: connections that are opened from now on do."""
         self._limits = config.limits
         every = config.streams.keepalive
-        self._terms = Terms(config.limits.body, "limits.body", every, every, self._deadlines)
+        self._terms = Terms(config.limits.body, "limits.body", every, every, self._deadlines, self._succeeded)
 
     async def handle(self, request: Request, verdict: Verdict) -> None:
         """GET with an upgrade: open a session and serve it until either side leaves."""

@@ -115,14 +115,11 @@ class Gateway:
                 nursery.start_soon(self.note_verdict, backend)
             task_status.started()
 
-    def close(self) -> bool:
-        """mcpd is about to stop: who listens is told so, and calls that wait for input are given up.
-
-        True when there are any: their tasks need a moment then, before they are cancelled."""
-        busy = self.inputs.parked + len(self.listens) > 0
+    def close(self) -> None:
+        """mcpd is about to stop: who listens is told so, and calls that wait for input are given up. Their tasks need a
+        moment then, before they are cancelled."""
         self.inputs.close()
         self.listens.close()
-        return busy
 
     async def note_verdict(self, backend: Backend) -> None:
         """Wait for a backend's first verdict, and let everybody know."""

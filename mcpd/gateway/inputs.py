@@ -113,12 +113,17 @@ class Inputs:
         self._deadlines = Deadlines()
         self.closed = False
         """mcpd stops: nobody could bring an answer any more."""
+        self._began = int(clock())
         self.parked = 0
         """Calls that go on without an exchange that waits for them."""
 
     def __len__(self) -> int:
         """Calls that asked for input and go on."""
         return len(self._rounds)
+
+    def awaited(self, since: float) -> bool:
+        """Whether a client was asked after `since` that has not come back yet."""
+        return any(each.parked and each.asked > since for each in self._rounds.values())
 
     async def run(self) -> None:
         """Give up those whose client does not come back, for ever."""
@@ -147,6 +152,15 @@ class Inputs:
         answers = hashlib.sha256(canonical(members.get("inputResponses"))).digest()
         await found.join(ticket.round, answers, caller, members, turn)
         return True
+
+    def outlived(self, state: str, caller: Caller) -> bool:
+        """Whether the state is of a call that was parked in an earlier run of mcpd: its task could not be moved."""
+        ticket = self._seal.open(state)
+        return (
+            ticket is not None
+            and ticket.issued < self._began
+            and ticket.principal == principal_digest(caller.principal)
+        )
 
     # ---- what calls do with it -----------------------------------------------------------------------------
 

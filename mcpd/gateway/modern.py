@@ -67,6 +67,11 @@ URL_NEEDED: Final = encode_client_capabilities(ClientCapability.ELICITATION_URL,
 
 UNKNOWN_STATE: Final = "requestState is unknown or expired; make the call again without it and without inputResponses"
 
+RESTARTED: Final = (
+    "mcpd was restarted while this call waited for input, and the call was given up; if it does no harm to begin it"
+    " once more, make it without requestState and without inputResponses"
+)
+
 
 class Modern:
     """The gateway as modern clients see it."""
@@ -152,7 +157,8 @@ class Modern:
         if backend.hello is not None and backend.hello.version >= MODERN:
             return params
         if state is not None:
-            raise RpcError(INVALID_PARAMS, UNKNOWN_STATE, http_status=400)
+            reason = RESTARTED if self._inputs.outlived(state, caller) else UNKNOWN_STATE
+            raise RpcError(INVALID_PARAMS, reason, http_status=400)
         jsonrpc.refuse_repeated(params, members, b'"name"')
         members.pop("requestState", None)
         members.pop("inputResponses", None)

@@ -172,6 +172,11 @@ class Rounds:
         return self.call.caller.principal
 
     @property
+    def asked(self) -> float:
+        """When the first of its open questions was asked."""
+        return self.deadline - self.patience
+
+    @property
     def parked(self) -> bool:
         """Whether it goes on without an exchange that waits for it."""
         return not self._attached and self._phase is Phase.OPEN

@@ -74,7 +74,6 @@ class Session:
     """One client."""
 
     __slots__ = (
-        "_questions",
         "backlog",
         "caller",
         "calls",
@@ -84,6 +83,7 @@ class Session:
         "last_used",
         "left",
         "outlet",
+        "questions",
         "state",
         "streams",
         "subscriptions",
@@ -104,14 +104,15 @@ class Session:
         self.streams: Sweepable | None = None
         """The frontend's own record of this session's event streams."""
         self.last_used = trio.current_time()
-        self._questions: dict[bytes, Question] | None = None
+        self.questions: dict[bytes, Question] | None = None
+        """Those that wait for its answer, by their id."""
         self.backlog: dict[str, tuple[Buffer, ...]] | None = None
         """News that it has not heard yet, by key."""
 
     @property
     def idle(self) -> bool:
         """Whether nobody uses it right now."""
-        return not self.calls and self.outlet is None and not self._questions
+        return not self.calls and self.outlet is None and not self.questions
 
     @property
     def held(self) -> bool:
@@ -151,9 +152,9 @@ class Session:
         """
         id = b"%d" % next(_question_ids)
         question = Question()
-        if self._questions is None:
-            self._questions = {}
-        self._questions[id] = question
+        if self.questions is None:
+            self.questions = {}
+        self.questions[id] = question
         try:
             if not send(jsonrpc.request(id, method.encode(), params)):
                 raise RpcError(INTERNAL_ERROR, f"{method}: the client has no open stream to be asked on")
@@ -163,7 +164,7 @@ class Session:
                 send(jsonrpc.notification(b"notifications/cancelled", b'{"requestId":%b}' % id))
                 raise
         finally:
-            self._questions.pop(id, None)
+            self.questions.pop(id, None)
         answer = question.answer
         if answer is None:
             raise RpcError(INTERNAL_ERROR, f"{method}: the client left without an answer")
@@ -174,7 +175,7 @@ class Session:
 
     def answer(self, message: Message) -> bool:
         """Take a client's response; False when mcpd has not asked this."""
-        question = self._questions.get(_number(message.id or b"")) if self._questions else None
+        question = self.questions.get(_number(message.id or b"")) if self.questions else None
         if question is None or question.answered.is_set():
             return False
         question.answer = message
@@ -206,7 +207,7 @@ class Session:
         """The session is over: calls are cancelled, questions end unanswered."""
         for running in list(self.calls.values()):
             running.cancel()
-        for question in (self._questions or {}).values():
+        for question in (self.questions or {}).values():
             question.answered.set()
         self.outlet = None
 

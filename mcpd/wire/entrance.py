@@ -42,6 +42,8 @@ class Entrance:
     sockets: list[socket.socket]
     loopback: bool
     """Only this machine can reach them."""
+    stays: bool = False
+    """Clients may connect while mcpd is restarted: the sockets are not only ours."""
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
@@ -72,13 +74,13 @@ async def open_entrance(listen: Listen, manager: Manager) -> Entrance:
             sock.close()
         raise
     sockets = await open_listeners(listen.host, listen.port, kept)
-    manager.notify.store(KEPT, [sock.fileno() for sock in sockets])
-    return Entrance(sockets, loopback)
+    stored = manager.notify.store(KEPT, [sock.fileno() for sock in sockets])
+    return Entrance(sockets, loopback, stays=stored)
 
 
 def _passed(sockets: list[socket.socket], listen: Listen) -> Entrance:
     """Serve what a socket unit opened. Raises: ConfigError."""
-    entrance = Entrance(sockets, loopback=False)
+    entrance = Entrance(sockets, loopback=False, stays=True)
     try:
         if not sockets or not all(is_listening(sock) for sock in sockets):
             raise ConfigError(
@@ -108,7 +110,7 @@ def _passed(sockets: list[socket.socket], listen: Listen) -> Entrance:
             format_address(listen.host, listen.port),
             shown,
         )
-    return Entrance(sockets, loopback)
+    return Entrance(sockets, loopback, stays=True)
 
 
 def _is_own(address: str) -> bool:

@@ -26,7 +26,7 @@ import trio
 
 from mcpd.wire.http_head import Head, HttpRefused, Memo
 from mcpd.wire.http_reader import RECEIVE_SIZE, RequestReader
-from mcpd.wire.http_request import CLOSE, Request, status_line
+from mcpd.wire.http_request import CLOSE, Lasting, Request, peer_of, status_line
 from mcpd.wire.outgoing import Outgoing
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Connection:
     ) -> None:
         self.sock = sock
         self.limits = limits
-        self.peer, self.peer_port = _peer_of(sock)
+        self.peer, self.peer_port = peer_of(sock)
         # The nursery is the server's: flushers and detached turns end with the server at the latest.
         self.out = Outgoing(sock, nursery)
         self.pending = b""
@@ -87,8 +87,10 @@ class Connection:
         """This answer is the last."""
         self.draining = False
         """The server stops: the next answer is the last."""
-        self.at_drain: Callable[[], None] | None = None
-        """Ends the protocol that took over from HTTP, whose one request would never be over."""
+        self.leaving = False
+        """It closes as soon as nothing is to be done."""
+        self.lasting: Lasting | None = None
+        """A request, or the protocol that took over from HTTP, that would never be over by itself."""
         self.carry: tuple[Request, Callable[[], bytes] | None] | None = None
         """A request that can be captured: with the handler's word about its answer, or None where it has not begun."""
         self.carried: tuple[Request, bool, bytes] | None = None
@@ -119,14 +121,30 @@ class Connection:
             self._timed_out = True
             self._scope.cancel()
 
-    def drain(self) -> None:
-        """Close now when idle, after the current request otherwise."""
-        self.draining = True
-        if self._phase is _IDLE and not self.pending:
-            self._timed_out = True
-            self._scope.cancel()
-        elif self.at_drain is not None:
-            self.at_drain()
+    def unsettled(self, horizon: float) -> bool:
+        """Whether its client waits for something, or was answered after `horizon` and may be about to go on."""
+        if self._phase is _IDLE:
+            return self.deadline - self.limits.idle > horizon
+        if self._phase is _HANDLER and self.lasting is not None:
+            return self.lasting.queued > 0
+        return self._phase is not Phase.LINGER
+
+    def leave(self) -> None:
+        """End what would last, and close: now when idle, after the current request otherwise."""
+        self.draining = self.leaving = True
+        if self.lasting is not None:
+            self.lasting.leave()
+        elif self._phase is _IDLE and not self._received():
+            self.close()
+
+    def _received(self) -> bool:
+        """Whether a request is here that was not looked at yet: its client would lose it."""
+        if self.pending:
+            return True
+        try:
+            return bool(self.sock.recv(1, socket.MSG_PEEK))
+        except (OSError, ValueError):
+            return False
 
     def drop(self, reason: str) -> None:
         """Break the connection at once; a handler learns of it by its next write, or `is_gone`."""
@@ -205,7 +223,7 @@ class Connection:
             else:
                 self.deadline = trio.current_time() + idle
                 self._phase = _IDLE
-                if self.draining:
+                if self.leaving and not self._received():
                     return False
                 try:
                     await trio.lowlevel.wait_readable(sock)
@@ -268,6 +286,7 @@ class Connection:
             self._answer_error(request, "mcpd gave no answer to this request")
         elif request.stream is not None:
             request.stream.end()
+        self.lasting = None
 
     def _answer_error(self, request: Request, reason: str) -> None:
         request.answer(500, JSON, error_body(reason))
@@ -287,6 +306,7 @@ class Connection:
         if request is None:
             return True
         request.over = True
+        self.lasting = None
         # An answer that is not complete cannot be completed: the client sees the connection end.
         return request.complete
 
@@ -371,13 +391,3 @@ JSON = b"Content-Type: application/json\r\n"
 def error_body(reason: str) -> bytes:
     """The body of every refusal that HTTP itself asks for."""
     return msgspec.json.encode({"error": reason})
-
-
-def _peer_of(sock: socket.socket) -> tuple[str, int]:
-    if sock.family == socket.AF_UNIX:
-        return "unix", 0
-    try:
-        name = sock.getpeername()
-    except OSError:
-        return "unknown", 0  # gone again already
-    return name[0], name[1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
@@ -70,6 +70,17 @@ def status_line(status: int) -> bytes:
 def byte_count(parts: tuple[Buffer, ...]) -> int:
     """Bytes of all parts together."""
     return sum(len(part) if type(part) is not memoryview else part.nbytes for part in parts)
+
+
+class Lasting(Protocol):
+    """What goes on for as long as its client wants."""
+
+    @property
+    def queued(self) -> int:
+        """Bytes that the client has not taken yet."""
+
+    def leave(self) -> None:
+        """The server stops: end it."""
 
 
 class Stream:
@@ -226,6 +237,22 @@ class Request:
         self.stream = Stream(connection, chunked=chunked, mute=mute)
         return self.stream
 
+    def endure(self) -> None:
+        """This request is over when its client leaves: nobody waits for it when the server stops, it is cancelled then.
+        To be called when it was answered."""
+        self._connection.lasting = self
+        if self._connection.leaving:
+            self.cancel()
+
+    def leave(self) -> None:
+        """The server stops (`Lasting`)."""
+        self.cancel()
+
+    @property
+    def queued(self) -> int:
+        """Bytes the client has not taken yet."""
+        return self._connection.out.queued
+
     # ---- from one program to the next (`http_carrying`) ----------------------------------------------------
 
     def hold(self) -> None:
@@ -347,3 +374,14 @@ def _peer_closed(sock: socket.socket) -> bool:
         return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in _TCP_GONE
     except OSError:
         return True
+
+
+def peer_of(sock: socket.socket) -> tuple[str, int]:
+    """IP address and port of the other side; `unix` and 0 for a socket in the file system."""
+    if sock.family == socket.AF_UNIX:
+        return "unix", 0
+    try:
+        name = sock.getpeername()
+    except OSError:
+        return "unknown", 0  # gone again already
+    return name[0], name[1]

@@ -28,6 +28,10 @@ logger = logging.getLogger(__name__)
 ACCEPT_BACKOFF = 0.1
 """Seconds until accept is tried again when the process or the machine is out of something: connections end,
 so it passes."""
+SETTLE = 1.0
+"""Seconds for which a connection is kept after its last answer when the server drains. To close it while its client's
+next request is on the way loses that request: for the microseconds that takes, a client that was silent for a second
+is as good as silent, and one that is not gets an answer that says that it is the last."""
 ACCEPT_BATCH = 64
 """Connections taken before the accepting task lets others run."""
 
@@ -50,7 +54,7 @@ class HttpServerStatistics:
 
 
 class HttpServer:
-    """What `serve_http` is doing. Others ask `statistics` and may `drain` it."""
+    """What `serve_http` is doing. Others ask `statistics`, and may `drain` it and have it `leave`."""
 
     def __init__(self, handler: Handler, *, limits: HttpLimits, deadlines: Deadlines, nursery: trio.Nursery) -> None:
         self._handler = handler
@@ -62,6 +66,10 @@ class HttpServer:
         self._accepting = trio.CancelScope()
         self._listeners = 0
         self._heard = 0
+        self._wanted = trio.Event()
+        self._wanted.set()
+        self._draining = False
+        self._left = False
         self._accepted = 0
         self._refused = 0
         self._requests = 0
@@ -74,7 +82,7 @@ class HttpServer:
     def ailment(self) -> str | None:
         """What is wrong when it should accept connections and somewhere does not; None when all is well."""
         deaf = self._listeners - self._heard
-        if deaf <= 0 or self._accepting.cancel_called:
+        if deaf <= 0 or self._draining:
             return None
         return f"{deaf} of {self._listeners} listening sockets have nobody who accepts"
 
@@ -83,12 +91,37 @@ class HttpServer:
         self._limits = limits
 
     def drain(self) -> None:
-        """Accept no more, close idle connections now and the others after their current request; then
-        `serve_http` returns.
+        """Stop without a client losing anything: accept no more, and have every answer from now on say that it is the
+        last of its connection. `leave` ends it, when there is nothing `unsettled` any more.
         """
+        self._draining = True
+        self.accept_on(False)
+        for connection in self._connections:
+            connection.draining = True
+
+    def accept_on(self, wanted: bool) -> None:
+        """Accept again, or no more: an old request may need a new connection to come to its end."""
+        if not wanted:
+            self._accepting.cancel()
+            if self._wanted.is_set():
+                self._wanted = trio.Event()
+        elif not self._left:
+            self._wanted.set()
+
+    def unsettled(self) -> int:
+        """Connections whose clients wait for an answer, or have had one less than SETTLE ago."""
+        horizon = trio.current_time() - SETTLE
+        return sum(connection.unsettled(horizon) for connection in self._connections)
+
+    def leave(self) -> None:
+        """End what lasts, close what is idle now, and the others after their current request; then `serve_http`
+        returns.
+        """
+        self._draining = self._left = True
         self._accepting.cancel()
+        self._wanted.set()
         for connection in list(self._connections):
-            connection.drain()
+            connection.leave()
 
     def busy(self) -> int:
         """Connections on which a handler is at work that no other program could go on with."""
@@ -107,7 +140,7 @@ class HttpServer:
             self._serve(sock, state)
 
     async def accept(self, listener: socket.socket) -> None:
-        """Accept from one listener until drained."""
+        """Accept from one listener until cancelled."""
         try:
             while True:
                 await self._accept(listener)
@@ -131,13 +164,19 @@ class HttpServer:
             # Anything else is the fate of that one connection (ECONNABORTED, EPROTO, network errors: accept(2)).
 
     async def accept_all(self, listeners: Sequence[socket.socket]) -> None:
-        """Accept from all listeners until drained."""
+        """Accept from all listeners until it is over."""
         self._listeners = len(listeners)
-        with self._accepting:
-            async with trio.open_nursery() as nursery:
-                for listener in listeners:
-                    self._heard += 1
-                    nursery.start_soon(self.accept, listener)
+        while True:
+            await self._wanted.wait()
+            if self._left:
+                return
+            if not self._wanted.is_set():
+                continue  # it was wanted for a moment
+            with trio.CancelScope() as self._accepting:
+                async with trio.open_nursery() as nursery:
+                    for listener in listeners:
+                        self._heard += 1
+                        nursery.start_soon(self.accept, listener)
 
     def _begin(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -165,6 +204,7 @@ class HttpServer:
         )
         if state is not None:
             take_up(connection, state)
+        connection.draining = self._draining
         self._connections.add(connection)
         self._deadlines.add(connection)
         self._nursery.start_soon(connection.run)
@@ -192,7 +232,7 @@ async def serve_http(
     deadlines: Deadlines,
     task_status: trio.TaskStatus[HttpServer] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve until cancelled, or until `HttpServer.drain` (the value given to `task_status`) has let every
+    """Serve until cancelled, or until `HttpServer.leave` (the value given to `task_status`) has let every
     request end.
 
     `listeners` are listening sockets (the standard library's, trio's, or `trio.SocketListener`); they stay

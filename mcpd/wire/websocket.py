@@ -54,6 +54,8 @@ HEAD_MAX: Final = 64 * 1024
 NORMAL: Final = 1000
 GOING_AWAY: Final = 1001
 PROTOCOL_ERROR: Final = 1002
+RESTART: Final = 1012
+"""Not in RFC 6455, but in IANA's registry of codes."""
 BAD_TEXT: Final = 1007
 ABNORMAL: Final = 1006
 UNSAID: Final = frozenset({1005, ABNORMAL, 1015})
@@ -73,6 +75,8 @@ class Terms:
     patience: float
     """Seconds without a sign of life after which it is gone."""
     deadlines: Deadlines
+    succeeded: bool = False
+    """Our server's sockets stay open when it ends: another one serves them then."""
 
 
 class WebSocket:
@@ -252,6 +256,11 @@ class WebSocket:
         """Take leave with this code, unless it is over already; `run` returns when that is done."""
         self._end(ConnectionBroken(reason), code)
 
+    def leave(self) -> None:
+        """Our server stops: the peer may connect again where another one goes on with its sockets."""
+        terms = self._terms
+        self.end(*(RESTART, "mcpd is being restarted") if terms.succeeded else (GOING_AWAY, "mcpd is stopping"))
+
     async def aclose(self) -> None:
         """Take leave and wait for it; bounded, and shielded because it runs when everything is being ended."""
         self.end(NORMAL, "ended by mcpd")
@@ -309,12 +318,9 @@ def accept(request: Request, upgrade: Upgrade, terms: Terms) -> WebSocket:
     stream = ServerStream(ServerLine(connection), Frames(terms.message_max, terms.setting), upgrade)
     socket = WebSocket(stream, terms)
 
-    def leave() -> None:
-        socket.end(GOING_AWAY, "mcpd is stopping")
-
-    connection.at_drain = leave
-    if connection.draining:
-        leave()
+    connection.lasting = socket
+    if connection.leaving:
+        socket.leave()
     return socket
 
 

@@ -124,6 +124,7 @@ def test_each_setting_applies_or_does_not_and_somebody_has_thought_about_it():
         *(f"naming.{key}" for key in ("separator", "name_max", "page_size")),
         *(f"limits.{key}" for key in LIMITS),
         *(f"streams.{key}" for key in ("keepalive", "hold", "retry", "poll_after", "list_changed_delay")),
+        "shutdown.grace",
         "caching.list_ttl",
     }
 

@@ -329,8 +329,8 @@ class Ear:
 class Clock:
     """The time of day, which tests move."""
 
-    def __init__(self) -> None:
-        self.now = NOW
+    def __init__(self, now: float = NOW) -> None:
+        self.now = now
 
     def __call__(self) -> float:
         return self.now

@@ -262,11 +262,6 @@ async def test_a_result_that_is_no_object_is_the_backends_fault(gateway, backend
     assert error.message == f"backend 'b': its result of {method} is not a JSON object"
 
 
-async def test_with_nobody_to_be_told_there_is_nothing_to_wait_for_at_the_end(gateway):
-    join(gateway.sessions)
-    assert gateway.close() is False
-
-
 async def test_the_way_of_both_eras_knows_no_session(gateway, backend):
     """`dispatch` is what both kinds of client share; what only sessions have is not in it."""
     session = join(gateway.sessions)

@@ -9,13 +9,16 @@ from hypothesis import strategies as st
 from mcpd.config.model import Config, Limits
 from mcpd.errors import INTERNAL_ERROR, INVALID_PARAMS, RpcError
 from mcpd.gateway import inputs as module
+from mcpd.gateway.gateway import Gateway
 from mcpd.gateway.inputs import CANONICAL_MAX, REPEAT_TIME, canonical, digest
+from mcpd.gateway.modern import RESTARTED
 from mcpd.protocol import jsonrpc
 from tests.gateway.fakes import (
     ACCEPT,
     CALL,
     DONE,
     NAME,
+    NOW,
     AskingBackend,
     Clock,
     ModernClient,
@@ -23,6 +26,7 @@ from tests.gateway.fakes import (
     at_rest,
     catalogue,
     make_gateway,
+    make_sessions,
 )
 
 ANSWERED = {"user_name": ACCEPT}
@@ -141,6 +145,29 @@ async def test_a_state_of_an_earlier_run_is_unknown(tmp_path, backend, client, n
     client.gateway = make_gateway(tmp_path, backend)  # the same key, and nothing parked
     assert "unknown or expired" in (await client.retry(turn, ANSWERED)).error.message
     assert len(backend.asked) == 1, "a tool is never run again by mcpd itself"
+
+
+async def test_who_comes_back_after_a_restart_is_told_of_it(tmp_path, backend, client, nursery, autojump_clock):
+    client.use(nursery)
+    turn = await client.call()
+    client.gateway = Gateway(Config(), sessions=make_sessions(tmp_path, clock=Clock(NOW + 2)))
+    client.gateway.use([backend])
+    error = (await client.retry(turn, ANSWERED)).error
+    assert (error.code, error.message) == (INVALID_PARAMS, RESTARTED)
+    other = (await client.retry(turn, ANSWERED, principal="other")).error
+    assert "unknown or expired" in other.message, "whose it was is nobody else's business"
+    assert len(backend.asked) == 1, "a tool is never run again by mcpd itself"
+
+
+async def test_who_was_asked_lately_is_waited_for(gateway, backend, client, nursery, autojump_clock):
+    client.use(nursery)
+    begun = trio.current_time()
+    assert not gateway.inputs.awaited(begun - 1)
+    turn = await client.call()
+    assert gateway.inputs.awaited(begun - 1)
+    assert not gateway.inputs.awaited(begun + 1)
+    await client.retry(turn, ANSWERED)
+    assert not gateway.inputs.awaited(begun - 1)
 
 
 # ---- what a call ended with

@@ -504,7 +504,7 @@ async def test_when_mcpd_stops_parked_calls_are_given_up(gateway, backend, clien
     client.use(nursery)
     backend.script = asks(NAME)
     await client.call()
-    assert gateway.close()
+    gateway.close()
     await trio.testing.wait_all_tasks_blocked()
     assert backend.replies == [{"action": "cancel"}]
     assert [len(replies) for replies in backend.cancelled] == [1]

@@ -469,4 +469,4 @@ async def test_the_backlog_is_bounded_and_has_room_for_list_changes(tmp_path):
 
 async def test_a_session_without_news_or_calls_is_small(tmp_path):
     session = join(make_sessions(tmp_path), LATEST_HANDSHAKE, NOTHING)
-    assert session.backlog is session._questions is session.subscriptions is session.streams is None
+    assert session.backlog is session.questions is session.subscriptions is session.streams is None

@@ -26,6 +26,12 @@ class Serving:
         self.port = port
         self.nursery = nursery
         self.deadlines = deadlines
+        self.over = trio.Event()
+
+    async def ended(self) -> None:
+        """Returns when `serve_http` has."""
+        with trio.fail_after(20):
+            await self.over.wait()
 
     async def connect(self) -> trio.SocketStream:
         """A client's connection."""
@@ -49,9 +55,11 @@ async def serving(handler: Handler, limits: HttpLimits | None = None) -> AsyncIt
                     deadlines=deadlines,
                     task_status=task_status,
                 )
+                at.over.set()
 
             server = await nursery.start(serve)
-            yield Serving(server, listeners[0].getsockname()[1], nursery, deadlines)
+            at = Serving(server, listeners[0].getsockname()[1], nursery, deadlines)
+            yield at
             nursery.cancel_scope.cancel()
     finally:
         for listener in listeners:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import socket
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from trio.testing import wait_all_tasks_blocked
 from mcpd.wire import http_server
 from mcpd.wire.deadlines import Deadlines
 from mcpd.wire.http_limits import HttpLimits
-from mcpd.wire.http_server import HttpServer
+from mcpd.wire.http_server import SETTLE, HttpServer
 from mcpd.wire.listeners import open_listeners
 from tests.wire.http_peer import TEXT, Client, chunked, post, serving
 
@@ -378,7 +379,14 @@ async def test_unix_sockets_work(tmp_path):
         assert seen == ["unix"]
 
 
-async def test_drain_lets_a_request_end_and_closes_the_idle():
+# ---- the end of a server
+
+
+async def answering(request: Request) -> None:
+    request.answer(200, TEXT, b"done")
+
+
+async def test_what_was_begun_is_answered_and_what_is_sent_meanwhile_too():
     release = trio.Event()
 
     async def handler(request: Request) -> None:
@@ -389,11 +397,152 @@ async def test_drain_lets_a_request_end_and_closes_the_idle():
         await busy.send_all(post(b""))
         await wait_all_tasks_blocked()
         at.server.drain()
-        assert await Client(idle).rest() == b""
+        await idle.send_all(post(b""))
+        await wait_all_tasks_blocked()
         release.set()
-        client = Client(busy)
+        for stream in (busy, idle):
+            client = Client(stream)
+            _, headers, body = await client.answer()
+            assert (headers[b"connection"], body) == (b"close", b"done")
+            assert await client.rest() == b""
+        at.server.leave()
+        await at.ended()
+
+
+async def test_who_drains_does_not_accept_until_it_must():
+    async with serving(answering) as at:
+        at.server.drain()
+        async with await at.connect() as stream:
+            await stream.send_all(post(b""))
+            await wait_all_tasks_blocked()
+            assert at.server.statistics().accepted == 0, "it waits in the kernel for whoever serves next"
+            at.server.accept_on(True)
+            client = Client(stream)
+            assert (await client.answer())[1][b"connection"] == b"close"
+            at.server.accept_on(False)
+            at.server.accept_on(True)
+            at.server.accept_on(False)
+            await wait_all_tasks_blocked()
+            async with await at.connect():
+                await wait_all_tasks_blocked()
+                assert at.server.statistics().accepted == 1
+        at.server.leave()
+        at.server.accept_on(True)
+        await at.ended()
+
+
+async def test_a_connection_is_settled_when_it_was_silent_for_a_while(autojump_clock):
+    release = trio.Event()
+
+    async def handler(request: Request) -> None:
+        await release.wait()
+        request.answer(200, TEXT)
+
+    async with serving(handler) as at, await at.connect() as stream:
+        await wait_all_tasks_blocked()
+        assert at.server.unsettled() == 1, "its first request may be on the way"
+        await trio.sleep(SETTLE + 0.1)
+        assert at.server.unsettled() == 0
+        await stream.send_all(post(b"")[:-6])
+        await wait_all_tasks_blocked()
+        assert at.server.unsettled() == 1, "a request that is not whole"
+        await stream.send_all(post(b"")[-6:])
+        await trio.sleep(SETTLE + 0.1)
+        assert at.server.unsettled() == 1, "a handler is at work"
+        release.set()
+        assert (await Client(stream).answer())[0] == 200
+        assert at.server.unsettled() == 1, "the next one may be on the way"
+        await trio.sleep(SETTLE + 0.1)
+        assert at.server.unsettled() == 0
+
+
+async def test_a_request_that_came_in_the_very_moment_is_answered():
+    """What the kernel has received when the server closes its idle connections was not seen by any task yet."""
+    async with serving(answering) as at, await at.connect() as stream, await at.connect() as idle:
+        await wait_all_tasks_blocked()
+        at.server.drain()
+        with socket.socket(fileno=os.dup(stream.socket.fileno())) as plain:
+            plain.setblocking(False)  # the duplicate shares that with what trio has
+            plain.send(post(b""))  # no task of ours runs in between
+            at.server.leave()
+        client = Client(stream)
+        status, headers, body = await client.answer()
+        assert (status, headers[b"connection"], body) == (200, b"close", b"done")
+        assert await client.rest() == b""
+        assert await Client(idle).rest() == b""
+        await at.ended()
+
+
+async def test_what_lasts_is_nobodys_request_and_ends_with_the_server():
+    ended = []
+
+    async def handler(request: Request) -> None:
+        stream = request.open_stream(200, TEXT)
+        request.endure()
+        stream.write(b"news")
+        try:
+            await request.wait_gone()
+        finally:
+            stream.end()
+            ended.append(request.peer)
+
+    async with serving(handler) as at, await at.connect() as stream:
+        await stream.send_all(post(b""))
+        await wait_all_tasks_blocked()
+        at.server.drain()
+        await wait_all_tasks_blocked()
+        assert (at.server.unsettled(), ended) == (0, [])
+        at.server.leave()
+        client = Client(stream)
+        _, _, body = await client.answer()
+        assert (body, ended) == (b"news", ["127.0.0.1"])
+        assert await client.rest() == b"", "and not one byte more: the client knows that it was the end"
+        await at.ended()
+
+
+async def test_what_would_last_is_over_at_once_where_the_server_leaves():
+    async def handler(request: Request) -> None:
+        await release.wait()
+        stream = request.open_stream(200, TEXT)
+        request.endure()
+        try:
+            await trio.sleep_forever()
+        finally:
+            stream.end()
+
+    release = trio.Event()
+    async with serving(handler) as at, await at.connect() as stream:
+        await stream.send_all(post(b""))
+        await wait_all_tasks_blocked()
+        at.server.leave()
+        release.set()
+        status, headers, body = await Client(stream).answer()
+        assert (status, headers[b"connection"], body) == (200, b"close", b"")
+        await at.ended()
+
+
+async def test_a_stream_before_the_drain_leaves_a_connection_that_is_served():
+    """Its head could not say yet that it is the last answer, so the client may send the next request on it."""
+    release = trio.Event()
+
+    async def handler(request: Request) -> None:
+        if request.body:
+            request.open_stream(200, TEXT)
+            await release.wait()
+        else:
+            request.answer(200, TEXT, b"next")
+
+    async with serving(handler) as at, await at.connect() as stream:
+        client = Client(stream)
+        await stream.send_all(post(b"x"))
+        await wait_all_tasks_blocked()
+        at.server.drain()
+        release.set()
+        assert (await client.answer())[1].get(b"connection") is None
+        assert at.server.unsettled() == 1
+        await stream.send_all(post(b""))
         _, headers, body = await client.answer()
-        assert (headers[b"connection"], body) == (b"close", b"done")
+        assert (headers[b"connection"], body) == (b"close", b"next")
         assert await client.rest() == b""
 
 
@@ -409,6 +558,7 @@ async def test_listeners_that_nobody_accepts_from_are_an_ailment():
             server.drain()
             await wait_all_tasks_blocked()
             assert server.ailment() is None, "it is not to accept any more"
+            server.leave()
 
             server = HttpServer(echo, limits=HttpLimits(), deadlines=Deadlines(), nursery=nursery)
             broken = socket.socket()  # not listening

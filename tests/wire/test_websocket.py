@@ -73,12 +73,14 @@ async def echo(socket) -> None:
 
 
 @asynccontextmanager
-async def served(use=echo, *, limit: int = 1 << 20, every: float = NEVER, patience: float | None = None):
+async def served(
+    use=echo, *, limit: int = 1 << 20, every: float = NEVER, patience: float | None = None, succeeded=False
+):
     deadlines = Deadlines(resolution=0.01)
     at: Served | None = None
 
     async def handle(request) -> None:
-        terms = Terms(limit, "limits.body", every, patience or every, deadlines)
+        terms = Terms(limit, "limits.body", every, patience or every, deadlines, succeeded)
         socket = accept(request, read_upgrade(request.head, "mcp"), terms)
         try:
             async with trio.open_nursery() as nursery:
@@ -249,7 +251,20 @@ async def test_a_server_that_drains_takes_leave():
         await peer.say("a")
         await peer.hear()
         at.server.drain()
+        await peer.say("b")
+        assert await peer.hear() == "b", "until the end it is served"
+        at.server.leave()
         assert await peer.closed() == (1001, "mcpd is stopping")
+        await at.ended()
+
+
+async def test_a_server_whose_sockets_stay_open_says_that_it_will_be_back():
+    async with served(succeeded=True) as at:
+        peer = await at.connect()
+        await peer.say("a")
+        await peer.hear()
+        at.server.leave()
+        assert await peer.closed() == (1012, "mcpd is being restarted")
         await at.ended()
 
 
