@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,7 +28,7 @@ from tests.packages import SetupError
 from tests.systemd import checks_life, checks_settings, package
 from tests.systemd.box import booted
 from tests.systemd.image import RELEASES, image
-from tests.systemd.machine import install_tools, obstacle
+from tests.systemd.machine import NotHere, install_tools, obstacle
 from tests.systemd.service import TESTS, Service
 
 if TYPE_CHECKING:
@@ -58,6 +59,23 @@ def build(directory: str) -> Path:
 
 async def drive(version: str, deb: Path, checks: Sequence[Check]) -> int:
     """Run checks in one box; returns how many failed. Raises: SetupError."""
+    failed = None
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP) as signals:
+        async with trio.open_nursery() as nursery:
+
+            async def end() -> None:
+                async for _ in signals:
+                    nursery.cancel_scope.cancel()  # and no box is left behind
+
+            nursery.start_soon(end)
+            failed = await _drive(version, deb, checks)
+            nursery.cancel_scope.cancel()
+    if failed is None:
+        raise SetupError("ended by a signal")
+    return failed
+
+
+async def _drive(version: str, deb: Path, checks: Sequence[Check]) -> int:
     began = time.monotonic()
     home = await trio.to_thread.run_sync(image, version)
     failed = 0
@@ -103,9 +121,15 @@ def main(arguments: list[str]) -> int:
             deb = given.deb.resolve() if given.deb else build(directory)
             for version in versions:
                 failed += trio.run(drive, version, deb, checks)
+    except NotHere as reason:
+        say(f"systemd: nothing more was tested, because {reason}")
+        return 1 if failed else 0
     except SetupError as error:
         say(f"systemd: {error}")
         return 1
+    if given.check is None and given.quick:
+        left_out = ", ".join(f"Debian {version}" for version in sorted(RELEASES) if version not in versions)
+        say(f"systemd: not part of the quick form: {left_out}")
     total = len(versions) * len(checks)
     say(f"systemd: {total - failed} checks passed, {failed} failed")
     if given.check is None and not given.quick:

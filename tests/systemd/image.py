@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tests.fixtures.peer import ROOT
 from tests.packages import SetupError
-from tests.systemd.machine import mirror
+from tests.systemd.machine import require_mirror
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,9 +49,7 @@ def image(version: str) -> Path:
 
 
 def _make(release: str, home: Path) -> None:
-    site = mirror()
-    if site is None:
-        raise SetupError("the sources of apt name no mirror of Debian")
+    site = require_mirror()
     argv = ["mmdebstrap", "--variant=minbase", "--quiet", f"--include={','.join(PACKAGES)}", release, str(home), site]
     # Debian's tools, and not what comes before them in a developer's PATH.
     environ = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}

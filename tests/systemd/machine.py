@@ -6,6 +6,7 @@ import ctypes
 import os
 import shutil
 import subprocess
+import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,13 @@ TOOLS = {"mmdebstrap": "mmdebstrap", "systemd-nspawn": "systemd-container", "nse
 """Program → Debian package."""
 INSTALL_LIMIT = 600.0
 """Seconds for apt-get; it downloads a few MB."""
+MIRROR_LIMIT = 30.0
+"""Seconds for a mirror to answer."""
 CLONE_NEWNET = 0x40000000
+
+
+class NotHere(SetupError):
+    """What this machine cannot do, as opposed to what went wrong."""
 
 
 def obstacle() -> str | None:
@@ -45,6 +52,7 @@ def install_tools() -> None:
         done = subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=INSTALL_LIMIT)
         # An update may fail for one of many sources; what counts is the installation.
         if done.returncode and "install" in argv:
+            require_mirror()
             raise SetupError(f"{' '.join(argv)} failed: {done.stderr[-2000:]}")
 
 
@@ -58,6 +66,19 @@ def mirror() -> str | None:
     sites = [words[1] for words in map(str.split, done.stdout.splitlines()) if words[:1] == ["Debian"]]
     # Security updates come from a mirror of their own, which has no whole release.
     return next((site for site in sites if "security" not in site), None)
+
+
+def require_mirror() -> str:
+    """The mirror, which answers. Raises: NotHere."""
+    site = mirror()
+    if site is None:
+        raise NotHere("the sources of apt name no mirror of Debian")
+    try:
+        with urllib.request.urlopen(f"{site}/dists/stable/InRelease", timeout=MIRROR_LIMIT) as answer:
+            answer.read(1)
+    except OSError as error:
+        raise NotHere(f"the mirror of Debian cannot be reached: {error}") from None
+    return site
 
 
 def cgroup2() -> Path | None:
