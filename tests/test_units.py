@@ -13,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from mcpd.config.model import Config
 from mcpd.config.options import EX_USAGE
+from mcpd.config.shape import seconds
+from mcpd.daemon import STOPPING
 from mcpd.errors import ConfigError, McpdError
 
 UNITS = Path(__file__).parent.parent / "systemd"
@@ -94,6 +97,14 @@ def test_what_a_restart_cannot_mend_is_not_restarted(folder):
     assert McpdError.exit_code not in kept_down
     assert service["Restart"] == ["always"]
     assert service["StartLimitIntervalSec"] == ["0"]
+
+
+@pytest.mark.parametrize("folder", ["", "user/"])
+def test_systemd_is_more_patient_than_mcpd(folder):
+    service = settings(f"{folder}mcpd.service")
+    (patience,) = (seconds(value) for value in service["TimeoutStopSec"])
+    assert patience > Config().shutdown.grace + STOPPING
+    assert service["KillMode"] == ["mixed"]
 
 
 @pytest.mark.parametrize("folder", ["", "user/"])

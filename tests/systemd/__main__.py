@@ -25,7 +25,7 @@ import trio
 
 from tests.fixtures.peer import ROOT
 from tests.packages import SetupError
-from tests.systemd import checks_life, checks_settings, package
+from tests.systemd import checks_life, checks_restart, checks_settings, package
 from tests.systemd.box import booted
 from tests.systemd.image import RELEASES, image
 from tests.systemd.machine import NotHere, install_tools, obstacle
@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 
     Check = Callable[[Service], Awaitable[None]]
 
-CHECKS: tuple[Check, ...] = (*checks_life.CHECKS, *checks_settings.CHECKS)
+CHECKS: tuple[Check, ...] = (*checks_life.CHECKS, *checks_settings.CHECKS, *checks_restart.CHECKS)
+ROUNDS = 20
+QUICK_ROUNDS = 2
 CHECK_LIMIT = 300.0
 """Seconds of one check; the longest restart mcpd twenty times."""
 PACKAGE_LIMIT = 300.0
@@ -57,9 +59,9 @@ def build(directory: str) -> Path:
     return next(Path(directory).glob("*.deb"))
 
 
-async def drive(version: str, deb: Path, checks: Sequence[Check]) -> int:
+async def drive(version: str, deb: Path, checks: Sequence[Check], rounds: int) -> int:
     """Run checks in one box; returns how many failed. Raises: SetupError."""
-    failed = None
+    found: list[int | SetupError] = []
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
 
@@ -68,20 +70,24 @@ async def drive(version: str, deb: Path, checks: Sequence[Check]) -> int:
                     nursery.cancel_scope.cancel()  # and no box is left behind
 
             nursery.start_soon(end)
-            failed = await _drive(version, deb, checks)
+            try:
+                found.append(await _drive(version, deb, checks, rounds))
+            except SetupError as error:
+                found.append(error)
             nursery.cancel_scope.cancel()
-    if failed is None:
-        raise SetupError("ended by a signal")
-    return failed
+    outcome = found[0] if found else SetupError("ended by a signal")
+    if isinstance(outcome, SetupError):
+        raise outcome
+    return outcome
 
 
-async def _drive(version: str, deb: Path, checks: Sequence[Check]) -> int:
+async def _drive(version: str, deb: Path, checks: Sequence[Check], rounds: int) -> int:
     began = time.monotonic()
     home = await trio.to_thread.run_sync(image, version)
     failed = 0
     binds = {ROOT / "tests": TESTS, deb.parent: "/opt/deb"}
     async with booted(home, f"mcpd-debian{version}-{os.getpid()}", binds) as box:
-        service = Service(box)
+        service = Service(box, rounds=rounds)
         release = (await box.run("systemctl", "--version")).split("(")[1].split(")")[0]
         await box.run("dpkg", "--install", f"/opt/deb/{deb.name}")
         say(f"Debian {version}, systemd {release}: up and installed after {time.monotonic() - began:.1f} s")
@@ -119,8 +125,9 @@ def main(arguments: list[str]) -> int:
         with tempfile.TemporaryDirectory(prefix="mcpd-deb-") as directory:
             install_tools()
             deb = given.deb.resolve() if given.deb else build(directory)
+            rounds = QUICK_ROUNDS if given.quick else ROUNDS
             for version in versions:
-                failed += trio.run(drive, version, deb, checks)
+                failed += trio.run(drive, version, deb, checks, rounds)
     except NotHere as reason:
         say(f"systemd: nothing more was tested, because {reason}")
         return 1 if failed else 0

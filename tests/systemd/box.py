@@ -110,19 +110,26 @@ async def booted(image: Path, name: str, binds: Mapping[Path, str]) -> AsyncIter
         start_new_session=True,
     )
     console = bytearray()
+    failure = None
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_keep, process, console)
             try:
-                box = await _up(process, console)
-                with network_of(box.leader):
-                    yield box
+                try:
+                    box = await _up(process, console)
+                except SetupError as error:
+                    failure = error  # raised outside of the nursery, which would wrap it
+                else:
+                    with network_of(box.leader):
+                        yield box
             finally:
                 with trio.CancelScope(shield=True):
                     await _halt(process)
                 nursery.cancel_scope.cancel()
     finally:
         _remove(root, name)
+    if failure is not None:
+        raise failure
 
 
 async def _keep(process: trio.Process, console: bytearray) -> None:

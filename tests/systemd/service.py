@@ -34,8 +34,10 @@ def mini(token: str = "t", **members: Any) -> dict[str, Any]:
 class Service:
     """Drives one."""
 
-    def __init__(self, box: Box) -> None:
+    def __init__(self, box: Box, *, rounds: int = 2) -> None:
         self.box = box
+        self.rounds = rounds
+        """How often a check does again what must go well each time."""
 
     async def systemctl(self, *arguments: str) -> str:
         """Raises: CommandFailed."""
