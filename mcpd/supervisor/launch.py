@@ -30,7 +30,7 @@ from mcpd.supervisor.tree import ProcessInfo, read_process
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mcpd.supervisor.cgroup import Leaf
+    from mcpd.supervisor.cgroup import Cgroup, Leaf, Limits
 
 TRAMPOLINE: Final = str(Path(__file__).with_name("trampoline.py"))
 
@@ -42,6 +42,7 @@ REPORT_WAIT: Final = 30.0
 the command or its directory is, takes longer; it would hang the child as well."""
 
 STEPS: Final = {
+    "load": ("load what its settings need", ""),
     "cgroup": ("enter its cgroup", ""),
     "limits": (
         "have {name}",
@@ -193,6 +194,14 @@ async def settle(launched: Launched) -> tuple[int, ProcessInfo]:
         reaper.disown(process.pid)
         raise
     return pidfd, info
+
+
+def make_leaf(cgroup: Cgroup, name: str, limits: Limits) -> Leaf:
+    """A cgroup for a child. Raises: SpawnFailed."""
+    try:
+        return cgroup.make_leaf(name, limits)
+    except OSError as error:
+        raise SpawnFailed(f"no cgroup can be made for it in {cgroup.path}: {error.strerror}") from error
 
 
 def make_pipes(on_failure: ExitStack, always: ExitStack) -> tuple[Fds, Fds]:

@@ -30,7 +30,7 @@ from mcpd.supervisor import reaper
 from mcpd.supervisor.cgroup import Cgroup, Leaf, Limits
 from mcpd.supervisor.confinement import Confinement, has_no_new_privileges
 from mcpd.supervisor.exits import Exit
-from mcpd.supervisor.launch import Process, launch, make_pipes, name_failure, settle
+from mcpd.supervisor.launch import Process, launch, make_leaf, make_pipes, name_failure, settle
 from mcpd.supervisor.pipes import PipeBudget, PipeReader, PipeWriter
 from mcpd.supervisor.registry import Record, Registry
 from mcpd.supervisor.stderr import StderrTail
@@ -141,7 +141,7 @@ async def spawn(spec: ChildSpec, *, around: Surroundings) -> Child:
     with ExitStack() as on_failure, ExitStack() as always:
         try:
             if around.cgroup is not None:
-                leaf = around.cgroup.make_leaf(spec.name, spec.limits)
+                leaf = make_leaf(around.cgroup, spec.name, spec.limits)
                 on_failure.callback(leaf.remove)
                 on_failure.callback(leaf.kill)
             theirs, ours = make_pipes(on_failure, always)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mcpd.supervisor.cgroup import DAEMON, Cgroup, CgroupUnusable, Leaf, Limits, find_delegated, in_words, locate
-from mcpd.supervisor.exits import Exit
+from mcpd.supervisor.exits import Exit, SpawnFailed
 from mcpd.supervisor.process import Child, ChildSpec, StopLadder, Surroundings, spawn
 from mcpd.supervisor.registry import Registry
 from mcpd.supervisor.supervisor import Supervisor
@@ -182,6 +182,13 @@ async def test_hostile_children_end_and_leave_nothing(around, nursery, mode):
     await child.stop()
     assert child.exit is not None
     assert not child.exit.alive
+
+
+async def test_a_cgroup_that_cannot_be_made_is_not_taken_for_a_missing_command(tmp_path):
+    around = Surroundings.of(Registry(tmp_path))
+    around.cgroup = Cgroup(tmp_path / "gone")
+    with pytest.raises(SpawnFailed, match=r"no cgroup can be made for it in .*gone: No such file"):
+        await spawn(make("echo"), around=around)
 
 
 async def test_a_cgroup_made_by_the_child_itself_goes_too(around, nursery):

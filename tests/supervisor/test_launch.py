@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import trio
 
-from mcpd.supervisor import reaper
+from mcpd.supervisor import reaper, trampoline
 from mcpd.supervisor.cgroup import Leaf
 from mcpd.supervisor.exits import SpawnFailed
-from mcpd.supervisor.launch import launch, make_pipes, name_failure, settle
+from mcpd.supervisor.launch import STEPS, launch, make_pipes, name_failure, settle
 from tests.supervisor.processes import wait_until
 
 PLAIN = {"cwd": None, "confinement": {}, "marker": "MCPD_OWNER"}
@@ -169,3 +169,8 @@ async def test_a_trampoline_that_is_killed_shows_as_the_end_of_the_child(leaf, t
             ours.callback(os.close, pidfd)
         assert await launched.process.wait() == -signal.SIGKILL
         reaper.disown(launched.process.pid)
+
+
+def test_every_step_has_words():
+    own = {"directory", "command"}
+    assert set(STEPS) == {step.__name__ for step in trampoline.STEPS} - own, "these are as in a plain start"

@@ -19,15 +19,18 @@ if TYPE_CHECKING:
 ENV = {b"PATH": b"/usr/sbin:/usr/bin:/sbin:/bin"}
 
 
-def bounce(plan: dict[str, Any], *argv: str, through: Sequence[str] = ()) -> tuple[str, tuple[str, int, bytes] | None]:
-    """What the command says, and the report. `through`: a program that execs its arguments."""
+def bounce(
+    plan: dict[str, Any], *argv: str, through: Sequence[str] = (), options: Sequence[str] = ()
+) -> tuple[str, tuple[str, int, bytes] | None]:
+    """What the command says, and the report. `through`: a program that execs its arguments; `options` are
+    Python's."""
     plan_fd = os.memfd_create("plan")
     files = [os.path.join(folder, os.fsencode(argv[0])) for folder in ENV[b"PATH"].split(b":")]
     words = [os.fsencode(word) for word in argv]
     os.write(plan_fd, marshal.dumps({"files": files, "argv": words, "env": ENV, **plan}))
     os.lseek(plan_fd, 0, os.SEEK_SET)
     ours, theirs = os.pipe()
-    command = [*through, sys.executable, "-I", "-S", TRAMPOLINE, str(plan_fd), str(theirs)]
+    command = [*through, sys.executable, *options, "-I", "-S", TRAMPOLINE, str(plan_fd), str(theirs)]
     try:
         done = subprocess.run(
             command, pass_fds=(plan_fd, theirs), stdout=subprocess.PIPE, text=True, check=False, env={}
