@@ -64,8 +64,6 @@ class Inheritance:
             return False
         self._left = state
         self._lists.inherit(state.catalogue, state.unlisted)
-        if state.legacy_for:
-            self._connector.eras.note(trio.current_time(), state.legacy_for)
         self._connector.carried = {
             self._instances.key_of(link.owner.caller()) if link.owner is not None else None: link
             for link in state.links
@@ -73,8 +71,11 @@ class Inheritance:
         return True
 
     def resume_instances(self) -> None:
-        """Go on with the links of sessions, while `Instances.run` is running."""
+        """Go on with the links of sessions, while `Instances.run` is running, and with what is known of the era."""
         if self._left is not None:
+            if self._left.legacy_for:
+                # Not before: it is counted on a clock that runs only now.
+                self._connector.eras.note(trio.current_time(), self._left.legacy_for)
             self._instances.resume(self._left.links)
 
     def resume(self, link: Link) -> float | None:

@@ -165,6 +165,7 @@ async def test_without_a_link_what_was_known_is_known_until_the_server_is_up(aut
     connector = MemoryConnector(make_spec(), Deadlines())
     backend = ManagedBackend(connector.spec, connector, Heard())
     backend.inherit(left(legacy_for=LEGACY_FOR))
+    backend.inheritance.resume_instances()
     assert backend.catalogue == TOOLS
     assert backend.hello == HELLO
     assert connector.eras.recall(trio.current_time()) is Era.LEGACY
