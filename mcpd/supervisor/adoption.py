@@ -117,7 +117,7 @@ def adopt(state: ChildState, spec: ChildSpec, *, around: Surroundings) -> Child:
     pidfd = os.pidfd_open(state.pid)
     reaper.own(state.pid)
     pipes = pipe_inodes((state.stdin, state.stdout, state.stderr))
-    around.registry.record(Record(spec.name, state.pid, state.start, tuple(sorted(pipes))))
+    around.registry.record(Record(spec.name, state.pid, state.start, tuple(pipes)))
     child = Child(
         spec,
         Adopted(state.pid),

@@ -145,6 +145,10 @@ async def spawn(spec: ChildSpec, *, around: Surroundings) -> Child:
                 on_failure.callback(leaf.remove)
                 on_failure.callback(leaf.kill)
             theirs, ours = make_pipes(on_failure, always)
+            pipes = pipe_inodes(ours)
+            # Before it exists: it may shed all its signs before its pid is known here, and we be killed then.
+            expected = registry.expect(spec.name, reaper.ticks_now(), pipes)
+            on_failure.callback(registry.forget, expected)
             with reaper.starting():
                 launched = await launch(
                     spec.argv,
@@ -161,8 +165,7 @@ async def spawn(spec: ChildSpec, *, around: Surroundings) -> Child:
         except (OSError, ValueError, IndexError) as error:
             raise name_failure(error, spec.argv, env=spec.env, cwd=spec.cwd) from error
         on_failure.pop_all()
-    pipes = pipe_inodes(ours)
-    registry.record(Record(spec.name, info.pid, info.start, tuple(sorted(pipes))))
+    registry.record(Record(spec.name, info.pid, info.start, tuple(pipes)), expected=expected)
     return Child(spec, launched.process, pidfd, Tree(info.pid, info.start, marker, pipes=pipes), ours, around, leaf)
 
 

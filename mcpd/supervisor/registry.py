@@ -113,8 +113,17 @@ class Registry:
         """A number that no child has, nor will have."""
         return next(self._serials)
 
-    def record(self, record: Record) -> None:
-        """Call it at once after the start. If the file cannot be written the child is still marked."""
+    def expect(self, name: str, start: int, pipes: frozenset[int]) -> int:
+        """A child with these pipes is about to be made; what its record goes by until it is there, or forgotten."""
+        number = -self.next_serial()  # no pid, and nobody else's
+        self.record(Record(name, number, start, tuple(pipes)))
+        return number
+
+    def record(self, record: Record, *, expected: int = 0) -> None:
+        """Call it at once after the start, with what `expect` gave. If the file cannot be written the child is still
+        marked.
+        """
+        self._records.pop(expected, None)
         self._records[record.pid] = record
         self._write()
 

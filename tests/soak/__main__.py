@@ -1,8 +1,9 @@
 """Runs the soak: what mcpd must survive for days, in minutes. The exit status is 1 when something misses.
 
-python -m tests.soak            2,000 cycles, 100 SIGKILLs of mcpd, 200 of a small child: about fifteen minutes
-python -m tests.soak --quick    40, 3 and 10: half a minute
-python -m tests.soak --cycles 500 --kills 0 --recoveries 0
+python -m tests.soak            100 servers at once, 200 SIGKILLs of a small child, 2,000 cycles, 100 SIGKILLs of mcpd:
+                                about fifteen minutes
+python -m tests.soak --quick    20, 10, 40 and 3: half a minute
+python -m tests.soak --cycles 500 --servers 0 --recoveries 0 --kills 0
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ if not __package__:  # Started by its path, from whatever directory: make `tests
 
 import trio
 
-from tests.soak import cycles, kills, recovery
+from tests.soak import cycles, kills, recovery, starts
 from tests.soak.report import Report
 from tests.soak.rig import Rig
 
-WHOLE = {"cycles": 2000, "kills": 100, "recoveries": 200}
-QUICK = {"cycles": 40, "kills": 3, "recoveries": 10}
+WHOLE = {"servers": 100, "cycles": 2000, "kills": 100, "recoveries": 200}
+QUICK = {"servers": 20, "cycles": 40, "kills": 3, "recoveries": 10}
 
 SLACK = 10.0
 """Times as long, and as much more memory, as a quick run allows: it runs beside other things, and is too short to tell
@@ -35,7 +36,7 @@ LIMIT = 3600.0
 
 async def run(counts: dict[str, int], report: Report, slack: float) -> None:
     """The parts that are asked for, one after the other."""
-    parts = {"recoveries": recovery.run, "cycles": cycles.run, "kills": kills.run}
+    parts = {"servers": starts.run, "recoveries": recovery.run, "cycles": cycles.run, "kills": kills.run}
     with trio.fail_after(LIMIT):
         for name, part in parts.items():
             if counts[name]:

@@ -1,7 +1,8 @@
-"""hostile_server.py TOKEN KIND: an MCP server on stdin and stdout that will not go. TOKEN marks its processes.
+"""hostile_server.py TOKEN KIND [JOURNAL]: an MCP server that will not go, or of the kind `plain` one that does.
 
-The kinds are in KINDS. The tool `pid` answers with the pid of the process that mcpd started, `wait` never answers,
-`fall` ends the server in its own way. Imports little: two thousand of it are started.
+TOKEN marks its processes. The tool `pid` answers with the pid of the process that mcpd started, `wait` never answers,
+`fall` ends the server in its own way. A line is added to JOURNAL when it begins, and one before its first answer.
+Imports little: two thousand of it are started.
 """
 
 from __future__ import annotations
@@ -18,7 +19,16 @@ FLOOD = 1 << 18
 
 def main() -> None:
     token, kind = sys.argv[1:3]
+    note("begin")
     KINDS[kind](token)
+
+
+def note(word: str) -> None:
+    """Add a line to the journal, if there is one. The kernel keeps the order of the writers."""
+    if len(sys.argv) > 3:
+        fd = os.open(sys.argv[3], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        os.write(fd, word.encode() + b"\n")
+        os.close(fd)
 
 
 def worker(_token: str) -> None:
@@ -156,6 +166,7 @@ def serve(*, pid: int = 0, after: object = None, fall: object = None) -> None:
         if "id" not in message or method is None:
             continue
         if method == "initialize":
+            note("answer")
             info = {"name": "hostile", "version": "1"}
             version = message["params"]["protocolVersion"]
             answer(message, {"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": info})

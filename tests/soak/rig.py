@@ -34,6 +34,9 @@ STOP = {"eof": 0.1, "term": 0.1, "kill": 10}
 RESTART = {"initial": 0.01, "cap": 0.05, "stable": 0.01, "start_limit_interval": 0}
 """Each end is the first one: what is measured is mcpd's speed, not its patience."""
 
+CONCURRENCY = 8
+"""The setting `limits.spawn_concurrency`."""
+
 PATIENCE = 60.0
 """Seconds for anything that is waited for; a loaded machine takes some, more is a failure."""
 
@@ -65,14 +68,23 @@ class Rig:
         self.config = directory / "mcpd.yaml"
         servers = {kind.replace("-", ""): self._server(kind, "per-session") for kind in HOSTILE}
         servers["plain"] = self._server("plain", "shared")
+        self._configure(servers)
+
+    def _configure(self, servers: dict[str, Any]) -> None:
         self.servers = len(servers)
-        limits = {"spawn_concurrency": 8}
+        limits = {"spawn_concurrency": CONCURRENCY}
         self.config.write_text(json.dumps({"limits": limits, "mcpServers": servers}))
 
-    def _server(self, kind: str, instances: str) -> dict[str, Any]:
+    def crowd(self, count: int) -> Path:
+        """Configure so many well-behaved servers instead; the journal that they keep of their starts."""
+        journal = self.config.with_name("journal")
+        self._configure({f"s{number}": self._server("plain", "shared", str(journal)) for number in range(count)})
+        return journal
+
+    def _server(self, kind: str, instances: str, *more: str) -> dict[str, Any]:
         return {
             "command": sys.executable,
-            "args": ["-ISs", SERVER, self.token, kind],
+            "args": ["-ISs", SERVER, self.token, kind, *more],
             "instances": instances,
             "era": "legacy",
             "stop": STOP,
@@ -136,9 +148,19 @@ class Rig:
             cgroups=cgroups_of(daemon.pid),
         )
 
-    async def _at_rest(self, peer: HttpPeer, daemon: Running) -> bool:
+    async def wait_ready(self, daemon: Running) -> None:
+        """Wait until every server is."""
+        async with HttpPeer(daemon.url) as peer:
+            with trio.move_on_after(PATIENCE):
+                while not all(each["state"] == "ready" for each in await self._states(peer, daemon)):
+                    await trio.sleep(LOOK)
+
+    async def _states(self, peer: HttpPeer, daemon: Running) -> list[dict[str, Any]]:
         reply = await peer.raw("GET", url=daemon.base + "/servers")
-        servers = reply.json()["servers"]
+        return list(reply.json()["servers"])
+
+    async def _at_rest(self, peer: HttpPeer, daemon: Running) -> bool:
+        servers = await self._states(peer, daemon)
         ready = all(each["state"] == "ready" and not each["sessions"] for each in servers)
         return ready and len(self.processes()) == self.at_rest
 

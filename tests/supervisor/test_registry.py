@@ -73,6 +73,18 @@ def test_children_are_recorded_and_forgotten(tmp_path):
     assert list(file.parent.iterdir()) == []
 
 
+def test_a_child_is_expected_with_its_pipes_before_it_has_a_pid(tmp_path):
+    registry = Registry(tmp_path)
+    file = tmp_path / CHILDREN_DIR / f"{registry.owner.pid}.{registry.owner.start}"
+    one, two = (registry.expect("a", 100, frozenset({inode})) for inode in (7, 8))
+    assert one != two
+    assert max(one, two) < 0
+    assert decode_records(file.read_bytes()) == (Record("a", one, 100, (7,)), Record("a", two, 100, (8,)))
+    registry.record(Record("a", 10, 101, (7,)), expected=one)
+    registry.forget(two)
+    assert decode_records(file.read_bytes()) == (Record("a", 10, 101, (7,)),)
+
+
 def test_a_disk_that_refuses_does_not_keep_a_child_from_starting(tmp_path):
     registry = Registry(tmp_path)
     (tmp_path / CHILDREN_DIR).rmdir()
