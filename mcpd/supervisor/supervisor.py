@@ -187,17 +187,24 @@ class Supervisor:
         return self._around.no_new_privileges
 
     def _sweep(self) -> Swept:
-        """What a killed daemon left: what is marked or recorded, then what is in our cgroup, which nothing else is."""
-        swept = Strays(self.registry).sweep()
+        """What a killed daemon left: in our cgroup, where what forks faster than it is found ends at one instant, and
+        what is marked or recorded."""
+        inside = self._sweep_cgroup()
+        marked = Strays(self.registry).sweep()
+        # A child that was just being made is still in the leaf of the daemon that made it: now it is gone.
+        again = self._sweep_cgroup() if self.cgroup is None else Swept((), ())
+        return Swept((*inside.killed, *marked.killed, *again.killed), (*inside.left, *marked.left, *again.left))
+
+    def _sweep_cgroup(self) -> Swept:
         try:
             cgroup = find_delegated()
             cgroup.enter()
         except CgroupUnusable as error:
             self.cgroup_missing = str(error)
-            return swept
+            return Swept((), ())
         self._around.cgroup, self.cgroup_missing = cgroup, ""
         killed, left = cgroup.sweep(keep={child.leaf.rpartition("/")[2] for child in self._left.values()})
-        return Swept((*swept.killed, *killed), (*swept.left, *left))
+        return Swept(tuple(killed), tuple(left))
 
     async def _live(self, child: Child) -> None:
         try:
