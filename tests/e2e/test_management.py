@@ -30,7 +30,7 @@ async def test_ready_only_with_something_behind_it():
             "good": everything(),
             "old": everything("--era", "legacy", prefix="old_"),
             "hanging": everything("--init-delay", str(NEVER), prefix="h_"),
-            "broken": {"command": "false"},
+            "broken": {"command": "false", "restart": {"initial": 60}},  # it is not just being tried again
             "missing": {"command": "/no/such/program"},
             "off": {"command": "false", "enabled": False},
         }
