@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 AT_ONCE = 5
 """Sessions at the same time: ends overlap with starts, as they do in life."""
 
-WARM_UP = 0.2
-"""Share of the cycles after which the level of memory is taken: caches are filled, and the allocator has its arenas."""
+WARM_UP = 0.5
+"""As many cycles, by share, come before the level of memory is taken: every thread has its arena by then, and Trio's heap
+of deadlines, which keeps up to a thousand that are over, is as large as it gets."""
 
 WARM_UP_MIN = 10
 """Cycles: one of each kind."""
