@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PORT ?= 8080
 ARGS ?=
 
-.PHONY: run test lint format conformance interop compatibility bench soak fuzz test-restart deb install uninstall mandoc test-systemd clean
+.PHONY: run test lint format conformance interop compatibility bench soak fuzz test-restart deb install uninstall mandoc test-systemd test-upgrade clean
 
 run: $(READY)
 	@$(BIN)/mcpd --demo --port $(PORT) --state-dir .cache/state --log-level warning
@@ -55,6 +55,9 @@ SYSTEMD ?= $(PREFIX)/lib/systemd
 
 install uninstall:
 	@$(PYTHON) -m package.install $@ --prefix "$(PREFIX)" --systemd "$(SYSTEMD)" --destdir "$(DESTDIR)"
+
+test-upgrade: $(READY)
+	@$(BIN)/python -m tests.e2e.upgrading $(ARGS)
 
 test-systemd: $(READY)
 	@$(BIN)/python -m tests.systemd $(ARGS)

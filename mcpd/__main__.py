@@ -8,6 +8,7 @@ import os
 import sys
 import traceback
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +24,9 @@ from mcpd.daemon import Daemon, tls_context
 from mcpd.embedded import demo_config
 from mcpd.errors import ConfigError, McpdError
 from mcpd.systemd.manager import take
+from mcpd.systemd.passed import Passed
+from mcpd.upgrade.check import checking, show
+from mcpd.upgrade.leap import arrive
 from mcpd.welcome import welcome
 from mcpd.wire.entrance import check_exposure
 
@@ -50,13 +54,19 @@ def run(arguments: list[str]) -> int:
                 tls_context(spec)
             sys.stdout.write(plan(config) + "\n")
             return 0
+        if checking(os.environ):
+            show(os.environ)
+            return 0
+        left = arrive()
+        if left is not None:
+            manager = replace(manager, passed=Passed(left.listeners))
         log.configure(options.log_level, config.secrets.redact)
         with ExitStack() as stack:
             greet = _greet if options.config is None else None
             read = partial(_read, options)
             state = _state_directory(options, stack)
             control = control_socket(options, config, os.environ, state)
-            daemon = Daemon(config, state, manager=manager, control=control, read=read, greet=greet)
+            daemon = Daemon(config, state, manager=manager, control=control, read=read, greet=greet, left=left)
             trio.run(
                 daemon.run_stdio if options.transport == "stdio" else daemon.run_http,
                 strict_exception_groups=True,

@@ -20,7 +20,7 @@ import trio
 from mcpd.backends.backend import ManagedBackend
 from mcpd.backends.connector import Connector, client_limits
 from mcpd.backends.kept import KeptCatalogues
-from mcpd.control.listener import ControlSocket, find_control
+from mcpd.control.listener import ControlSocket, find_control, passable
 from mcpd.control.operations import Operations
 from mcpd.control.permission import Permission, group_id
 from mcpd.control.server import Control, serve_control
@@ -47,6 +47,9 @@ from mcpd.supervisor.supervisor import Supervisor
 from mcpd.systemd.manager import Manager
 from mcpd.systemd.status import describe, report
 from mcpd.systemd.watchdog import feed
+from mcpd.upgrade import arrival
+from mcpd.upgrade.leap import release_signals
+from mcpd.upgrade.upgrade import Upgrade
 from mcpd.wire.deadlines import Deadlines
 from mcpd.wire.entrance import HTTP, check_exposure, open_entrance
 from mcpd.wire.http_client import HttpClient
@@ -62,6 +65,7 @@ if TYPE_CHECKING:
 
     from mcpd.config.model import Config, ServerSpec
     from mcpd.gateway.sessions import Session
+    from mcpd.upgrade.state import State
     from mcpd.wire.entrance import Entrance
     from mcpd.wire.http_server import HttpServer
 
@@ -93,9 +97,13 @@ class Daemon:
         control: tuple[Path, bool] | None = None,
         read: Callable[[], Config] | None = None,
         greet: Callable[[str], None] | None = None,
+        left: State | None = None,
     ) -> None:
         self.manager = manager or Manager()
         self._control_path = control
+        self._left = left
+        """What the program before left, whose place this one takes in the process."""
+        self._stopping = False
         self._greet = greet
         self.deadlines = Deadlines()
         self.patience = Deadlines(resolution=PATIENCE_RESOLUTION)
@@ -125,6 +133,8 @@ class Daemon:
         connectors = [self._connector(spec, config) for spec in config.servers if spec.enabled]
         self.roster = Roster()
         self.roster.backends = tuple(map(self._backend, connectors))
+        if left is not None:
+            arrival.accept(left, self.supervisor, self.roster.backends, self.gateway)
         self.gateway.use(self.roster.backends)
         self.reloader = Reloader(
             config,
@@ -177,12 +187,27 @@ class Daemon:
             stack.callback(entrance.close)
             control = self._open_control(stack)
             signals = stack.enter_context(trio.open_signal_receiver(*SIGNALS))
+            upgrades = stack.enter_context(trio.open_signal_receiver(signal.SIGUSR2))
+            release_signals()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._heed, signals, nursery, self._drain_http)
                 await self._start(nursery)
                 await self._serve_control(nursery, control)
                 server: HttpServer = await nursery.start(self._serve, entrance)
                 self._server = server
+                if self._left is not None:
+                    await arrival.go_on(self._left, server, self.roster, self.gateway)
+                upgrade = Upgrade(
+                    supervisor=self.supervisor,
+                    roster=self.roster,
+                    gateway=self.gateway,
+                    server=server,
+                    sockets=(*entrance.passable(), *passable(control)),
+                    manager=self.manager,
+                    grace=lambda: self.config.shutdown.grace,
+                    stopping=lambda: self._stopping,
+                )
+                nursery.start_soon(upgrade.heed, upgrades)
                 for host, port in entrance.addresses:
                     log.info("event=ready listening on http://%s", format_address(host, port))
                 if self._greet is not None:
@@ -228,12 +253,13 @@ class Daemon:
         nursery.start_soon(self._sweep)
         await nursery.start(self.kept.run)
         await nursery.start(self.roster.run)
-        self.roster.start(self.roster.backends)
+        if self._left is None:
+            self.roster.start(self.roster.backends)
         nursery.start_soon(self._hangups.run)
 
     def _inherit(self) -> None:
         """Take in what the last run left. Before backends are started: they are told of it."""
-        data = self.vault.inherit(time.time())
+        data = self.vault.inherit(time.time()) if self._left is None else self._left.sessions
         if data is not None:
             try:
                 log.info("event=inherited sessions=%d", restore(data, self.gateway, self.streamable.inherit))
@@ -296,6 +322,7 @@ class Daemon:
                 b"/servers": management.servers,
                 b"/tools": management.tools,
             },
+            self.gateway.gate,
         )
         try:
             with trio.CancelScope() as self._fronts:
@@ -328,6 +355,7 @@ class Daemon:
         async for number in signals:
             if number == signal.SIGHUP and not stopping and self._hangups.note():
                 continue
+            self._stopping = True
             log.info("event=stopping signal=%s", signal.Signals(number).name)
             if stopping:
                 nursery.cancel_scope.cancel()

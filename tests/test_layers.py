@@ -35,6 +35,7 @@ RANKS = {
     "control": 5,
     "cli": 6,
     "daemon": 7,
+    "upgrade": 7,
     "__main__": 7,
     "embedded": 7,
     "welcome": 7,

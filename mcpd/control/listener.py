@@ -58,6 +58,11 @@ class ControlSocket:
                     self.path.unlink()
 
 
+def passable(control: ControlSocket | None) -> list[tuple[str, socket.socket]]:
+    """What the next program in this process is passed: nothing if it makes its own anew, as at any start."""
+    return [(PASSED, control.socket)] if control is not None and control.path is None else []
+
+
 def find_control(passed: Passed, wanted: tuple[Path, bool] | None, group: int | None) -> ControlSocket | None:
     """The socket that systemd passed, else one of our own at the place that is `wanted`, whether it must be had or not;
     None when there is to be none, or cannot be.

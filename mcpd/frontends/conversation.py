@@ -141,7 +141,10 @@ class Conversation:
     async def _take(self, message: Message) -> None:
         if not message.is_request:
             take(self._gateway, self._session, message)
-        elif is_modern(message.params):
+            return
+        if self._gateway.gate.closed:
+            await self._gateway.gate.wait()
+        if is_modern(message.params):
             await self._floor.take(message)
         elif message.method == "initialize":
             await self._initialize(message)

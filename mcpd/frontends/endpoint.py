@@ -5,12 +5,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mcpd.errors import ProtocolError
 from mcpd.frontends.replies import ANSWERED, refuse
+from mcpd.protocol.exchange import read_body
+from mcpd.protocol.jsonrpc import Message
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from mcpd.frontends.guard import Guard
+    from mcpd.gateway.gate import Gate
     from mcpd.wire.http_server import Request
 
 
@@ -30,12 +34,17 @@ class Verdict:
 class Endpoint:
     """Routes requests by path."""
 
-    def __init__(self, guard: Guard, fronts: dict[bytes, Callable[[Request, Verdict], Awaitable[None]]]) -> None:
+    def __init__(
+        self, guard: Guard, fronts: dict[bytes, Callable[[Request, Verdict], Awaitable[None]]], gate: Gate
+    ) -> None:
+        self._gate = gate
         self._guard = guard
         self._fronts = fronts
 
     def handle(self, request: Request) -> Awaitable[None]:
         """Answer one request: the front does, when what this returns is awaited."""
+        if self._gate.closed and request.carried is None and not _is_answer(request):
+            return self._handle_later(request)
         head = request.head
         verdict = head.notes
         if not isinstance(verdict, Verdict):
@@ -49,3 +58,22 @@ class Endpoint:
             known = ", ".join(sorted(path.decode() for path in self._fronts))
             refuse(request, 404, f"no such path; mcpd serves {known}")
         return ANSWERED
+
+    async def _handle_later(self, request: Request) -> None:
+        request.hold()
+        try:
+            await self._gate.wait()
+        finally:
+            request.release()
+        await self.handle(request)
+
+
+def _is_answer(request: Request) -> bool:
+    """Whether it begins nothing: answers and notifications belong to calls that are in flight."""
+    if request.head.method != b"POST":
+        return False
+    try:
+        messages, _ = read_body(request.body, batches=True)
+    except ProtocolError:
+        return True  # it is refused
+    return not any(isinstance(message, Message) and message.is_request for message in messages)

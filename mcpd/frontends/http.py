@@ -269,7 +269,8 @@ class StreamableHttp:
     async def _get(self, request: Request, session: Session) -> None:
         streams = self._terms.streams_of(session)
         last = request.head.headers.get(b"last-event-id")
-        position = parse_event_id(last) if last is not None else None
+        # To a stream that another program opened everything was sent before.
+        position = parse_event_id(last) if last is not None and not request.opened else None
         if position is not None and position[0] != 0:
             await self._resume(request, streams, *position)
             return
@@ -282,6 +283,7 @@ class StreamableHttp:
         if position is not None:
             outlet.replay(position[1])
         session.listen(outlet)
+        request.carry(bytes)
         try:
             await request.wait_gone()
         finally:

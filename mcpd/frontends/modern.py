@@ -165,6 +165,9 @@ class ListenStream:
             stream = self._request.open_stream(200, EVENTS)
             self._request.endure()
             self._outlet = EventOutlet(stream, self._terms.times.keepalive, self._terms.deadlines)
+            self._request.carry(bytes)
+            if self._request.opened:
+                return True  # another program has acknowledged it
         return self._outlet.send(parts)
 
     @property

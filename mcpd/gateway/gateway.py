@@ -2,9 +2,8 @@
 
 `dispatch` looks the method up in one table, for clients of either era; `serve` puts on top what only a session has, and
 `modern.Modern` what only clients without one have. What mcpd answers itself never waits for a backend (but for the
-first moments after the start, and then not for stragglers); what a backend answers is one nested await:
-route, validate, call, convert for the client's version. Every failure is an RpcError, which the frontend
-turns into bytes.
+first moments after the start); what a backend answers is one nested await: route, validate, call, convert for the
+client's version. Every failure is an RpcError, which the frontend turns into bytes.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ from mcpd.errors import (
 )
 from mcpd.gateway import local, succession, validation
 from mcpd.gateway.catalog import STALE, Catalog, build, hint_of
+from mcpd.gateway.gate import Gate
 from mcpd.gateway.inputs import Inputs
 from mcpd.gateway.levels import Levels
 from mcpd.gateway.listens import Listens
@@ -86,13 +86,13 @@ class Gateway:
             sessions, self.subscriptions, self.listens, rebuild=self._rebuild, delay=config.streams.list_changed_delay
         )
         self.levels = Levels(sessions)
+        self.gate = Gate()
         self.router = Router(())
         self.inputs = Inputs(config.limits, sessions.states, clock=sessions.clock, ask_time=self._ask_time)
         self.modern = Modern(self, self.inputs)
         self.list_ttl = int(config.caching.list_ttl * 1000)
         """Milliseconds for which clients may keep a list at most."""
-        self.in_flight = 0
-        """Calls that were begun and have not ended, parked ones too."""
+        self.in_flight = 0  # calls that were begun and have not ended, parked ones too
         self.patience = Patience(config.naming.separator, self.notices.wait_news)
 
         # Verdicts are waited for by tasks of `run`, also about backends that come later.

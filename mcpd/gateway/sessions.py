@@ -1,8 +1,7 @@
 """Clients and what mcpd remembers of each: facts for their calls, calls in flight, open questions, news not
 yet delivered.
 
-Everything that a client can name (request ids, progress tokens, questions) is looked up in its own session
-only.
+What a client can name (request ids, progress tokens, questions) is looked up in its own session only.
 
 Rules.
 1. A session in memory is small and may be dropped when it is idle: its id says enough to make it again.

@@ -44,11 +44,17 @@ class Entrance:
     """Only this machine can reach them."""
     stays: bool = False
     """Clients may connect while mcpd is restarted: the sockets are not only ours."""
+    name: str = KEPT
+    """What they are called when they are passed on."""
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
         """(IP address, port) of each."""
         return bound_addresses(self.sockets)
+
+    def passable(self) -> list[tuple[str, socket.socket]]:
+        """What the next program in this process is passed, as by a service manager."""
+        return [(self.name, sock) for sock in self.sockets]
 
     def close(self) -> None:
         """The sockets; systemd may still have them."""
@@ -80,7 +86,7 @@ async def open_entrance(listen: Listen, manager: Manager) -> Entrance:
 
 def _passed(sockets: list[socket.socket], listen: Listen) -> Entrance:
     """Serve what a socket unit opened. Raises: ConfigError."""
-    entrance = Entrance(sockets, loopback=False, stays=True)
+    entrance = Entrance(sockets, loopback=False, stays=True, name=HTTP)
     try:
         if not sockets or not all(is_listening(sock) for sock in sockets):
             raise ConfigError(
@@ -110,7 +116,7 @@ def _passed(sockets: list[socket.socket], listen: Listen) -> Entrance:
             format_address(listen.host, listen.port),
             shown,
         )
-    return Entrance(sockets, loopback, stays=True)
+    return Entrance(sockets, loopback, stays=True, name=HTTP)
 
 
 def _is_own(address: str) -> bool:

@@ -125,7 +125,14 @@ class HttpServer:
 
     def busy(self) -> int:
         """Connections on which a handler is at work that no other program could go on with."""
-        return sum(not connection.out.broken and capture(connection) is None for connection in self._connections)
+        return sum(not each.out.broken and each.lasting is None and capture(each) is None for each in self._connections)
+
+    def part(self) -> int:
+        """End what lasts and no other program can go on with; how many there are."""
+        lasting = [each.lasting for each in self._connections if each.lasting is not None and capture(each) is None]
+        for each in lasting:
+            each.leave()
+        return len(lasting)
 
     def capture(self) -> tuple[ConnectionState, ...]:
         """All connections that another program can go on with, as they are now. Changes nothing."""

@@ -50,6 +50,10 @@ class FakeRequest:
         self.detached = 0
         self.body = b"body"
         self.gone = False
+        self.held = False
+        self.carried: bytes | None = None
+        self.opened = False
+        """Whether another program opened the stream."""
 
     def answer(self, status: int, headers: bytes, body=b"") -> None:
         assert not self.answers
@@ -70,6 +74,15 @@ class FakeRequest:
 
     def is_gone(self) -> bool:
         return self.gone or (self.stream is not None and self.stream.gone)
+
+    def hold(self) -> None:
+        self.held = True
+
+    def release(self) -> None:
+        self.held = False
+
+    def carry(self, say) -> None:
+        self.carrying = say
 
     def cancel(self) -> None:
         self.cancelled += 1

@@ -19,6 +19,7 @@ from mcpd.frontends.guard import Guard
 from mcpd.frontends.http import StreamableHttp
 from mcpd.frontends.sse import MESSAGES, HttpSse
 from mcpd.gateway.catalog import Route
+from mcpd.gateway.gate import Gate
 from mcpd.gateway.sessions import Sessions
 from mcpd.gateway.vault import Vault
 from mcpd.protocol import jsonrpc
@@ -129,6 +130,7 @@ class ScriptedGateway:
     """Tools that become known when somebody waits for them."""
 
     def __post_init__(self) -> None:
+        self.gate = Gate()
         self.modern = ScriptedModern(self)
         self.listens = ScriptedListens(self)
         self.catalog = SimpleNamespace(tools=SimpleNamespace(by_text={}, routes={}))
@@ -250,7 +252,7 @@ async def serve_front(directory: Path, config: Config | None = None) -> AsyncIte
         nursery = await stack.enter_async_context(trio.open_nursery())
         await nursery.start(deadlines.run)
         await nursery.start(patience.run)
-        endpoint = Endpoint(Guard(config.listen, loopback=True), fronts)
+        endpoint = Endpoint(Guard(config.listen, loopback=True), fronts, gateway.gate)
 
         async def serve(task_status) -> None:
             await serve_http(listeners, endpoint.handle, limits=limits, deadlines=deadlines, task_status=task_status)

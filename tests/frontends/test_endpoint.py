@@ -3,10 +3,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from trio.testing import wait_all_tasks_blocked
 
 from mcpd.config.model import Listen
 from mcpd.frontends.endpoint import Endpoint, Verdict
 from mcpd.frontends.guard import Guard
+from mcpd.gateway.gate import Gate
 from tests.frontends.fakes import FakeRequest
 
 
@@ -35,7 +37,7 @@ class Recorder:
 
 async def handle(head: Head, recorder: Recorder) -> FakeRequest:
     request = HeadRequest(head)
-    await Endpoint(Guard(Listen(), loopback=True), {b"/mcp": recorder.front}).handle(request)
+    await Endpoint(Guard(Listen(), loopback=True), {b"/mcp": recorder.front}, Gate()).handle(request)
     return request
 
 
@@ -66,3 +68,49 @@ async def test_a_verdict_is_made_once_for_a_head():
     await handle(head, recorder)
     first, second = recorder.verdicts
     assert first is second
+
+
+# ---- while the gate is closed
+
+CALL = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
+ANSWER = b'{"jsonrpc":"2.0","id":1,"result":{}}'
+NOTICE = b'{"jsonrpc":"2.0","method":"notifications/cancelled"}'
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "waits"),
+    [
+        (b"POST", CALL, True),
+        (b"POST", ANSWER, False),
+        (b"POST", NOTICE, False),
+        (b"POST", b"[%b,%b]" % (ANSWER, NOTICE), False),
+        (b"POST", b"[%b,%b]" % (ANSWER, CALL), True),
+        (b"POST", b"no JSON", False),
+        (b"GET", b"", True),
+        (b"DELETE", b"", True),
+    ],
+)
+async def test_only_what_a_call_in_flight_may_wait_for_passes_a_closed_gate(nursery, method, body, waits):
+    gate, recorder = Gate(), Recorder()
+    endpoint = Endpoint(Guard(Listen(), loopback=True), {b"/mcp": recorder.front}, gate)
+    request = HeadRequest(Head(b"/mcp"))
+    request.head.method, request.body = method, body
+    gate.close()
+    nursery.start_soon(endpoint.handle, request)
+    await wait_all_tasks_blocked()
+    assert bool(recorder.verdicts) is not waits
+    assert request.held is waits
+    gate.open()
+    await wait_all_tasks_blocked()
+    assert len(recorder.verdicts) == 1
+    assert request.held is False
+
+
+async def test_what_another_program_began_goes_on_behind_a_closed_gate():
+    gate, recorder = Gate(), Recorder()
+    endpoint = Endpoint(Guard(Listen(), loopback=True), {b"/mcp": recorder.front}, gate)
+    request = HeadRequest(Head(b"/mcp"))
+    request.head.method, request.carried = b"GET", b""
+    gate.close()
+    await endpoint.handle(request)
+    assert recorder.verdicts

@@ -64,7 +64,8 @@ async def fronted(directory, config: Config | None = None):
     gateway = ScriptedGateway(make_sessions(directory, config))
     gateway.scripts["ping"] = empty
     patience = Deadlines(resolution=0.01)
-    endpoint = Endpoint(Guard(config.listen, loopback=True), {b"/ws": WebSocketFront(gateway, config, patience).handle})
+    fronts = {b"/ws": WebSocketFront(gateway, config, patience).handle}
+    endpoint = Endpoint(Guard(config.listen, loopback=True), fronts, gateway.gate)
     async with trio.open_nursery() as nursery:
         await nursery.start(patience.run)
         async with serving(endpoint.handle) as running:
