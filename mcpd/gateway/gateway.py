@@ -59,8 +59,9 @@ log = logging.getLogger("mcpd.gateway")
 Answer: TypeAlias = "tuple[Buffer, Members | None]"
 """A result and the members beside it."""
 
-INSTRUCTIONS_WAIT: Final = 1.0
-"""Seconds after the start in which initialize waits for the instructions of servers that are starting."""
+INSTRUCTIONS_WAIT: Final = 3.0
+"""Seconds after the start in which initialize waits for the instructions of servers that are starting: a client never
+asks for them again, and its first list, which comes next, waits for the same servers and for longer."""
 
 NOTES_LOGGED: Final = 100
 """New notes about names that are logged one by one; of more only the number is."""
@@ -193,8 +194,8 @@ class Gateway:
     # ---- the walk ------------------------------------------------------------------------------------------
 
     async def initialize(self, version: Version) -> bytes:
-        """The result of initialize for a client of this version, with the instructions known within a
-        second."""
+        """The result of initialize for a client of this version, with the instructions known within
+        INSTRUCTIONS_WAIT."""
         await self.settled(INSTRUCTIONS_WAIT)
         text = local.instructions(self.config.instructions, self.backends)
         return handshake.initialize_result(version, IMPLEMENTATION, text)

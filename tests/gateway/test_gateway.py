@@ -430,14 +430,14 @@ async def test_without_backends_nothing_is_waited_for(tmp_path, nursery, autojum
     assert await listed(gateway) == (0, 0.0)
 
 
-async def test_initialize_waits_a_second_at_most(tmp_path, nursery, autojump_clock):
+async def test_initialize_waits_a_few_seconds_at_most(tmp_path, nursery, autojump_clock):
     quick, slow = FakeBackend("quick", takes=0.2), FakeBackend("slow", takes=50.0)
     quick.ready_hello = hello(instructions="Use quick.")
     gateway = await started(nursery, tmp_path, quick, slow)
     answer = msgspec.json.decode(await gateway.initialize(Version.V2025_11_25))
     assert answer["instructions"] == "## quick\n\nUse quick."
     assert answer["protocolVersion"] == "2025-11-25"
-    assert trio.current_time() <= 1.0
+    assert trio.current_time() <= module.INSTRUCTIONS_WAIT
 
 
 async def test_a_call_of_a_known_tool_waits_for_nobody(tmp_path, nursery, autojump_clock):
