@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PORT ?= 8080
 ARGS ?=
 
-.PHONY: run test lint format conformance interop compatibility bench soak fuzz test-restart deb install uninstall mandoc test-systemd test-upgrade clean
+.PHONY: run test lint format conformance interop compatibility bench soak fuzz test-restart deb install uninstall mandoc test-systemd test-cgroups test-upgrade clean
 
 run: $(READY)
 	@$(BIN)/mcpd --demo --port $(PORT) --state-dir .cache/state --log-level warning
@@ -61,6 +61,9 @@ test-upgrade: $(READY)
 
 test-systemd: $(READY)
 	@$(BIN)/python -m tests.systemd $(ARGS)
+
+test-cgroups: $(READY)
+	@$(BIN)/python -m tests.cgroups $(ARGS)
 
 clean:
 	rm -rf .venv .venv-* .cache build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

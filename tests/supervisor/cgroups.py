@@ -15,6 +15,9 @@ from mcpd.supervisor.cgroup import Leaf, locate
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+PARENT = "MCPD_TEST_CGROUP"
+"""The variable that names another cgroup to make them in: one whose controllers can be handed down."""
+
 _numbers = itertools.count(1)
 
 
@@ -22,6 +25,7 @@ _numbers = itertools.count(1)
 def delegated_cgroup() -> Iterator[Path]:
     """An empty cgroup with the mark of delegation. Skips the test, saying why, where none can be made."""
     here = locate(Path("/proc/self/cgroup").read_text(), Path("/proc/self/mountinfo").read_text())
+    here = Path(os.environ[PARENT]) if PARENT in os.environ else here
     if here is None:
         pytest.skip("no cgroup v2 is mounted here: what needs one is not tested")
     path = here / f"mcpd-test-{os.getpid()}-{next(_numbers)}"
@@ -43,8 +47,10 @@ def delegated_cgroup() -> Iterator[Path]:
 
 
 def enter(path: Path, *argv: str) -> list[str]:
-    """A command line that runs another one in that cgroup."""
-    return ["/bin/sh", "-c", 'echo 0 > "$0/cgroup.procs" && exec "$@"', str(path), *argv]
+    """A command line that runs another one in that cgroup; in the leaf of a daemon where one has divided it up, because
+    no process may be beside leaves that have controllers."""
+    script = 'test -d "$0/daemon" && leaf=$0/daemon || leaf=$0; echo 0 > "$leaf/cgroup.procs" && exec "$@"'
+    return ["/bin/sh", "-c", script, str(path), *argv]
 
 
 def leaves(path: Path) -> list[str]:
