@@ -25,8 +25,8 @@ AT_ONCE = 5
 """Sessions at the same time: ends overlap with starts, as they do in life."""
 
 WARM_UP = 0.5
-"""As many cycles, by share, come before the level of memory is taken: every thread has its arena by then, and Trio's heap
-of deadlines, which keeps up to a thousand that are over, is as large as it gets."""
+"""As many cycles, by share, come before the level of memory is taken: every thread has its arena by then, and Trio's
+heap of deadlines, which keeps up to a thousand that are over, is as large as it gets."""
 
 WARM_UP_MIN = 10
 """Cycles: one of each kind."""
