@@ -25,7 +25,7 @@ import trio
 
 from tests.fixtures.peer import ROOT
 from tests.packages import SetupError
-from tests.systemd import checks_life, checks_restart, checks_settings, package
+from tests.systemd import checks_life, checks_restart, checks_settings, checks_upgrade, package
 from tests.systemd.box import booted
 from tests.systemd.image import RELEASES, image
 from tests.systemd.machine import NotHere, install_tools, obstacle
@@ -36,7 +36,12 @@ if TYPE_CHECKING:
 
     Check = Callable[[Service], Awaitable[None]]
 
-CHECKS: tuple[Check, ...] = (*checks_life.CHECKS, *checks_settings.CHECKS, *checks_restart.CHECKS)
+CHECKS: tuple[Check, ...] = (
+    *checks_life.CHECKS,
+    *checks_settings.CHECKS,
+    *checks_restart.CHECKS,
+    *checks_upgrade.CHECKS,
+)
 ROUNDS = 20
 QUICK_ROUNDS = 2
 CHECK_LIMIT = 900.0
