@@ -7,23 +7,19 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import secrets
 import signal
 import time
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import trio
 
 from mcpd.backends.backend import ManagedBackend
 from mcpd.backends.connector import Connector, client_limits
 from mcpd.backends.kept import KeptCatalogues
-from mcpd.control.listener import ControlSocket, find_control, passable
-from mcpd.control.operations import Operations
-from mcpd.control.permission import Permission, group_id
-from mcpd.control.server import Control, serve_control
+from mcpd.control.listener import ControlSocket, passable
 from mcpd.errors import ConfigError, refusal
 from mcpd.frontends.drain import drain_http, drain_stdio
 from mcpd.frontends.endpoint import Endpoint
@@ -39,6 +35,7 @@ from mcpd.gateway.sessions import Sessions, number_questions_from
 from mcpd.gateway.vault import Vault
 from mcpd.hangup import Hangups
 from mcpd.log import redact_with
+from mcpd.operators import open_for_operators, serve_operators
 from mcpd.reload import Reloader
 from mcpd.roster import Roster
 from mcpd.supervisor.confinement import give_up_new_privileges
@@ -48,6 +45,7 @@ from mcpd.systemd.manager import Manager
 from mcpd.systemd.status import describe, report
 from mcpd.systemd.watchdog import feed
 from mcpd.upgrade import arrival
+from mcpd.upgrade.check import UpgradeRefused
 from mcpd.upgrade.leap import release_signals
 from mcpd.upgrade.upgrade import Upgrade
 from mcpd.wire.deadlines import Deadlines
@@ -152,6 +150,7 @@ class Daemon:
         self.reloader.notify = self.manager.notify
         self.reloader.settings.append(lambda config: self.kept.retain([spec.name for spec in config.servers]))
         self.reloader.redact = lambda secrets: redact_with(secrets.redact)
+        self._upgrade: Upgrade | None = None
         self._hangups = Hangups(self.reloader)
 
     @property
@@ -185,19 +184,19 @@ class Daemon:
         self._inherit()
         with ExitStack() as stack:
             stack.callback(entrance.close)
-            control = self._open_control(stack)
+            control = open_for_operators(self.manager.passed, self._control_path, stack)
             signals = stack.enter_context(trio.open_signal_receiver(*SIGNALS))
             upgrades = stack.enter_context(trio.open_signal_receiver(signal.SIGUSR2))
             release_signals()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._heed, signals, nursery, self._drain_http)
                 await self._start(nursery)
-                await self._serve_control(nursery, control)
+                await self._serve_operators(nursery, control)
                 server: HttpServer = await nursery.start(self._serve, entrance)
                 self._server = server
                 if self._left is not None:
                     await arrival.go_on(self._left, server, self.roster, self.gateway)
-                upgrade = Upgrade(
+                self._upgrade = upgrade = Upgrade(
                     supervisor=self.supervisor,
                     roster=self.roster,
                     gateway=self.gateway,
@@ -222,7 +221,7 @@ class Daemon:
             trio.open_signal_receiver(*SIGNALS) as signals,
             standard_streams() as (reader, stdout),
         ):
-            control = self._open_control(stack)
+            control = open_for_operators(self.manager.passed, self._control_path, stack)
             async with trio.open_nursery() as nursery:
                 writer, left = PipeWriter(stdout), trio.Event()
 
@@ -231,7 +230,7 @@ class Daemon:
 
                 nursery.start_soon(self._heed, signals, nursery, drain)
                 await self._start(nursery)
-                await self._serve_control(nursery, control)
+                await self._serve_operators(nursery, control)
                 nursery.start_soon(writer.run)
                 self._tell_manager(nursery, lambda: None)
                 gc.freeze()
@@ -257,6 +256,12 @@ class Daemon:
             self.roster.start(self.roster.backends)
         nursery.start_soon(self._hangups.run)
 
+    async def upgrade(self) -> NoReturn:
+        """Become the code that is installed now. Raises: UpgradeRefused."""
+        if self._upgrade is None:
+            raise UpgradeRefused("mcpd does not serve clients over HTTP, or not yet")
+        await self._upgrade.run()
+
     def _inherit(self) -> None:
         """Take in what the last run left. Before backends are started: they are told of it."""
         data = self.vault.inherit(time.time()) if self._left is None else self._left.sessions
@@ -266,17 +271,9 @@ class Daemon:
             except HandoverRefused as refused:
                 log.warning("event=handover_refused reason=%s effect=clients_subscribe_again", refused)
 
-    def _open_control(self, stack: ExitStack) -> ControlSocket | None:
-        """Where operators are served, if they are. Raises: ConfigError."""
-        sock = find_control(self.manager.passed, self._control_path, group_id())
+    async def _serve_operators(self, nursery: trio.Nursery, sock: ControlSocket | None) -> None:
         if sock is not None:
-            stack.callback(sock.close)
-        return sock
-
-    async def _serve_control(self, nursery: trio.Nursery, sock: ControlSocket | None) -> None:
-        if sock is not None:
-            control = Control(Operations(self.gateway, self.reloader), Permission(os.geteuid(), group_id()))
-            await nursery.start(serve_control, sock.socket, control, self.deadlines)
+            await nursery.start(serve_operators, sock, self.gateway, self.reloader, self.upgrade, self.deadlines)
 
     def _tell_manager(self, nursery: trio.Nursery, ailment: Callable[[], str | None]) -> None:
         """Up: say so to the service manager, and keep it informed."""

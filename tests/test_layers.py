@@ -40,6 +40,7 @@ RANKS = {
     "embedded": 7,
     "welcome": 7,
     "hangup": 7,
+    "operators": 7,
     "reload": 7,
     "roster": 7,
 }

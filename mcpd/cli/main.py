@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Final
 
 from mcpd import __version__
-from mcpd.cli import reload, servers, status, statuses
+from mcpd.cli import reload, servers, status, statuses, upgrade
 from mcpd.control.client import Client, Refused, Unreachable, default_path
 
-VERBS: Final = {"status": status, "servers": servers, "reload": reload}
+VERBS: Final = {"status": status, "servers": servers, "reload": reload, "upgrade": upgrade}
 """Each has SUMMARY, `arguments`, `ask` (what it has mcpd do) and `show` (what people read of the answer)."""
 
 STATUS_OF: Final = {"not_permitted": statuses.NOT_PERMITTED, "invalid_configuration": statuses.INVALID}

@@ -27,12 +27,14 @@ NOT_THERE: Final = frozenset({errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR, e
 
 
 class Unreachable(Exception):
-    """Nothing answers on the socket. `permitted` is False when this user may not even connect."""
+    """Nothing answers on the socket. `permitted` is False when this user may not even connect; `parted` is True when
+    mcpd had the request, and ended the connection."""
 
-    def __init__(self, path: Path, reason: str, *, permitted: bool = True) -> None:
+    def __init__(self, path: Path, reason: str, *, permitted: bool = True, parted: bool = False) -> None:
         self.path = path
         self.reason = reason
         self.permitted = permitted
+        self.parted = parted
         super().__init__(f"cannot reach mcpd at {path}: {reason}")
 
 
@@ -85,6 +87,8 @@ class Client:
             raise Unreachable(self.path, _why(error), permitted=False) from None
         except TimeoutError:
             raise Unreachable(self.path, f"no answer within {timeout:g} s") from None
+        except ConnectionResetError:  # with http.client's own for an end without an answer
+            raise Unreachable(self.path, "it ended the connection without an answer", parted=True) from None
         except OSError as error:
             raise Unreachable(self.path, _why(error)) from None
         except (HTTPException, ValueError) as error:

@@ -44,10 +44,13 @@ class Runner(Protocol):
 class Operations:
     """What the table's operations work with."""
 
-    def __init__(self, gateway: Gateway, runner: Runner) -> None:
+    def __init__(self, gateway: Gateway, runner: Runner, *, upgrade: Callable[[], Awaitable[object]]) -> None:
+        """`upgrade` becomes another program, or raises a Refusal."""
         self.gateway = gateway
         self.runner = runner
-        self.began = trio.current_time()
+        self.started = time.time()
+        self._began = trio.current_time()
+        self._upgrade = upgrade
 
     async def status(self, query: Query) -> object:
         """What mcpd is doing, in words and numbers."""
@@ -57,7 +60,8 @@ class Operations:
             "version": __version__,
             "pid": os.getpid(),
             "time": time.time(),
-            "uptime": round(trio.current_time() - self.began, 3),
+            "started": self.started,
+            "uptime": round(trio.current_time() - self._began, 3),
             "status": describe(states),
             "states": dict(Counter(state for _, state in states)),
             "sessions": len(gateway.sessions),
@@ -76,6 +80,11 @@ class Operations:
             return await self.runner.reload(dry_run=flag(query, "dry_run"))
         except ConfigError as error:
             raise invalid_configuration(error) from None
+
+    async def upgrade(self, query: Query) -> object:
+        """Become the code that is installed now. What answers then is another program, which does not know of this
+        request: the connection ends."""
+        return await self._upgrade()
 
 
 Work: TypeAlias = "Callable[[Operations, Query], Awaitable[object]]"
@@ -97,6 +106,7 @@ TABLE: Final = (
     Operation("GET", "/v1/status", Operations.status),
     Operation("GET", "/v1/servers", Operations.servers),
     Operation("POST", "/v1/reload", Operations.reload, changes=True, query=frozenset({"dry_run"})),
+    Operation("POST", "/v1/upgrade", Operations.upgrade, changes=True),
 )
 
 

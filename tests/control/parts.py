@@ -44,7 +44,7 @@ def operations(directory: Path) -> Operations:
     """Two servers, one of which is disabled."""
     backend = FakeBackend("b", catalogue(tools=["x"]))
     gateway = make_gateway(directory, backend, config=Config(servers=(backend.spec,), source="/etc/x.yaml"))
-    return Operations(gateway, Runner())
+    return Operations(gateway, Runner(), upgrade=trio.sleep_forever)
 
 
 @asynccontextmanager

@@ -68,6 +68,29 @@ def test_somebody_else_there(tmp_path, answer):
         thread.join()
 
 
+def test_an_end_without_an_answer_is_told_from_nobody_there(tmp_path):
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(Unreachable) as caught:
+            Client(path).post("/v1/upgrade")
+        thread.join()
+    assert caught.value.parted
+    path.unlink()
+    with pytest.raises(Unreachable) as caught:
+        Client(path).post("/v1/upgrade")
+    assert not caught.value.parted
+
+
 def socket_in(directory: Path) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / "control.sock"

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import os
+from http import HTTPStatus
 
 import pytest
 
 from mcpd import __version__
-from mcpd.control.operations import TABLE, find, flag
+from mcpd.control.operations import TABLE, Operations, find, flag
 from mcpd.control.refusal import Refusal
 from mcpd.errors import ConfigError
 from mcpd.supervisor.states import State
@@ -43,6 +44,17 @@ async def test_a_reload_gives_its_outcome(tmp_path):
     with pytest.raises(Refusal) as caught:
         await ops.reload({})
     assert (caught.value.status, caught.value.code) == (422, "invalid_configuration")
+
+
+async def test_an_upgrade_is_somebody_elses_work(tmp_path):
+    ops = operations(tmp_path)
+
+    async def refuse():
+        raise Refusal(HTTPStatus.CONFLICT, "upgrade_refused", "not now")
+
+    able = Operations(ops.gateway, ops.runner, upgrade=refuse)
+    with pytest.raises(Refusal, match="not now"):
+        await able.upgrade({})
 
 
 def test_the_table_is_found_by_method_and_path():

@@ -147,3 +147,30 @@ async def test_without_a_word_it_is_in_the_state_directory_and_need_not_be():
             async with start_daemon({"mcpServers": {}}, state_dir=directory, env=env) as second:
                 assert "event=no_control_socket" in second.stderr
                 assert json.loads((await mcpctl(path, "status", "--json")).stdout)["pid"] == daemon.pid
+
+
+async def test_an_upgrade_is_over_when_mcpctl_says_so():
+    async with controlled({"mcpServers": {"a": mini()}}) as (daemon, path), HttpPeer(daemon.url) as peer:
+        await peer.initialize()
+        before = await peer.call_text("a_pid")
+        done = await mcpctl(path, "upgrade", "--json")
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert json.loads(done.stdout)["pid"] == daemon.pid
+        assert "event=upgraded" in daemon.stderr
+        assert await peer.call_text("a_pid") == before
+        assert b"became" in (await mcpctl(path, "upgrade")).stdout
+        # And the program that came by an upgrade takes a reload like any other.
+        write(daemon, {"a": mini(), "b": mini()})
+        assert b"added     b: ready" in (await mcpctl(path, "reload")).stdout
+        assert await peer.call_text("a_pid") == before
+
+
+async def test_an_upgrade_that_cannot_be_is_refused():
+    async with controlled({"mcpServers": {"a": mini()}}) as (daemon, path):
+        daemon.config.write_text("nonsense: 1")
+        done = await mcpctl(path, "upgrade", "--json")
+        assert done.returncode == 1
+        answer = json.loads(done.stdout)
+        assert answer["code"] == "upgrade_refused"
+        assert "nonsense" in answer["message"]
+        assert json.loads((await mcpctl(path, "status", "--json")).stdout)["pid"] == daemon.pid

@@ -1,0 +1,59 @@
+"""Operators and what they can have done, put together: the control socket's requests meet the daemon's parts here."""
+
+from __future__ import annotations
+
+import os
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from mcpd.control.listener import find_control
+from mcpd.control.operations import Operations
+from mcpd.control.permission import Permission, group_id
+from mcpd.control.refusal import Refusal
+from mcpd.control.server import Control, serve_control
+from mcpd.upgrade.check import UpgradeRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from contextlib import ExitStack
+    from pathlib import Path
+
+    import trio
+
+    from mcpd.control.listener import ControlSocket
+    from mcpd.gateway.gateway import Gateway
+    from mcpd.reload import Reloader
+    from mcpd.systemd.passed import Passed
+    from mcpd.wire.deadlines import Deadlines
+    from mcpd.wire.http_server import HttpServer
+
+
+def open_for_operators(passed: Passed, wanted: tuple[Path, bool] | None, stack: ExitStack) -> ControlSocket | None:
+    """Where operators are served, if they are; closed with the stack. Raises: ConfigError."""
+    sock = find_control(passed, wanted, group_id())
+    if sock is not None:
+        stack.callback(sock.close)
+    return sock
+
+
+async def serve_operators(
+    sock: ControlSocket,
+    gateway: Gateway,
+    reloader: Reloader,
+    upgrade: Callable[[], Awaitable[object]],
+    deadlines: Deadlines,
+    *,
+    task_status: trio.TaskStatus[HttpServer],
+) -> None:
+    """Serve operators until cancelled."""
+
+    async def upgrade_or_refuse() -> object:
+        try:
+            return await upgrade()
+        except UpgradeRefused as refused:
+            remedy = "the running program goes on as it was"
+            raise Refusal(HTTPStatus.CONFLICT, "upgrade_refused", f"no upgrade: {refused}", remedy) from None
+
+    operations = Operations(gateway, reloader, upgrade=upgrade_or_refuse)
+    control = Control(operations, Permission(os.geteuid(), group_id()))
+    await serve_control(sock.socket, control, deadlines, task_status=task_status)
