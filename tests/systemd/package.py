@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,7 +20,12 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tests.fixtures.peer import ROOT, HttpPeer
+from package.__main__ import content, host_architecture
+from package.archive import FASTEST, build
+from package.errors import PackageError
+from package.project import moment, read_project
+from package.tree import SHARED, Entry
+from tests.fixtures.peer import HttpPeer
 from tests.packages import SetupError
 from tests.systemd.box import booted
 from tests.systemd.image import RELEASES, image
@@ -32,17 +36,16 @@ if TYPE_CHECKING:
     from tests.systemd.box import Box
 
 PACKAGES = "/opt/deb"
-BUILD_LIMIT = 300.0
-"""Seconds for one package; the first time its libraries are downloaded."""
 LIFE_LIMIT = 900.0
 """Seconds in one box; twenty are usual, and three hundred where ten others compute."""
 PYTHON = "/usr/lib/mcpd/bin/python3"
 SERVERS = {"calculator": {"command": PYTHON, "args": ["-I", "-m", "mcpd.demo.calculator"]}}
+BROKEN = "this program does not come up"
 CHANGING = "/proc /sys /dev /run /tmp /var/tmp /var/log /opt"
 """What is not counted: it changes by itself, or was put there by the test."""
 
 
-async def live(box: Box, first: str, second: str) -> None:
+async def live(box: Box, first: str, second: str, broken: str, mended: str) -> None:
     """The whole life of the package in one box. Raises: AssertionError, CommandFailed."""
     service = Service(box)
     before = await files(box)
@@ -55,11 +58,21 @@ async def live(box: Box, first: str, second: str) -> None:
         await peer.initialize()
         assert await add(peer, 2, 3) == 5
         assert "calculator" in await box.run("mcpctl", "servers")
+        before_upgrade = await service.processes()
+        assert await program(box, service) == {"there"}
         await upgrade(box, service, second)
+        # Asked first, because the answer comes from a program that is up.
         assert await add(peer, 4, 5) == 9, "the session did not survive the upgrade"
+        assert await service.processes() == before_upgrade, "mcpd or its server is another process"
+        await goes_on(box, service, broken)
+        assert await add(peer, 6, 7) == 13, "the session did not survive the upgrade that failed"
+        assert await service.processes() == before_upgrade
+        await upgrade(box, service, mended)
+        assert await add(peer, 8, 9) == 17, "the session did not survive the upgrade that mends it"
+        assert await service.processes() == before_upgrade
         await peer.delete()
     await remove(box)
-    await install(box, second)
+    await install(box, mended)
     assert await states(box) == {"enabled inactive"}
     await service.systemctl("start", "mcpd.service")
     await box.run("dpkg", "--purge", "mcpd")
@@ -95,12 +108,20 @@ async def starts_nothing(box: Box, service: Service) -> None:
 
 async def upgrade(box: Box, service: Service, package: str) -> None:
     """What the operator wrote stays, and the new program runs."""
-    assert await program(box, service) == {"there"}
     await install(box, package)
     await service.until_property("ActiveState", "active")
     assert await states(box) == {"enabled active"}
     assert json.loads(await box.read("/etc/mcpd/mcpd.yaml"))["mcpServers"] == SERVERS
     assert await program(box, service) == {"there"}, "it is the old program that runs"
+
+
+async def goes_on(box: Box, service: Service, package: str) -> None:
+    """A package whose program does not come up: the one that runs stays, and who installs is told."""
+    done = await box.ask("dpkg", "--install", f"{PACKAGES}/{package}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "mcpd.service goes on with the program it has in memory" in done.stderr, done.stderr
+    assert BROKEN in done.stderr, done.stderr
+    assert await program(box, service) == {"replaced"}
 
 
 async def remove(box: Box) -> None:
@@ -154,14 +175,21 @@ async def add(peer: HttpPeer, a: int, b: int) -> object:
     return json.loads(await peer.call_text("calculator_add", {"a": a, "b": b}))["result"]
 
 
-def build(directory: Path) -> list[str]:
-    """Two packages of this checkout, the second one with a higher version. Raises: SetupError."""
-    for revision in ("1", "2"):
-        argv = [sys.executable, "-m", "package", "--output", str(directory), "--revision", revision]
-        done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=BUILD_LIMIT, check=False)
-        if done.returncode:
-            raise SetupError(f"{' '.join(argv)} failed: {done.stderr}")
-    return sorted(path.name for path in directory.glob("*.deb"))
+def make(directory: Path) -> list[str]:
+    """Packages of this checkout: a first one, an upgrade, one that does not work, and one that does again.
+
+    Raises: SetupError."""
+    version = read_project().version
+    try:
+        architecture = host_architecture()
+        tree = content(architecture)
+        faulty = {**tree, f"{SHARED}/mcpd/daemon.py": Entry(f"raise SystemExit({BROKEN!r})\n".encode())}
+        return [
+            build(each, f"{version}-{revision}", architecture, moment(), directory, compression=FASTEST).name
+            for revision, each in ((1, tree), (2, tree), (3, faulty), (4, tree))
+        ]
+    except PackageError as error:
+        raise SetupError(str(error)) from None
 
 
 async def drive(version: str, directory: Path, packages: list[str]) -> None:
@@ -189,7 +217,7 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="mcpd-deb-") as directory:
         try:
             install_tools()
-            packages = build(Path(directory))
+            packages = make(Path(directory))
         except SetupError as error:
             sys.stderr.write(f"package: {error}\n")
             return 1
