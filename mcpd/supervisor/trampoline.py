@@ -41,6 +41,7 @@ FAILED = 127
 
 EPERM = 1
 PR_SET_NO_NEW_PRIVS = 38
+PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 """prctl(2)."""
 
 LANDLOCK_CREATE_RULESET, LANDLOCK_ADD_RULE, LANDLOCK_RESTRICT_SELF = 444, 445, 446
@@ -63,7 +64,7 @@ def load(plan: Plan) -> None:
         import resource
 
         plan["resource"] = resource
-    if "paths" in plan or "privileges" in plan:
+    if "paths" in plan or "privileges" in plan or "user" in plan:
         import ctypes
 
         plan["library"], plan["get_errno"] = ctypes.CDLL(None, use_errno=True), ctypes.get_errno
@@ -104,6 +105,9 @@ def rules(plan: Plan) -> None:
 def user(plan: Plan) -> None:
     if "user" in plan:
         uid, gid, groups = plan["user"]
+        if os.getuid():
+            # Of a user who is not root the kernel leaves them, and the command could become anybody again.
+            system_call(plan, "prctl", PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
         os.setgroups(groups)
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from mcpd.supervisor.launch import TRAMPOLINE
 from tests.supervisor.trampolines import bounce, needs_landlock
 
 
@@ -140,3 +143,28 @@ def test_what_has_no_rule_can_neither_be_read_nor_listed(tmp_path):
     script = "exec 2> /dev/null; cat secret || echo not read; ls . || echo not listed; ls / || echo nor above"
     said, report = bounce({"privileges": True, "paths": allowed, "cwd": os.fsencode(tmp_path)}, "sh", "-c", script)
     assert (said.splitlines(), report) == (["not read", "not listed", "nor above"], None)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="only root gives capabilities")
+def test_another_user_has_no_capabilities_of_an_mcpd_that_is_not_root():
+    ambient = "+setuid,+setgid"
+    through = ("setpriv", "--reuid=65533", "--regid=65533", "--clear-groups")
+    through += (f"--inh-caps={ambient}", f"--ambient-caps={ambient}")
+    source = Path(TRAMPOLINE).read_text()
+    # The checkout may be out of that user's reach.
+    with tempfile.NamedTemporaryFile("w", suffix=".py", dir="/tmp") as program:
+        program.write(source)
+        program.flush()
+        os.chmod(program.name, 0o644)
+        said, report = bounce(
+            {"user": (65534, 65534, [65534])},
+            "cat",
+            "/proc/self/status",
+            through=through,
+            python="/usr/bin/python3",
+            program=program.name,
+        )
+    assert report is None
+    found = dict(line.split(":\t", 1) for line in said.splitlines() if ":\t" in line)
+    assert found["Uid"].split()[0] == "65534"
+    assert [int(found[name], 16) for name in ("CapEff", "CapPrm", "CapAmb")] == [0, 0, 0]

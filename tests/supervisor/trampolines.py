@@ -20,7 +20,12 @@ ENV = {b"PATH": b"/usr/sbin:/usr/bin:/sbin:/bin"}
 
 
 def bounce(
-    plan: dict[str, Any], *argv: str, through: Sequence[str] = (), options: Sequence[str] = ()
+    plan: dict[str, Any],
+    *argv: str,
+    through: Sequence[str] = (),
+    options: Sequence[str] = (),
+    python: str = sys.executable,
+    program: str = TRAMPOLINE,
 ) -> tuple[str, tuple[str, int, bytes] | None]:
     """What the command says, and the report. `through`: a program that execs its arguments; `options` are
     Python's."""
@@ -30,7 +35,7 @@ def bounce(
     os.write(plan_fd, marshal.dumps({"files": files, "argv": words, "env": ENV, **plan}))
     os.lseek(plan_fd, 0, os.SEEK_SET)
     ours, theirs = os.pipe()
-    command = [*through, sys.executable, *options, "-I", "-S", TRAMPOLINE, str(plan_fd), str(theirs)]
+    command = [*through, python, *options, "-I", "-S", program, str(plan_fd), str(theirs)]
     try:
         done = subprocess.run(
             command, pass_fds=(plan_fd, theirs), stdout=subprocess.PIPE, text=True, check=False, env={}
