@@ -28,10 +28,12 @@ from mcpd.systemd.passed import Passed
 from mcpd.upgrade.check import checking, show
 from mcpd.upgrade.leap import arrive
 from mcpd.welcome import welcome
-from mcpd.wire.entrance import check_exposure
+from mcpd.wire.entrance import HTTP, check_exposure
 
 if TYPE_CHECKING:
-    from mcpd.config.model import Config
+    from collections.abc import Iterable
+
+    from mcpd.config.model import Config, ServerSpec
 
 
 def main() -> None:
@@ -50,12 +52,14 @@ def run(arguments: list[str]) -> int:
         if options.check:
             if options.transport == "http":
                 trio.run(check_exposure, config.listen)
-            for spec in config.servers:
-                tls_context(spec)
+            _look_at_tls(config.servers)
             sys.stdout.write(plan(config) + "\n")
             return 0
         if checking(os.environ):
-            show(os.environ)
+            # With faults that a start would end with: after the exec nobody would go on.
+            if HTTP not in dict(show(os.environ).listeners):
+                trio.run(check_exposure, config.listen)
+            _look_at_tls(spec for spec in config.servers if spec.enabled)
             return 0
         left = arrive()
         if left is not None:
@@ -96,6 +100,12 @@ def _read(options: Options) -> Config:
         credentials_directory=Path(credentials) if credentials else None,
     )
     return options.override(config)
+
+
+def _look_at_tls(servers: Iterable[ServerSpec]) -> None:
+    """Read the files that each is trusted by. Raises: ConfigError."""
+    for spec in servers:
+        tls_context(spec)
 
 
 def _state_directory(options: Options, stack: ExitStack) -> Path:

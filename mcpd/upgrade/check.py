@@ -20,6 +20,8 @@ from mcpd.upgrade.state import StateRefused, decode, unseal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mcpd.upgrade.state import State
+
 CHECKING: Final = "MCPD_TAKEOVER_CHECK"
 """Environment variable: the descriptor of a state that is only to be read."""
 
@@ -66,9 +68,9 @@ def checking(environ: Mapping[str, str]) -> bool:
     return CHECKING in environ
 
 
-def show(environ: Mapping[str, str]) -> None:
-    """Read what the running program would leave. Raises: StateRefused."""
+def show(environ: Mapping[str, str]) -> State:
+    """What the running program would leave. Raises: StateRefused."""
     text = environ[CHECKING]
     if not text.isdecimal():
         raise StateRefused(f"{CHECKING} is a descriptor, not {text!r}")
-    decode(unseal(int(text)))
+    return decode(unseal(int(text)))

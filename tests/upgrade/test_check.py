@@ -3,9 +3,11 @@ from __future__ import annotations
 import os
 import sys
 
+import msgspec
 import pytest
 import trio
 
+from mcpd.__main__ import run
 from mcpd.upgrade import check as module
 from mcpd.upgrade.check import CHECKING, UpgradeRefused, check, checking, command, show
 from mcpd.upgrade.state import StateRefused, encode, seal
@@ -62,3 +64,24 @@ def test_only_who_is_asked_for_it_is_a_check():
     assert not checking({})
     with pytest.raises(StateRefused, match="not 'x'"):
         show({CHECKING: "x"})
+
+
+def test_what_a_start_would_end_with_is_found_before_an_upgrade(tmp_path, capsys, monkeypatch, make_state):
+    async def sealed(listeners):
+        return seal(encode(msgspec.structs.replace(make_state(), listeners=listeners)))
+
+    def looked_at(config, *listeners) -> int:
+        file.write_bytes(msgspec.json.encode(config))
+        fd = trio.run(sealed, listeners)
+        monkeypatch.setenv(CHECKING, str(fd))
+        return run(["--config", str(file)])
+
+    file = tmp_path / "c.json"
+    servers = {"far": {"url": "https://127.0.0.1:1/mcp", "tls": {"ca": str(tmp_path / "none.pem")}}}
+    assert looked_at({"mcpServers": servers}) == 78
+    assert "mcpServers.far.tls" in capsys.readouterr().err
+    servers["far"]["enabled"] = False
+    assert looked_at({"mcpServers": servers}) == 0
+    assert looked_at({"listen": {"host": "0.0.0.0"}}) == 78
+    assert "behind_authenticating_proxy" in capsys.readouterr().err
+    assert looked_at({"listen": {"host": "0.0.0.0"}}, ("http", 10)) == 0, "a socket unit decides"
