@@ -10,7 +10,8 @@ Rules.
    upgrade is called off.
 3. What mcpd has in flight of its own is waited for no longer than SOON: one backend that hangs must not keep the others
    from being upgraded, and the new program asks again.
-4. Answers and notifications pass while requests are held back: a call in flight may wait for them.
+4. Answers and notifications pass while requests are held back: a call in flight may wait for them. While one is parked
+   nothing is held back, for the answer that it waits for is a request; nor when mcpd is to stop.
 """
 
 from __future__ import annotations
@@ -129,10 +130,15 @@ class Upgrade:
         """Hold requests back, wait until all is quiet, and go. Raises: UpgradeRefused, with everything going on."""
         gate = self._gateway.gate
         begun = trio.current_time()
-        gate.close()
         try:
             with trio.move_on_after(self._grace()):
-                while self._at_work():  # noqa: ASYNC110 - see LOOK
+                while not self._stopping():
+                    if self._gateway.inputs.parked:
+                        gate.open()
+                    else:
+                        gate.close()
+                        if not self._at_work():
+                            break
                     await trio.sleep(LOOK)
             self._require_quiet()
             with trio.move_on_after(SOON):

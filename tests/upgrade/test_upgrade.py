@@ -128,3 +128,39 @@ async def test_one_at_a_time(tmp_path, nursery):
         with trio.fail_after(30):
             while found.gateway.gate.closed or found.upgrade._running:  # noqa: ASYNC110 - the same
                 await trio.sleep(0.005)
+
+
+async def test_requests_are_not_held_back_in_an_mcpd_that_is_to_stop(tmp_path):
+    async with rig(tmp_path, grace=30) as found:
+        found.gateway.in_flight = 1
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(refused, found, "mcpd is stopping")
+            await until(lambda: found.gateway.gate.closed)
+            found.stopping = True
+            with trio.fail_after(5):
+                await until(lambda: not found.gateway.gate.closed)
+        found.gateway.in_flight = 0
+
+
+async def test_who_is_asked_can_answer(tmp_path):
+    """What a parked call waits for is a request."""
+    async with rig(tmp_path, grace=30) as found:
+        gateway = found.gateway
+        gateway.in_flight = gateway.inputs.parked = 1
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(refused, found, "cannot take over")
+            await until(lambda: found.upgrade._running)
+            for _ in range(5):
+                await trio.sleep(0.02)
+                assert not gateway.gate.closed
+            gateway.inputs.parked = 0
+            await until(lambda: gateway.gate.closed)
+            gateway.inputs.parked = 1  # it is asked once more
+            await until(lambda: not gateway.gate.closed)
+            gateway.in_flight = gateway.inputs.parked = 0
+
+
+async def until(condition) -> None:
+    with trio.fail_after(20):
+        while not condition():  # noqa: ASYNC110 - nobody tells
+            await trio.sleep(0.002)
