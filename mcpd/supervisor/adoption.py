@@ -13,6 +13,7 @@ Rules.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import trio
 
+from mcpd.errors import ConnectionBroken
 from mcpd.supervisor import reaper
 from mcpd.supervisor.cgroup import Leaf
 from mcpd.supervisor.process import Child, ChildSpec, Surroundings
@@ -133,7 +135,8 @@ def adopt(state: ChildState, spec: ChildSpec, *, around: Surroundings) -> Child:
         if fd < 0:
             end.close()
     if state.unsent:
-        child.stdin.write(state.unsent)
+        with contextlib.suppress(ConnectionBroken):  # rule 3: nobody is there to read it
+            child.stdin.write(state.unsent)
     return child
 
 

@@ -16,8 +16,9 @@ from mcpd.supervisor.adoption import ChildState, SupervisorState
 from mcpd.supervisor.exits import SpawnFailed
 from mcpd.supervisor.process import ChildSpec
 from mcpd.supervisor.supervisor import Supervisor
+from mcpd.supervisor.tree import read_process
 from tests.fixtures.peer import ROOT
-from tests.supervisor.processes import alive
+from tests.supervisor.processes import alive, wait_until
 
 if TYPE_CHECKING:
     import subprocess
@@ -101,3 +102,26 @@ def test_the_state_survives_its_encoding():
     state = SupervisorState(since=7, serial=3, children=(child,))
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=SupervisorState) == state
     assert list(state.descriptors()) == [3, 5]
+
+
+async def test_a_child_that_ended_with_something_unsent_is_buried_as_any_other(nursery):
+    stdin, stdout, stderr = os.pipe(), os.pipe(), os.pipe()
+    pid = os.posix_spawn("/bin/true", ["true"], {}, setsid=True)  # noqa: ASYNC221 - a zombie is what is wanted
+    start = read_process(pid).start
+    for fd in (stdin[0], stdout[1], stderr[1]):
+        os.close(fd)
+    gone = ChildState(
+        name="gone",
+        pid=pid,
+        start=start,
+        marker="",
+        stdin=stdin[1],
+        stdout=stdout[0],
+        stderr=stderr[0],
+        age=0.0,
+        unsent=b"more than the pipe took",
+    )
+    supervisor = Supervisor(None)
+    supervisor.inherit(SupervisorState(since=1, serial=1, children=(gone,)), set())
+    await nursery.start(supervisor.run)
+    await wait_until(lambda: not supervisor.children() and read_process(pid) is None)
