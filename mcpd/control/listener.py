@@ -14,6 +14,7 @@ import logging
 import os
 import socket
 import stat
+import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -36,6 +37,12 @@ PATH_MAX: Final = 107
 
 BACKLOG: Final = 64
 """Connections that wait to be accepted: more operators than a machine has."""
+
+TURN_WAIT: Final = 2.0
+"""Seconds; a socket takes one millisecond to make."""
+
+TURN_LOOK: Final = 0.005
+"""Seconds between two tries to be next."""
 
 PASSED: Final = "control"
 """FileDescriptorName= of the socket unit."""
@@ -105,10 +112,21 @@ def open_control(path: Path, group: int | None) -> ControlSocket:
 
 @contextmanager
 def _turn(directory: Path) -> Iterator[None]:
-    """Rule 3. The lock is on the directory: no file is left behind for it."""
+    """Rule 3. The lock is on the directory: no file is left behind for it. Whoever may read the directory can take it,
+    so it is not waited for longer than another mcpd would hold it.
+    """
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)  # held for as long as a socket takes to make
+        until = time.monotonic() + TURN_WAIT
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() < until:
+                    time.sleep(TURN_LOOK)  # noqa: TID251 - mcpd is just starting: nobody waits for the loop
+                    continue
+                log.warning("event=lock_held directory=%s by=somebody else effect=none", directory)
+            break
         yield
     finally:
         os.close(fd)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import stat
@@ -7,6 +8,7 @@ import threading
 
 import pytest
 
+from mcpd.control import listener
 from mcpd.control.listener import MODE, PATH_MAX, find_control, open_control
 from mcpd.errors import ConfigError
 from mcpd.systemd.passed import Passed
@@ -153,3 +155,16 @@ def test_what_systemd_passes_is_used_and_not_removed(tmp_path):
     control.close()
     assert (tmp_path / "by-systemd.sock").exists()
     made.close()
+
+
+def test_a_lock_that_somebody_holds_on_the_directory_stops_nobody(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(listener, "TURN_WAIT", 0.05)
+    fd = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    try:
+        control = open_control(tmp_path / "control.sock", None)
+    finally:
+        os.close(fd)
+    assert connects(control.path)
+    assert "event=lock_held" in caplog.text
+    control.close()
