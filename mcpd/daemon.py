@@ -350,7 +350,7 @@ class Daemon:
 
         stopping = False
         async for number in signals:
-            if number == signal.SIGHUP and not stopping and self._hangups.note():
+            if number == signal.SIGHUP and self._hangups.note(stopping=stopping):
                 continue
             self._stopping = True
             log.info("event=stopping signal=%s", signal.Signals(number).name)

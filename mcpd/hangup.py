@@ -28,11 +28,12 @@ class Hangups:
         self._terminal = has_terminal()
         self._due = trio.Event()
 
-    def note(self) -> bool:
-        """The signal came; False when it means that mcpd is to end."""
+    def note(self, *, stopping: bool = False) -> bool:
+        """The signal came; False when it means that mcpd is to end. Nothing is read anew when it is `stopping`."""
         if self._terminal and not has_terminal():
             return False
-        self._due.set()
+        if not stopping:
+            self._due.set()
         return True
 
     async def run(self) -> None:
