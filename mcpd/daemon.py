@@ -123,6 +123,8 @@ class Daemon:
         self.gateway = Gateway(config, sessions=self.sessions)
         self.sessions.forget = self.gateway.forget
         self.kept = KeptCatalogues(state_dir / "catalogues", self.vault.seal.derive(b"mcpd kept catalogues"))
+        self._estate: bytes | None = None
+        """What the last run left, as long as clients have not been served with it."""
         self._fronts: trio.CancelScope | None = None
         """What clients over HTTP are served in, once they are."""
         self._served = trio.Event()
@@ -183,6 +185,7 @@ class Daemon:
         entrance = await open_entrance(self.config.listen, self.manager)
         self._inherit()
         with ExitStack() as stack:
+            stack.callback(self._pass_on)
             stack.callback(entrance.close)
             control = open_for_operators(self.manager.passed, self._control_path, stack)
             signals = stack.enter_context(trio.open_signal_receiver(*SIGNALS))
@@ -270,6 +273,13 @@ class Daemon:
                 log.info("event=inherited sessions=%d", restore(data, self.gateway, self.streamable.inherit))
             except HandoverRefused as refused:
                 log.warning("event=handover_refused reason=%s effect=clients_subscribe_again", refused)
+            else:
+                self._estate = data
+
+    def _pass_on(self) -> None:
+        """Leave to the next run what came from the last one, where this one ended before it served anybody."""
+        if self._estate is not None:
+            self.vault.bequeath(self._estate)
 
     async def _serve_operators(self, nursery: trio.Nursery, sock: ControlSocket | None) -> None:
         if sock is not None:
@@ -292,6 +302,7 @@ class Daemon:
             nursery.start_soon(partial(feed, notify, watchdog, ailment=ailment))
 
     async def _serve(self, entrance: Entrance, *, task_status: trio.TaskStatus[HttpServer]) -> None:
+        self._estate = None
         streamable = self.streamable
         sse = HttpSse(self.gateway, self.config, self.patience)
         websocket = WebSocketFront(self.gateway, self.config, self.patience, succeeded=entrance.stays)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import signal
+
 import msgspec
 import pytest
+import trio
 
 from mcpd.__main__ import run
 from mcpd.config.load import loads
 from mcpd.daemon import Daemon
 from mcpd.errors import ConfigError
+from mcpd.gateway.handover import capture
 
 
 async def test_only_enabled_servers_get_a_backend_in_the_order_of_the_file(tmp_path):
@@ -63,3 +67,39 @@ def test_files_for_tls_are_looked_at_by_check_too(url, tmp_path, capsys):
     file.write_bytes(msgspec.json.encode({"mcpServers": servers}))
     assert run(["--config", str(file), "--check"]) == 78
     assert "mcpServers.far.tls" in capsys.readouterr().err
+
+
+async def test_a_hangup_does_not_cut_short_the_end(tmp_path, nursery):
+    daemon = Daemon(loads('{"mcpServers":{}}', name="c.json", environ={}), tmp_path)
+    daemon._hangups._terminal = False
+    drained = trio.Event()
+    send, signals = trio.open_memory_channel(5)
+    ended = trio.Event()
+
+    async def live() -> None:
+        async with trio.open_nursery() as tasks:
+            nursery.start_soon(daemon._heed, signals, tasks, drained.wait)
+            await trio.sleep_forever()
+        ended.set()
+
+    nursery.start_soon(live)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        await send.send(number)
+    await trio.testing.wait_all_tasks_blocked()
+    assert not ended.is_set()
+    assert not daemon._hangups._due.is_set(), "and nothing is read anew"
+    drained.set()
+    with trio.fail_after(5):
+        await ended.wait()
+    await send.aclose()
+
+
+async def test_what_was_left_is_left_to_the_next_by_one_that_serves_nobody(tmp_path):
+    config = loads('{"listen":{"port":0},"mcpServers":{}}', name="c.json", environ={})
+    first = Daemon(config, tmp_path / "state")
+    first.vault.bequeath(left := capture(first.gateway))
+    (tmp_path / "file").write_text("")
+    second = Daemon(config, tmp_path / "state", control=(tmp_path / "file", True))
+    with pytest.raises(ConfigError, match="no socket"):
+        await second.run_http()
+    assert (tmp_path / "state" / "handover").read_bytes() == left
