@@ -56,7 +56,7 @@ def processes_with(token: str) -> list[int]:
     return found
 
 
-async def wait_until(condition: Callable[[], bool], limit: float = 10.0) -> None:
+async def wait_until(condition: Callable[[], bool], limit: float = 30.0) -> None:
     """Look until it is so; only for what tells us nothing: processes of others, and states behind HTTP."""
     with trio.fail_after(limit):
         while not condition():  # noqa: ASYNC110
@@ -69,7 +69,7 @@ async def server_state(peer: HttpPeer, daemon: Running, name: str) -> JSON:
     return next(each for each in reply.json()["servers"] if each["name"] == name)
 
 
-async def wait_state(peer: HttpPeer, daemon: Running, name: str, state: str, limit: float = 10.0) -> JSON:
+async def wait_state(peer: HttpPeer, daemon: Running, name: str, state: str, limit: float = 30.0) -> JSON:
     """Wait until a server is in that state."""
     with trio.fail_after(limit):
         while True:

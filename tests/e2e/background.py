@@ -73,7 +73,7 @@ def daemon_in_background(config: dict[str, Any], **options: Any) -> Iterator[Run
         thread.join()
 
 
-async def until(condition: Callable[[], bool] | Callable[[], Awaitable[bool]], timeout: float = 10.0) -> None:
+async def until(condition: Callable[[], bool] | Callable[[], Awaitable[bool]], timeout: float = 30.0) -> None:
     """Waits for something that happens in another process and cannot be heard of."""
     with trio.fail_after(timeout):
         while True:

@@ -184,7 +184,7 @@ class Front:
 
 async def until(condition: Callable[[], object]) -> None:
     """Waits for something that other tasks bring about and nobody tells of."""
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         while True:
             if condition():
                 return

@@ -135,11 +135,11 @@ class Rig:
             with trio.move_on_after(PATIENCE):
                 while not (await self._at_rest(peer, daemon) and zombies_of(daemon.pid) == 0):
                     await trio.sleep(LOOK)
-        # One more look, since that of the connection above is closed by now.
+        # That of the connection above is closed as soon as the daemon gets round to it.
         before = -1
         with trio.move_on_after(PATIENCE):
             while before != (before := descriptors(daemon.pid)):
-                await trio.sleep(4 * LOOK)
+                await trio.sleep(20 * LOOK)
         return Level(
             resident=resident(daemon.pid),
             descriptors=descriptors(daemon.pid),

@@ -135,7 +135,7 @@ async def test_sigterm_is_offered_before_sigkill(around, nursery):
 
 @pytest.mark.parametrize("mode", ["ignore_eof", "close_pipes"])
 async def test_a_child_that_ignores_the_end_of_its_input(around, nursery, mode):
-    child = await start(make(mode), around, nursery)
+    child = await start(make(mode, stop=StopLadder(eof=0.05, term=20, kill=20)), around, nursery)
     await first_line(child)
     assert await child.stop() == Exit(signal=signal.SIGTERM)
 

@@ -95,7 +95,7 @@ async def is_started_again_when_killed_and_leaves_no_strays(service: Service) ->
 
 
 async def is_killed_when_its_main_loop_hangs(service: Service) -> None:
-    await service.drop_in("[Service]\nWatchdogSec=4s\n")
+    await service.drop_in("[Service]\nWatchdogSec=8s\n")
     await service.systemctl("start", "mcpd")
     old = await service.pid()
     for _ in range(4):  # three signs of life in each interval

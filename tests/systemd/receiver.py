@@ -11,7 +11,7 @@ import trio
 if TYPE_CHECKING:
     from pathlib import Path
 
-LIMIT = 30.0
+LIMIT = 60.0
 """Seconds to wait for a message; only a failure takes them."""
 
 
