@@ -184,7 +184,7 @@ def serve(m): pass
 loop()
 time.sleep(60)
 """
-    spec = make(code, stop=Stop(eof=1, term=1, kill=5), era="legacy")
+    spec = make(code, stop=Stop(eof=1, term=10, kill=5), era="legacy")
     async with connector_for(spec) as connector, trio.open_nursery() as nursery:
         outcomes = []
 

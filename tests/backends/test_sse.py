@@ -229,7 +229,7 @@ async def test_a_post_that_hangs_does_not_outlast_the_deadline():
     remote.serve["tools/call"] = hang
     timeouts = Timeouts(init=5, call_idle=0.1)
     async with remote_server(remote), connected(remote.url, transport=sse, timeouts=timeouts) as (link, _, _):
-        with pytest.raises(BackendTimedOut), trio.fail_after(2):
+        with pytest.raises(BackendTimedOut), trio.fail_after(20):
             await call(link)
         await remote.wait_seen("notifications/cancelled")
 
@@ -243,7 +243,7 @@ async def test_an_answer_overtakes_a_post_that_hangs():
 
     remote.serve["tools/call"] = serve
     async with remote_server(remote), connected(remote.url, transport=sse) as (link, _, _):
-        with trio.fail_after(2):
+        with trio.fail_after(20):
             assert await call(link) == {"ok": True}
 
 

@@ -29,6 +29,8 @@ from mcpd.wire.deadlines import Deadlines
 from tests.backends.parts import HELLO, Client, Heard, calling, result_of
 
 QUICK = Stop(eof=0.3, term=0.3, kill=5)
+SLOW = Stop(eof=20, term=0.3, kill=5)
+"""So long a first rung that a busy machine is not taken for a wait on it."""
 
 SERVER = (
     """
@@ -294,7 +296,7 @@ async def test_a_death_in_mid_call_fails_it_at_once(number):
 def serve(m): words("still thinking")
 loop()
 """
-    async with started(make(code)) as (link, child, _), trio.open_nursery() as nursery:
+    async with started(make(code, stop=SLOW)) as (link, child, _), trio.open_nursery() as nursery:
         outcomes = []
         for n in range(3):
             made = Client(f"c{n}").call()
@@ -308,7 +310,7 @@ loop()
             assert f"backend 'b': was killed by {number.name}" in str(outcome.error)
             assert "last stderr: still thinking" in str(outcome.error)
             assert json.loads(outcome.error.encode())["data"]["stderr"].startswith("still thinking")
-        assert trio.current_time() - begun < Stop().eof, "not even a rung of the ladder later"
+        assert trio.current_time() - begun < SLOW.eof, "not even a rung of the ladder later"
 
 
 async def test_a_wrapper_that_dies_while_its_worker_holds_the_pipes():
@@ -318,11 +320,11 @@ def serve(m):
     os.kill(os.getpid(), 9)
 loop()
 """
-    async with started(make(code)) as (link, _, _):
+    async with started(make(code, stop=SLOW)) as (link, _, _):
         begun = trio.current_time()
         with pytest.raises(ChildEnded, match="was killed by SIGKILL"):
             await call(link)
-        assert trio.current_time() - begun < Stop().eof, "not even a rung of the ladder later"
+        assert trio.current_time() - begun < SLOW.eof, "not even a rung of the ladder later"
 
 
 async def test_last_answers_of_a_child_that_ends_are_taken():

@@ -52,7 +52,7 @@ async def answer(daemon, data: bytes, *, half_close: bool = False) -> bytes:
 async def works(daemon) -> None:
     """A good client is served at once."""
     async with HttpPeer(daemon.url) as peer:
-        with trio.fail_after(5):
+        with trio.fail_after(15):
             await peer.initialize()
             assert await peer.call_json("add", {"a": 1, "b": 2}) == {"sum": 3}
 
@@ -222,7 +222,7 @@ async def test_pipelined_requests_are_answered_in_their_order(daemon):
     async with await connect(daemon) as stream:
         await stream.send_all(one + two + one)
         got = b""
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             while got.count(b"HTTP/1.1 ") < 3 or not got.endswith(b"}"):
                 got += await stream.receive_some()
     statuses = [part[:3] for part in got.split(b"HTTP/1.1 ")[1:]]

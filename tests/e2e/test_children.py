@@ -14,12 +14,14 @@ from tests.fixtures.peer import HttpPeer, PeerError, start_daemon
 
 SERVERS_IN_ALL = 10
 SIZE = 10 * 1024 * 1024
-RUNG = 2.0
+RUNG = 20.0
 """Seconds: one rung of the ladder that ends a child, the shortest thing that a call could be made to wait for."""
+
+SLOW_STOP = {"eof": RUNG, "term": RUNG, "kill": RUNG}
 
 
 async def test_killed_in_mid_call():
-    config = {"mcpServers": {"a": mini(), "b": mini()}}
+    config = {"mcpServers": {"a": mini(stop=SLOW_STOP), "b": mini()}}
     async with start_daemon(config) as daemon, HttpPeer(daemon.url) as peer, trio.open_nursery() as nursery:
         await peer.initialize()
         before = await peer.list_all("tools/list", "tools")
@@ -113,7 +115,7 @@ async def test_what_fails_at_the_start_is_explained():
 )
 async def test_ends_in_mid_call(tool, arguments, words):
     token = new_token()
-    config = {"mcpServers": {"a": mini(token=token)}}
+    config = {"mcpServers": {"a": mini(token=token, stop=SLOW_STOP)}}
     async with start_daemon(config) as daemon, HttpPeer(daemon.url) as peer:
         await peer.initialize()
         pid = int(await peer.call_text("a_pid"))
@@ -157,7 +159,7 @@ async def test_no_process_is_left_after_sigterm():
         assert set(workers) < set(processes_with(token))
         assert len(processes_with(token)) == 4
         daemon.process.terminate()
-        with trio.fail_after(5):
+        with trio.fail_after(15):
             assert await daemon.process.wait() == 0
         assert processes_with(token) == []
 

@@ -106,7 +106,7 @@ async def test_every_session_has_its_own_remote_session_which_ends_with_it(path)
             assert counts == [1, 1, 2, 2, 3]
             assert (await two.call_json("r_stats"))["connections"] == 3
             await one.delete()
-            with trio.fail_after(5):
+            with trio.fail_after(30):
                 while (await two.call_json("r_stats"))["connections"] != 2:
                     await trio.sleep(0.02)
             assert (await two.call_json("r_counter"))["session"] >= 3

@@ -63,7 +63,7 @@ async def test_ready_only_with_something_behind_it():
         _, tools = await get(daemon, "/tools")
         assert {tool["server"] for tool in tools["tools"]} == {"good", "old"}
         async with HttpPeer(daemon.url) as peer:
-            with trio.fail_after(5):
+            with trio.fail_after(9):
                 await peer.initialize()
                 assert len(await peer.list_all("tools/list", "tools")) == good["tools"] + old["tools"]
 

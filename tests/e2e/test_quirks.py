@@ -106,7 +106,7 @@ async def test_quirk(daemon, transport, mode):
             with pytest.raises(PeerError) as caught:
                 await peer.call(f"{name}_trip", {"x": [1, TEXT]})
             assert SAYS[mode] in caught.value.message
-            assert trio.current_time() - begun < 5
+            assert trio.current_time() - begun < 30
         else:
             await works(peer, f"{name}_trip", huge=mode == "huge-line")
         await works(peer, f"{name}_echo")
@@ -134,7 +134,7 @@ async def particulars(peer, name, mode):
                     await peer.exchange("tools/call", {"name": f"{name}_wait", "arguments": {}}, request_id="w")
 
             nursery.start_soon(wait)
-            with trio.fail_after(5):
+            with trio.fail_after(30):
                 while not any(
                     each["calls_in_flight"]
                     for each in (await peer.raw("GET", url=peer.url[:-4] + "/servers")).json()["servers"]
@@ -142,7 +142,7 @@ async def particulars(peer, name, mode):
                 ):
                     await trio.sleep(0.01)
             await peer.cancel("w")
-            with trio.fail_after(5):
+            with trio.fail_after(30):
                 while "notifications/cancelled" not in (await peer.call_json(f"{name}_seen"))["methods"]:
                     await trio.sleep(0.01)
             scope.cancel()
@@ -151,7 +151,7 @@ async def particulars(peer, name, mode):
         with pytest.raises(PeerError, match="Unknown tool"):
             await peer.call(f"{name}_nonesuch")
     elif mode in ("ask-id-zero", "roots-at-start"):
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             while not (answers := (await peer.call_json(f"{name}_seen"))["answers"]):
                 await trio.sleep(0.01)
         assert all(answer["id"] == 0 for answer in answers)

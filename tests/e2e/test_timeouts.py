@@ -11,7 +11,8 @@ import trio
 from tests.e2e.backends import fixture, mini, server_state, wait_state
 from tests.fixtures.peer import HttpPeer, PeerError, start_daemon, start_fixture
 
-SHORT = {"call_idle": 0.4, "call_max": 1.2}
+SHORT = {"call_idle": 0.8, "call_max": 2.4}
+"""Seconds; progress comes every tenth of one, and a busy machine has some time for it."""
 
 
 @asynccontextmanager
@@ -46,12 +47,12 @@ async def test_a_call_that_hangs(kind, era):
         begun = trio.current_time()
         with pytest.raises(PeerError) as caught:
             await peer.call("e_hang")
-        assert 0.4 <= trio.current_time() - begun < 30, "the setting counts, and not the defaults of a minute and more"
-        assert "no answer to tools/call in 0.4 s" in caught.value.message
+        assert 0.8 <= trio.current_time() - begun < 30, "the setting counts, and not the defaults of a minute and more"
+        assert "no answer to tools/call in 0.8 s" in caught.value.message
         assert "raise servers.e.timeouts.call_idle" in caught.value.message
         assert caught.value.data["backend"] == "e"
         assert await peer.call_text("other_echo", {"text": "fine", "release": True}) == "fine"
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             while (await peer.call_json("e_stats"))["cancelled"] != 1:
                 await trio.sleep(0.02)
         assert held == ["released"]
@@ -63,9 +64,9 @@ async def test_a_call_that_hangs(kind, era):
 async def test_progress_keeps_a_call_alive_up_to_the_maximum(kind, era):
     async with daemon_with(kind, era, timeouts=SHORT) as (_, peer):
         meta = {"progressToken": "p"}
-        assert await peer.call_text("e_sleep", {"seconds": 0.8}, meta=meta) == "slept"
+        assert await peer.call_text("e_sleep", {"seconds": 1.6}, meta=meta) == "slept"
         assert len(peer.notifications("notifications/progress")) >= 6
-        with pytest.raises(PeerError, match=r"in 1.2 s \(raise servers.e.timeouts.call_max"):
+        with pytest.raises(PeerError, match=r"in 2.4 s \(raise servers.e.timeouts.call_max"):
             await peer.call("e_sleep", {"seconds": 30}, meta=meta)
         with pytest.raises(PeerError, match="call_idle"):
             await peer.call("e_sleep", {"seconds": 30})
@@ -91,11 +92,11 @@ async def test_cancel_means_cancel_and_only_that_call(era):
         scopes = []
         nursery.start_soon(sleep, "sleeping")
         nursery.start_soon(hang)
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             while (await peer.call_json("e_stats"))["calls"] < 3:
                 await trio.sleep(0.02)
         await peer.cancel("hanging")
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             while (await peer.call_json("e_stats"))["cancelled"] != 1:
                 await trio.sleep(0.02)
             while not results:

@@ -192,7 +192,7 @@ async def test_the_end_of_mcpd_is_told():
         running.process.terminate()
         assert (await peer.closed())[0] == 1001
         assert await running.process.wait() == 0
-        assert trio.current_time() - begun < 5
+        assert trio.current_time() - begun < 15, "it waits for no call, of which there is none"
 
 
 # ---- servers -----------------------------------------------------------------------------------------------

@@ -241,7 +241,7 @@ async def test_a_client_that_closes_stdout_is_gone(tmp_path):
         await client.say(INITIALIZE)
         await client.hear()
         await client.stdout.aclose()
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             while not client.ended.is_set():
                 # Only by writing does mcpd learn that nobody reads.
                 try:

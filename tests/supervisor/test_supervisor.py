@@ -57,15 +57,15 @@ async def test_children_are_stopped_at_the_same_time(nursery):
     supervisor = Supervisor(None)
     await nursery.start(supervisor.run)
     children = [
-        await supervisor.spawn(make("ignore_term", stop=StopLadder(eof=0.5, term=0.5, kill=10))) for _ in range(4)
+        await supervisor.spawn(make("ignore_term", stop=StopLadder(eof=0.5, term=0.5, kill=10))) for _ in range(8)
     ]
     for child in children:
         await child.stdout.receive_some()
     started = trio.current_time()
     await supervisor.stop_all()
-    # One after the other, the waits alone would take 4 s.
-    assert trio.current_time() - started < 4
-    assert [child.exit for child in children] == [Exit(signal=signal.SIGKILL)] * 4
+    # One after the other, the waits alone would take 8 s.
+    assert trio.current_time() - started < 8
+    assert [child.exit for child in children] == [Exit(signal=signal.SIGKILL)] * 8
     with pytest.raises(SpawnFailed, match="mcpd is stopping"):
         await supervisor.spawn(make("echo"))
 
