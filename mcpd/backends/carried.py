@@ -20,6 +20,7 @@ import msgspec
 from mcpd.backends.base import Catalogue  # noqa: TC001 - msgspec reads the annotations below
 from mcpd.backends.opening import Era
 from mcpd.backends.stdio import StdioCarrier
+from mcpd.config.diff import flatten
 from mcpd.protocol import jsonrpc
 from mcpd.protocol.calls import Caller
 from mcpd.protocol.capabilities import ClientCapability
@@ -94,7 +95,10 @@ class BackendState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def identity(spec: ServerSpec) -> str:
-    """A digest of what makes a server another one: of a server that differs in any of it, no link can go on."""
+    """A digest of what makes a server another one: of a server that differs in any of it, no link can go on. What it
+    may do and see is part of that, for it cannot be changed from outside.
+    """
+    confined = {**flatten(spec.resources), **flatten(spec.sandbox)}
     facts = (
         spec.transport,
         spec.command,
@@ -106,6 +110,12 @@ def identity(spec: ServerSpec) -> str:
         sorted(spec.headers.items()),
         spec.era,
         spec.instances,
+        spec.user,
+        spec.group,
+        spec.umask,
+        spec.nice,
+        # Settings that a later program may add are not set in here.
+        sorted((name, value) for name, value in confined.items() if value or value == 0),
     )
     return hashlib.blake2b(msgspec.json.encode(facts), digest_size=16).hexdigest()
 

@@ -7,7 +7,7 @@ import pytest
 
 from mcpd.backends.base import Catalogue, Entry
 from mcpd.backends.carried import BackendState, LinkState, Owner, capture_link, identity
-from mcpd.config.model import Timeouts
+from mcpd.config.model import Resources, Sandbox, Timeouts
 from mcpd.errors import BackendUnavailable
 from mcpd.protocol.capabilities import ClientCapability, ServerCapabilities
 from mcpd.protocol.handshake import ServerHello
@@ -40,7 +40,21 @@ def test_a_state_is_read_as_it_was_written():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"command": "other"}, {"args": ("x",)}, {"env": {"A": "b"}}, {"cwd": "/"}, {"instances": "leased"}]
+    "changes",
+    [
+        {"command": "other"},
+        {"args": ("x",)},
+        {"env": {"A": "b"}},
+        {"cwd": "/"},
+        {"instances": "leased"},
+        {"user": "nobody"},
+        {"group": "nogroup"},
+        {"umask": "077"},
+        {"nice": 5},
+        {"resources": Resources(limit_nofile=64)},
+        {"sandbox": Sandbox(inaccessible_paths=("/home",))},
+        {"sandbox": Sandbox(no_new_privileges=False)},
+    ],
 )
 def test_of_a_server_that_differs_no_link_goes_on(changes):
     spec = make_spec()
