@@ -180,9 +180,12 @@ class Reloader:
         for tell in self.settings:
             tell(config)
         succession = self._gateway.use(self._roster.backends, config)
-        await succession.finish()
-        self._roster.retire([old[name] for name in plan.changed], "its configuration was changed")
-        self._roster.retire([old[name] for name in plan.removed], "it was removed from the configuration")
+        try:
+            await succession.finish()
+        finally:
+            # Nobody else knows them any more.
+            self._roster.retire([old[name] for name in plan.changed], "its configuration was changed")
+            self._roster.retire([old[name] for name in plan.removed], "it was removed from the configuration")
 
     def _failed(self, error: ConfigError) -> None:
         lines = str(error).splitlines()

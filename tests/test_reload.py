@@ -10,6 +10,7 @@ import trio
 from mcpd.config.diff import Plan
 from mcpd.config.model import Config, Limits, Listen, Secrets, ServerSpec, Tls
 from mcpd.errors import ConfigError
+from mcpd.gateway.succession import Succession
 from mcpd.reload import ADDED_WAIT, CHANGED_WAIT, Reloader
 from mcpd.roster import Roster
 from mcpd.supervisor.states import State
@@ -283,3 +284,19 @@ async def test_draining_ones_are_named(tmp_path, nursery, autojump_clock):
     mcpd.want()
     outcome = await mcpd.reloader.reload()
     assert outcome.draining == ("a",)
+
+
+async def test_what_lost_its_place_is_ended_whatever_its_successor_does(tmp_path, nursery, autojump_clock, monkeypatch):
+    async def finish(succession) -> None:
+        await trio.lowlevel.checkpoint()
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Succession, "finish", finish)
+    mcpd = Mcpd(tmp_path, A, B)
+    await mcpd.run(nursery)
+    a, b = mcpd.roster.backends
+    mcpd.want(server("a", args=("x",)))
+    with pytest.raises(RuntimeError, match="a bug"):
+        await mcpd.reloader.reload()
+    await trio.testing.wait_all_tasks_blocked()
+    assert (a.runs, b.runs, mcpd.backend("a").runs) == (False, False, True)
