@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -35,9 +35,12 @@ if TYPE_CHECKING:
 
     from mcpd.config.model import Config, ServerSpec
 
+STDERR: Final = 2
+
 
 def main() -> None:
     """Run mcpd; ends the process."""
+    open_standard_streams()
     # A watchdog that fires sends SIGABRT: this tells where the main loop was.
     faulthandler.enable()
     sys.exit(run(sys.argv[1:]))
@@ -87,6 +90,18 @@ def run(arguments: list[str]) -> int:
         manager.notify.failed("internal error, see the journal", McpdError.exit_code)
         return McpdError.exit_code
     return 0
+
+
+def open_standard_streams() -> None:
+    """Have those that whoever started mcpd closed lead nowhere. Their numbers would be those of the next sockets and
+    files otherwise, which then get what is written to stderr.
+    """
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= STDERR:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - for good
 
 
 def _read(options: Options) -> Config:

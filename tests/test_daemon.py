@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
+import subprocess
+import sys
 
 import msgspec
 import pytest
@@ -103,3 +106,11 @@ async def test_what_was_left_is_left_to_the_next_by_one_that_serves_nobody(tmp_p
     with pytest.raises(ConfigError, match="no socket"):
         await second.run_http()
     assert (tmp_path / "state" / "handover").read_bytes() == left
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
+def test_it_starts_without_its_standard_streams(closed, tmp_path):
+    file = tmp_path / "c.json"
+    file.write_text('{"mcpServers":{}}')
+    command = f"exec {shlex.quote(sys.executable)} -m mcpd --check --config {shlex.quote(str(file))} {closed}"
+    assert subprocess.run(["sh", "-c", command], timeout=60, check=False).returncode == 0
