@@ -123,8 +123,7 @@ class Daemon:
         self.gateway = Gateway(config, sessions=self.sessions)
         self.sessions.forget = self.gateway.forget
         self.kept = KeptCatalogues(state_dir / "catalogues", self.vault.seal.derive(b"mcpd kept catalogues"))
-        self._estate: bytes | None = None
-        """What the last run left, as long as clients have not been served with it."""
+        self._estate: bytes | None = None  # what the last run left, until clients are served
         self._fronts: trio.CancelScope | None = None
         """What clients over HTTP are served in, once they are."""
         self._served = trio.Event()
@@ -185,7 +184,7 @@ class Daemon:
         entrance = await open_entrance(self.config.listen, self.manager)
         self._inherit()
         with ExitStack() as stack:
-            stack.callback(self._pass_on)
+            stack.callback(lambda: self.vault.pass_on(self._estate))
             stack.callback(entrance.close)
             control = open_for_operators(self.manager.passed, self._control_path, stack)
             signals = stack.enter_context(trio.open_signal_receiver(*SIGNALS))
@@ -275,11 +274,6 @@ class Daemon:
                 log.warning("event=handover_refused reason=%s effect=clients_subscribe_again", refused)
             else:
                 self._estate = data
-
-    def _pass_on(self) -> None:
-        """Leave to the next run what came from the last one, where this one ended before it served anybody."""
-        if self._estate is not None:
-            self.vault.bequeath(self._estate)
 
     async def _serve_operators(self, nursery: trio.Nursery, sock: ControlSocket | None) -> None:
         if sock is not None:

@@ -97,6 +97,11 @@ class Vault:
             return False
         return True
 
+    def pass_on(self, data: bytes | None) -> None:
+        """Leave to the next run what came from the last one, where this one has made no use of it."""
+        if data is not None:
+            self.bequeath(data)
+
     def inherit(self, now: float) -> bytes | None:
         """What the last run left, which is taken away from the next; None when that was nothing, or long ago."""
         try:
