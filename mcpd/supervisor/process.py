@@ -287,7 +287,8 @@ class Child:
 
     async def _notice_end(self) -> None:
         await trio.lowlevel.wait_readable(self._pidfd)
-        how = read_end(self._pidfd)
+        while (how := read_end(self._pidfd)) is None:  # noqa: ASYNC110 - the end of a debugger tells nobody
+            await trio.sleep(LOOK_MAX)
         if self.leaf is not None and how.failed:
             how = replace(how, out_of_memory=self.leaf.out_of_memory())
         self._end(how)

@@ -148,11 +148,13 @@ def read_process(pid: int) -> ProcessInfo | None:
     return ProcessInfo(pid, fields[0].decode(), int(fields[1]), int(fields[2]), int(fields[3]), start=int(fields[19]))
 
 
-def read_end(pidfd: int) -> Exit:
+def read_end(pidfd: int) -> Exit | None:
     """How a process ended that has ended; it stays a zombie (WNOWAIT), and with it its number, until it is waited
-    for."""
+    for. None while only a debugger is told, which comes first (ptrace(2)): that the descriptor is readable does not
+    exclude it."""
     status = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    assert status is not None
+    if status is None:
+        return None
     if status.si_code == os.CLD_EXITED:
         return Exit(code=status.si_status)
     return Exit(signal=status.si_status)

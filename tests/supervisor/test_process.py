@@ -4,6 +4,7 @@ import os
 import re
 import resource
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -369,3 +370,35 @@ async def test_no_descriptor_is_left_after_many_children(around, nursery):
         child = await start(make("die", "0"), around, nursery)
         await child.stop()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+TRACER = """
+import ctypes, os, sys
+pid = int(sys.argv[1])
+if ctypes.CDLL(None).ptrace(0x4206, pid, 0, 0):  # PTRACE_SEIZE
+    sys.exit()
+print("attached", flush=True)
+sys.stdin.read()
+os.waitpid(pid, 0x40000000)  # __WALL
+"""
+
+
+async def test_a_child_in_a_debugger_has_ended_when_that_lets_go_of_it(around, nursery):
+    """The debugger hears of the end first, and until then it is kept from the parent."""
+    child = await start(make("echo", stop=PATIENT), around, nursery)
+    assert await first_line(child) == ["ready"]
+    argv = [sys.executable, "-ISc", TRACER, str(child.pid)]
+    tracer = await trio.lowlevel.open_process(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    async with tracer.stdin, tracer.stdout:
+        if await tracer.stdout.receive_some(100) != b"attached\n":
+            await tracer.wait()
+            await child.stop()
+            pytest.skip("nobody may be traced here")
+        os.kill(child.pid, signal.SIGKILL)
+        await wait_until(lambda: read_process(child.pid).dead)
+        await trio.sleep(0.1)
+        assert child.exit is None
+        await tracer.stdin.aclose()
+        assert await child.wait() == Exit(signal=signal.SIGKILL)
+        await tracer.wait()
+    await child.stop()
