@@ -125,8 +125,9 @@ class Leaf:
         """Kill everything in it and below."""
         try:
             (self.path / "cgroup.kill").write_text("1", encoding="ascii")
-        except FileNotFoundError:
-            pass  # it is gone, and so is what was in it
+        except OSError:
+            # It is gone, and so is what was in it; or what was in it changed it (cgroup.type), and is found without.
+            return
 
     def oom_kills(self) -> int:
         """How many processes the kernel killed in it for lack of memory; 0 without the memory controller."""

@@ -343,3 +343,9 @@ async def test_without_a_cgroup_it_is_said_why(nursery):
     assert child.leaf is None
     assert await child.stop() == Exit(code=0)
     assert read_process(child.pid) is None
+
+
+def test_what_cannot_be_killed_at_once_is_no_error(tmp_path):
+    (tmp_path / "cgroup.kill").mkdir()  # stands for EOPNOTSUPP
+    Leaf(tmp_path).kill()
+    Leaf(tmp_path / "none").kill()
