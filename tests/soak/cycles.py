@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
-import signal
 from typing import TYPE_CHECKING
 
 import trio
@@ -17,9 +15,8 @@ from tests.soak.rig import PATIENCE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.fixtures.peer import Running
     from tests.soak.report import Report
-    from tests.soak.rig import Rig
+    from tests.soak.rig import Daemon, Rig
 
 AT_ONCE = 5
 """Sessions at the same time: ends overlap with starts, as they do in life."""
@@ -43,9 +40,9 @@ async def run(rig: Rig, report: Report, *, count: int, slack: float) -> None:
     async with rig.daemon() as daemon:
         start = await rig.settled(daemon)
         plan = ((end, kind) for end in itertools.cycle(ENDS) for kind in HOSTILE)
-        await _drive(daemon, plan, warm_up)
+        await _drive(rig, daemon, plan, warm_up)
         before = await rig.settled(daemon)
-        await _drive(daemon, plan, count)
+        await _drive(rig, daemon, plan, count)
         after = await rig.settled(daemon)
     left = await rig.wait_processes(0)
     report.add("cycles of start and end", f"{count}", "", well=True)
@@ -70,7 +67,7 @@ async def run(rig: Rig, report: Report, *, count: int, slack: float) -> None:
     report.none("processes left after SIGTERM", len(left))
 
 
-async def _drive(daemon: Running, plan: Iterator[tuple[str, str]], count: int) -> None:
+async def _drive(rig: Rig, daemon: Daemon, plan: Iterator[tuple[str, str]], count: int) -> None:
     """So many starts, each with its end."""
     left = count
 
@@ -79,14 +76,14 @@ async def _drive(daemon: Running, plan: Iterator[tuple[str, str]], count: int) -
         while left > 0:
             end, kind = next(plan)
             left -= 2 if end == "crash" else 1
-            await _cycle(daemon, kind, end)
+            await _cycle(rig, daemon, kind, end)
 
     async with trio.open_nursery() as nursery:
         for _ in range(AT_ONCE):
             nursery.start_soon(work)
 
 
-async def _cycle(daemon: Running, kind: str, end: str) -> None:
+async def _cycle(rig: Rig, daemon: Daemon, kind: str, end: str) -> None:
     """One session: its child is started by the first call, and is gone with the session at the latest."""
     name = kind.replace("-", "")
     with trio.fail_after(PATIENCE):
@@ -94,7 +91,7 @@ async def _cycle(daemon: Running, kind: str, end: str) -> None:
             await peer.initialize()
             pid = int(await peer.call_text(f"{name}_pid"))
             if end == "crash":
-                os.kill(pid, signal.SIGKILL)
+                rig.crash(pid)
                 # The call may come before the news; then it is told, or a worker answers that goes on for a moment.
                 again = pid
                 while again == pid:

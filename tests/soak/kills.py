@@ -15,9 +15,8 @@ from tests.soak.hostile_server import HOSTILE
 from tests.soak.report import percentile
 
 if TYPE_CHECKING:
-    from tests.fixtures.peer import Running
     from tests.soak.report import Report
-    from tests.soak.rig import Rig
+    from tests.soak.rig import Daemon, Rig
 
 SESSIONS = 3
 """With a child each, beside the servers' own."""
@@ -33,10 +32,7 @@ async def run(rig: Rig, report: Report, *, count: int, slack: float) -> None:
         begun = time.perf_counter()
         async with rig.daemon() as daemon:
             ready.append(time.perf_counter() - begun)
-            with trio.move_on_after(rng.uniform(0.0, 1.0)):
-                async with trio.open_nursery() as nursery:
-                    for kind in rng.sample(sorted(HOSTILE), SESSIONS):
-                        nursery.start_soon(_use, daemon, kind)
+            await use(daemon, rng)
             os.kill(daemon.pid, signal.SIGKILL)
             await daemon.process.wait()
     async with rig.daemon() as daemon:
@@ -53,7 +49,15 @@ async def run(rig: Rig, report: Report, *, count: int, slack: float) -> None:
     report.none("records left in the state directory", len(list((rig.state / "children").iterdir())))
 
 
-async def _use(daemon: Running, kind: str) -> None:
+async def use(daemon: Daemon, rng: random.Random) -> None:
+    """Have some sessions with children for a moment, and leave them as they are."""
+    with trio.move_on_after(rng.uniform(0.0, 1.0)):
+        async with trio.open_nursery() as nursery:
+            for kind in rng.sample(sorted(HOSTILE), SESSIONS):
+                nursery.start_soon(_use, daemon, kind)
+
+
+async def _use(daemon: Daemon, kind: str) -> None:
     name = kind.replace("-", "")
     try:
         async with HttpPeer(daemon.url) as peer:

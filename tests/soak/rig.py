@@ -13,7 +13,7 @@ import uuid
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
@@ -48,6 +48,17 @@ class Miss(Exception):
     """Something did not come about in time; the text says what."""
 
 
+class Daemon(Protocol):
+    """What the parts know of one that runs. `url` is its MCP endpoint, `base` its origin."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def url(self) -> str: ...
+    @property
+    def base(self) -> str: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Level:
     """What a daemon at rest has: bytes of memory, open descriptors, processes of its children, zombies, cgroups."""
@@ -61,6 +72,10 @@ class Level:
 
 class Rig:
     """One state directory, and the daemons that use it one after the other."""
+
+    python = sys.executable
+    script = SERVER
+    """What the hostile servers are, where mcpd runs."""
 
     def __init__(self, directory: Path) -> None:
         self.token = f"soak-{uuid.uuid4().hex}"
@@ -83,8 +98,8 @@ class Rig:
 
     def _server(self, kind: str, instances: str, *more: str) -> dict[str, Any]:
         return {
-            "command": sys.executable,
-            "args": ["-ISs", SERVER, self.token, kind, *more],
+            "command": self.python,
+            "args": ["-ISs", self.script, self.token, kind, *more],
             "instances": instances,
             "era": "legacy",
             "stop": STOP,
@@ -122,6 +137,18 @@ class Rig:
         """Living processes of children, of whichever daemon."""
         return processes_with(self.token)
 
+    def zombies(self, daemon: Daemon) -> int:
+        """Processes that ended, and that nobody has waited for."""
+        return zombies_of(daemon.pid)
+
+    def cgroups(self, daemon: Daemon) -> int:
+        """Those of the children."""
+        return cgroups_of(daemon.pid)
+
+    def crash(self, pid: int) -> None:
+        """SIGKILL for a child, by the pid that it has told."""
+        os.kill(pid, signal.SIGKILL)
+
     async def wait_processes(self, count: int) -> list[int]:
         """Wait until so many are left; what there is, if that does not come about."""
         with trio.move_on_after(PATIENCE):
@@ -129,11 +156,11 @@ class Rig:
                 await trio.sleep(LOOK)
         return self.processes()
 
-    async def settled(self, daemon: Running) -> Level:
+    async def settled(self, daemon: Daemon) -> Level:
         """The level of a daemon that is at rest: every server ready, no session, and nothing of them running."""
         async with HttpPeer(daemon.url) as peer:
             with trio.move_on_after(PATIENCE):
-                while not (await self._at_rest(peer, daemon) and zombies_of(daemon.pid) == 0):
+                while not (await self._at_rest(peer, daemon) and self.zombies(daemon) == 0):
                     await trio.sleep(LOOK)
         # That of the connection above is closed as soon as the daemon gets round to it.
         before = -1
@@ -144,22 +171,22 @@ class Rig:
             resident=resident(daemon.pid),
             descriptors=descriptors(daemon.pid),
             processes=len(self.processes()),
-            zombies=zombies_of(daemon.pid),
-            cgroups=cgroups_of(daemon.pid),
+            zombies=self.zombies(daemon),
+            cgroups=self.cgroups(daemon),
         )
 
-    async def wait_ready(self, daemon: Running) -> None:
+    async def wait_ready(self, daemon: Daemon) -> None:
         """Wait until every server is."""
         async with HttpPeer(daemon.url) as peer:
             with trio.move_on_after(PATIENCE):
                 while not all(each["state"] == "ready" for each in await self._states(peer, daemon)):
                     await trio.sleep(LOOK)
 
-    async def _states(self, peer: HttpPeer, daemon: Running) -> list[dict[str, Any]]:
+    async def _states(self, peer: HttpPeer, daemon: Daemon) -> list[dict[str, Any]]:
         reply = await peer.raw("GET", url=daemon.base + "/servers")
         return list(reply.json()["servers"])
 
-    async def _at_rest(self, peer: HttpPeer, daemon: Running) -> bool:
+    async def _at_rest(self, peer: HttpPeer, daemon: Daemon) -> bool:
         servers = await self._states(peer, daemon)
         ready = all(each["state"] == "ready" and not each["sessions"] for each in servers)
         return ready and len(self.processes()) == self.at_rest

@@ -25,7 +25,7 @@ import trio
 
 from tests.fixtures.peer import ROOT
 from tests.packages import SetupError
-from tests.systemd import checks_life, checks_restart, checks_settings, checks_upgrade, package
+from tests.systemd import checks_life, checks_restart, checks_settings, checks_soak, checks_upgrade, package
 from tests.systemd.box import booted
 from tests.systemd.image import RELEASES, image
 from tests.systemd.machine import NotHere, install_tools, obstacle
@@ -42,6 +42,8 @@ CHECKS: tuple[Check, ...] = (
     *checks_restart.CHECKS,
     *checks_upgrade.CHECKS,
 )
+LONG: tuple[Check, ...] = checks_soak.CHECKS
+"""Left out of the quick form, which every change goes through."""
 ROUNDS = 20
 QUICK_ROUNDS = 2
 CHECK_LIMIT = 900.0
@@ -64,7 +66,7 @@ def build(directory: str) -> Path:
     return next(Path(directory).glob("*.deb"))
 
 
-async def drive(version: str, deb: Path, checks: Sequence[Check], rounds: int) -> int:
+async def drive(version: str, deb: Path, checks: Sequence[Check], rounds: int, limit: float = CHECK_LIMIT) -> int:
     """Run checks in one box; returns how many failed. Raises: SetupError."""
     found: list[int | SetupError] = []
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP) as signals:
@@ -76,7 +78,7 @@ async def drive(version: str, deb: Path, checks: Sequence[Check], rounds: int) -
 
             nursery.start_soon(end)
             try:
-                found.append(await _drive(version, deb, checks, rounds))
+                found.append(await _drive(version, deb, checks, rounds, limit))
             except SetupError as error:
                 found.append(error)
             nursery.cancel_scope.cancel()
@@ -86,7 +88,7 @@ async def drive(version: str, deb: Path, checks: Sequence[Check], rounds: int) -
     return outcome
 
 
-async def _drive(version: str, deb: Path, checks: Sequence[Check], rounds: int) -> int:
+async def _drive(version: str, deb: Path, checks: Sequence[Check], rounds: int, limit: float) -> int:
     began = time.monotonic()
     home = await trio.to_thread.run_sync(image, version)
     failed = 0
@@ -99,7 +101,7 @@ async def _drive(version: str, deb: Path, checks: Sequence[Check], rounds: int) 
         for check in checks:
             began = time.monotonic()
             try:
-                with trio.fail_after(CHECK_LIMIT):
+                with trio.fail_after(limit):
                     await service.fresh()
                     await check(service)
             except Exception:
@@ -113,7 +115,7 @@ async def _drive(version: str, deb: Path, checks: Sequence[Check], rounds: int) 
 
 def main(arguments: list[str]) -> int:
     """Exit status, as above."""
-    names = [check.__name__ for check in CHECKS]
+    names = [check.__name__ for check in (*CHECKS, *LONG)]
     parser = argparse.ArgumentParser(prog="make test-systemd ARGS=...", allow_abbrev=False)
     parser.add_argument("--quick", action="store_true", help="Debian 12, few rounds")
     parser.add_argument("--debian", action="append", choices=sorted(RELEASES), help="one release; default: all")
@@ -121,7 +123,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--deb", type=Path, help="this package, instead of building one")
     given = parser.parse_args(arguments)
     versions = given.debian or (["12"] if given.quick else sorted(RELEASES))
-    checks = [check for check in CHECKS if given.check is None or check.__name__ in given.check]
+    asked = given.check or [check.__name__ for check in (CHECKS if given.quick else (*CHECKS, *LONG))]
+    checks = [check for check in (*CHECKS, *LONG) if check.__name__ in asked]
     if (reason := obstacle()) is not None:
         say(f"systemd: nothing was tested, because {reason}")
         return 0
@@ -140,8 +143,9 @@ def main(arguments: list[str]) -> int:
         say(f"systemd: {error}")
         return 1
     if given.check is None and given.quick:
-        left_out = ", ".join(f"Debian {version}" for version in sorted(RELEASES) if version not in versions)
-        say(f"systemd: not part of the quick form: {left_out}")
+        left_out = [f"Debian {version}" for version in sorted(RELEASES) if version not in versions]
+        left_out += [check.__name__ for check in LONG]
+        say(f"systemd: not part of the quick form: {', '.join(left_out)}")
     total = len(versions) * len(checks)
     say(f"systemd: {total - failed} checks passed, {failed} failed")
     if given.check is None and not given.quick:
