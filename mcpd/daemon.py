@@ -220,7 +220,7 @@ class Daemon:
         """Serve one client on stdin and stdout until it leaves, or SIGTERM or SIGINT. Raises: ConfigError."""
         with (
             ExitStack() as stack,
-            trio.open_signal_receiver(*SIGNALS) as signals,
+            trio.open_signal_receiver(*SIGNALS, signal.SIGUSR2) as signals,
             standard_streams() as (reader, stdout),
         ):
             control = open_for_operators(self.manager.passed, self._control_path, stack)
@@ -355,8 +355,8 @@ class Daemon:
 
         stopping = False
         async for number in signals:
-            if number == signal.SIGHUP and self._hangups.note(stopping=stopping):
-                continue
+            if number == signal.SIGUSR2 or (number == signal.SIGHUP and self._hangups.note(stopping=stopping)):
+                continue  # over stdio, where alone it comes this way, there is no upgrade
             self._stopping = True
             log.info("event=stopping signal=%s", signal.Signals(number).name)
             if stopping:

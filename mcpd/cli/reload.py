@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from mcpd.cli.table import printable
+
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
@@ -47,4 +49,4 @@ def show(answer: Body, options: Namespace) -> None:
 def _state(about: Body | None) -> str:
     if about is None:
         return ""
-    return f": {about['state']}" + (f", {about['error']}" if "error" in about else "")
+    return f": {about['state']}" + (f", {printable(about['error'])}" if "error" in about else "")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mcpd.cli.table import duration, table
+from mcpd.cli.table import duration, printable, table
 
 
 def test_columns_are_as_wide_as_they_need_to_be():
@@ -13,6 +13,12 @@ def test_columns_are_as_wide_as_they_need_to_be():
         "longer  x  -",
         "b       0  end",
     ]
+
+
+def test_nothing_that_steers_a_terminal_is_shown():
+    assert printable("état \u2026 日本") == "état \u2026 日本"
+    assert printable("\x1b[31mred\x1b[0m\rforged\n\x9b2J") == "?[31mred?[0m?forged??2J"
+    assert table(("NAME",), [("\x1b]0;title\x07",)]) == "NAME\n?]0;title?"
 
 
 @pytest.mark.parametrize(

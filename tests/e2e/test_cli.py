@@ -208,6 +208,16 @@ async def test_a_signal_ends_it_on_stdio(config, tmp_path):
         await until(lambda: not any(map(alive, mine)))
 
 
+async def test_the_signal_to_upgrade_changes_nothing_on_stdio(config, tmp_path):
+    async with StdioPeer(stdio(config, tmp_path), cwd=str(ROOT)) as peer:
+        await peer.initialize()
+        await peer.call("echo")
+        mine = children(peer.process.pid)
+        peer.process.send_signal(signal.SIGUSR2)
+        await peer.call("echo")
+        assert children(peer.process.pid) == mine
+
+
 async def test_piped_requests_are_answered(config, tmp_path):
     call = {
         "jsonrpc": "2.0",
