@@ -99,7 +99,7 @@ class ManagedBackend:
         self._restart_count = 0
         self._ready_since: float | None = None
         self.tenure = Tenure(self)
-        self.inheritance = Inheritance(connector, self._lists, self._instances, link=lambda: self._link)
+        self.inheritance = Inheritance(connector, self._lists, self._instances, self._leases, link=lambda: self._link)
 
     # ---- staying alive -------------------------------------------------------------------------------------
 
@@ -110,7 +110,7 @@ class ManagedBackend:
         async with trio.open_nursery() as nursery:
             await nursery.start(self._instances.run)
             await nursery.start(self._leases.run)
-            self.inheritance.resume_instances()
+            self.inheritance.resume_others()
             while True:
                 patience = WAIT_FOR_ATTEMPT
                 if self.asleep:
@@ -202,7 +202,9 @@ class ManagedBackend:
         self._link = link
         self._common = link if self._shared or self._connector.stateless else None
         self._ready(changed)
-        if link.carried is not None:
+        if link.carried is None:
+            self._leases.warm()
+        else:
             self._ready_since = self.inheritance.resume(link) or self._ready_since
         nursery.start_soon(self._lists.refresh, link)
         if self.spec.idle_stop:
@@ -223,7 +225,6 @@ class ManagedBackend:
         self._judged()
         self._interests.inherited.announce()
         self._instances.revive()
-        self._leases.warm()
 
     async def drain(self, seconds: float) -> bool:
         """Take no more calls, and let those in flight finish; whether all did in that time.
@@ -256,12 +257,13 @@ class ManagedBackend:
 
     def inherit(self, state: BackendState) -> tuple[int, ...]:
         """Be what the program before had, before `run`; returns the pids of the children that this goes on with."""
-        if not self.inheritance.accept(state):
+        pids = self.inheritance.accept(state)
+        if pids is None:
             return ()
         self.hello = state.hello or self.hello
-        self._sleep = Sleep(self.spec, known=self.hello is not None, running=bool(state.links))
+        self._sleep = Sleep(self.spec, known=self.hello is not None, running=bool(pids))
         self._restart_count = state.restarts
-        return tuple(link.pid for link in state.links)
+        return pids
 
     def stirs(self) -> bool:
         return self._connector.stirs()

@@ -2,7 +2,8 @@
 
 A link to a child is pipes, and what both sides have agreed on and counted: with that it goes on without a handshake,
 and the child notices nothing. Links that end with mcpd's connections (remote servers) are opened anew, and so are
-links that were not open yet; what was known of their servers is known all the same.
+links that were not open yet; what was known of their servers is known all the same. Of those that serve one call at a
+time the ones that are idle go on, and so does the child that was started ahead: nothing was agreed with it yet.
 
 Rules.
 1. A link is captured whatever is in flight on it of mcpd's own. Its answer will mean nothing to the next program, so
@@ -63,7 +64,8 @@ class LinkState(msgspec.Struct, frozen=True, kw_only=True):
 
     pid: int
     modern: bool
-    hello: ServerHello
+    hello: ServerHello | None
+    """None of a child that was not spoken to yet."""
     last_id: int
     """Of the requests that were sent on it."""
     level: str | None = None
@@ -78,6 +80,22 @@ class LinkState(msgspec.Struct, frozen=True, kw_only=True):
     owner: Owner | None = None
 
 
+class LeaseState(msgspec.Struct, frozen=True, kw_only=True):
+    """A link that serves one call at a time, and serves none; or the blank child ahead, which is nobody's yet."""
+
+    link: LinkState
+    principal: str = ""
+    capabilities: int = 0
+    """That it declared."""
+    idle_for: float
+    """Seconds for which it has been of no use."""
+
+    @property
+    def blank(self) -> bool:
+        """Whether its child was not spoken to yet."""
+        return self.link.hello is None
+
+
 class BackendState(msgspec.Struct, frozen=True, kw_only=True):
     """One server. Times are in seconds from now on, or until now."""
 
@@ -88,6 +106,7 @@ class BackendState(msgspec.Struct, frozen=True, kw_only=True):
     unlisted: tuple[str, ...] = ()
     """Kinds that could not be listed."""
     links: tuple[LinkState, ...] = ()
+    leases: tuple[LeaseState, ...] = ()
     restarts: int = 0
     ready_for: float | None = None
     legacy_for: float = 0.0
@@ -122,7 +141,16 @@ def identity(spec: ServerSpec) -> str:
 
 def capture_link(link: Link, caller: Caller | None = None) -> LinkState | None:
     """An open link to a child as it is now; None for any other, or one that is lost."""
-    if link.hello is None or link.reason is not None or not isinstance(link.carrier, StdioCarrier):
+    return None if link.hello is None else _capture(link, caller)
+
+
+def capture_blank(link: Link) -> LinkState | None:
+    """The same for a link that waits until it is known what it is to declare."""
+    return _capture(link)
+
+
+def _capture(link: Link, caller: Caller | None = None) -> LinkState | None:
+    if link.reason is not None or not isinstance(link.carrier, StdioCarrier):
         return None
     partial = link.carrier.decoder.partial()
     if partial is None:

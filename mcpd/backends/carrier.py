@@ -10,6 +10,7 @@ import trio
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from mcpd.backends.link import Link
     from mcpd.backends.tools import ToolFacts
     from mcpd.backends.waiter import Waiter
     from mcpd.protocol import handshake
@@ -49,11 +50,13 @@ class Wish:
     with the handshake until it is.
     """
 
-    __slots__ = ("capabilities", "known")
+    __slots__ = ("capabilities", "known", "link")
 
     def __init__(self, capabilities: ClientCapability | None = None) -> None:
         self.capabilities: ClientCapability | None = None
         self.known = trio.Event()
+        self.link: Link | None = None
+        """The one that waits, or waited, for it with its child running."""
         if capabilities is not None:
             self.settle(capabilities)
 

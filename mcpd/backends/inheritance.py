@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from mcpd.backends.bequest import Bequest
 from mcpd.backends.carried import BackendState, capture_link, identity
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from mcpd.backends.connector import Connector
     from mcpd.backends.instances import Instances
+    from mcpd.backends.leases import Leases
     from mcpd.backends.link import Link
     from mcpd.backends.lists import Lists
     from mcpd.protocol.handshake import ServerHello
@@ -25,11 +27,18 @@ class Inheritance:
     """Of one server. `link` is its own link, None while there is none."""
 
     def __init__(
-        self, connector: Connector, lists: Lists, instances: Instances, *, link: Callable[[], Link | None]
+        self,
+        connector: Connector,
+        lists: Lists,
+        instances: Instances,
+        leases: Leases,
+        *,
+        link: Callable[[], Link | None],
     ) -> None:
         self._connector = connector
         self._lists = lists
         self._instances = instances
+        self._bequest = Bequest(connector, leases)
         self._link = link
         self._left: BackendState | None = None
 
@@ -37,9 +46,10 @@ class Inheritance:
     def quiet(self) -> bool:
         """Whether nothing of mcpd's own is in flight, and no link is just being opened."""
         own = self._link()
-        links = self._instances.links() if own is None else [own, *self._instances.links()]
+        links = [*self._instances.links(), *self._bequest.links(), *([own] if own is not None else [])]
         busy = any(link.in_flight or link.errands.count for link in links)
-        return not busy and not self._instances.opening and (own is None or self._lists.quiet)
+        opening = self._instances.opening or self._bequest.opening
+        return not busy and not opening and (own is None or self._lists.quiet)
 
     def capture(self, *, hello: ServerHello | None, restarts: int, ready_since: float | None) -> BackendState:
         """What another program needs to go on. Changes nothing."""
@@ -53,30 +63,36 @@ class Inheritance:
             catalogue=self._lists.catalogue,
             unlisted=tuple(self._lists.failed),
             links=(*self._instances.capture(), *([link] if link is not None else [])),
+            leases=self._bequest.capture(),
             restarts=restarts,
             ready_for=now - ready_since if ready_since is not None else None,
             legacy_for=self._connector.eras.left(now),
         )
 
-    def accept(self, state: BackendState) -> bool:
-        """Know what another program knew, before links are opened; False when that was another server."""
+    def accept(self, state: BackendState) -> tuple[int, ...] | None:
+        """Know what another program knew, before links are opened; returns the pids of the children that this goes on
+        with, None when that was another server.
+        """
         if state.identity != identity(self._connector.spec):
-            return False
+            return None
         self._left = state
         self._lists.inherit(state.catalogue, state.unlisted)
         self._connector.carried = {
             self._instances.key_of(link.owner.caller()) if link.owner is not None else None: link
             for link in state.links
         }
-        return True
+        return (*(link.pid for link in state.links), *self._bequest.accept(state.leases))
 
-    def resume_instances(self) -> None:
-        """Go on with the links of sessions, while `Instances.run` is running, and with what is known of the era."""
+    def resume_others(self) -> None:
+        """Go on with what is known of the era, and with the links besides the server's own, while `Instances.run` and
+        `Leases.run` are running.
+        """
         if self._left is not None:
             if self._left.legacy_for:
                 # Not before: it is counted on a clock that runs only now.
                 self._connector.eras.note(trio.current_time(), self._left.legacy_for)
             self._instances.resume(self._left.links)
+            self._bequest.resume()
 
     def resume(self, link: Link) -> float | None:
         """Go on with the server's own link, which another program opened; returns since when it has been ready."""

@@ -36,7 +36,7 @@ import trio
 
 from mcpd.backends.instances import SWEEP
 from mcpd.backends.pace import Pace
-from mcpd.backends.shelf import Lease, LeasesStatistics, Shelf, State, Ticket, key_for
+from mcpd.backends.shelf import Lease, LeasesStatistics, Shelves, State, Ticket, key_for
 from mcpd.errors import BackendCrashed, BackendError, BackendUnavailable, ProtocolError, RpcError
 from mcpd.protocol.calls import LOG_LEVELS
 
@@ -45,7 +45,8 @@ if TYPE_CHECKING:
 
     from mcpd.backends.carrier import Listener
     from mcpd.backends.connector import Connector
-    from mcpd.backends.shelf import Key
+    from mcpd.backends.link import Link
+    from mcpd.backends.shelf import Shelf
     from mcpd.protocol.calls import Call, Caller
     from mcpd.protocol.jsonrpc import Members, Message
 
@@ -80,7 +81,7 @@ class Leases:
         self._at_failure = at_failure
         self._spec = connector.spec
         self._leases: set[Lease] = set()
-        self._shelves: dict[Key, Shelf] = {}
+        self._shelves = Shelves()
         self._queue: dict[Ticket, None] = {}
         self._blank: Lease | None = None
         self._ending = 0
@@ -172,10 +173,7 @@ class Leases:
         """A link for one call. Raises: BackendError."""
         if self._nursery is None:
             raise self._stopping()
-        key = key_for(caller)
-        shelf = self._shelves.get(key)
-        if shelf is None:
-            shelf = self._shelves[key] = Shelf(key)
+        shelf = self._shelves.of(key_for(caller))
         lease = self._pop_idle(shelf)
         if lease is None:
             return await self._wait(shelf)
@@ -194,7 +192,7 @@ class Leases:
 
     async def _wait(self, shelf: Shelf) -> Lease:
         if len(self._queue) >= LEASE_QUEUE_MAX:
-            self._prune(shelf)
+            self._shelves.prune(shelf)
             raise self._in_use(f"{LEASE_QUEUE_MAX} calls wait for one")
         ticket = Ticket(shelf)
         self._queue[ticket] = shelf.waiting[ticket] = None
@@ -260,11 +258,10 @@ class Leases:
 
     def _make_room(self) -> bool:
         """End the longest idle link, if any is idle."""
-        idle = [lease for shelf in self._shelves.values() for lease in shelf.idle]
-        if not idle:
-            return False
-        self._end(min(idle, key=lambda lease: lease.idle_since))
-        return True
+        lease = self._shelves.longest_idle
+        if lease is not None:
+            self._end(lease)
+        return lease is not None
 
     def _keep_spare(self) -> None:
         """Calls come: have a blank link for the next one (rule 4). None without a process to start."""
@@ -281,7 +278,7 @@ class Leases:
     def _leave(self, ticket: Ticket) -> None:
         self._queue.pop(ticket, None)
         ticket.shelf.waiting.pop(ticket, None)
-        self._prune(ticket.shelf)
+        self._shelves.prune(ticket.shelf)
 
     # ---- a link from its beginning to its end --------------------------------------------------------------
 
@@ -289,7 +286,7 @@ class Leases:
         """Have a link opened for this call, unless that is to wait (rule 5)."""
         if self._pace.error is None:
             self._open(ticket.shelf)
-        elif not any(shelf.opening for shelf in self._shelves.values()):
+        elif not self._shelves.opening:
             try:
                 self._open(ticket.shelf, self._pace.patience())
             except BackendUnavailable as error:
@@ -319,7 +316,7 @@ class Leases:
                         ) as link:
                             lease.link = link
                             opened = trio.current_time()
-                            self._ready(lease)
+                            self._ready(lease, link)
                             await link.lost.wait()
                             if lease.state is State.IDLE:
                                 self._end(lease)
@@ -337,8 +334,12 @@ class Leases:
         finally:
             self._ended(lease, failure)
 
-    def _ready(self, lease: Lease) -> None:
+    def _ready(self, lease: Lease, link: Link) -> None:
         """The link is open: for who waits longest, which need not be the one for whom it was begun."""
+        if link.carried is not None:
+            lease.go_on(link)
+            self._serve()
+            return
         self._opened += 1
         self._rest(lease)
         self._keep_spare()
@@ -362,7 +363,7 @@ class Leases:
         if failure is not None and state in (State.BLANK, State.OPENING):
             self._could_not_open(lease, failure)
         if lease.placed:
-            self._prune(lease.shelf)
+            self._shelves.prune(lease.shelf)
         self._serve()
 
     def _could_not_open(self, lease: Lease, failure: BackendError) -> None:
@@ -384,10 +385,6 @@ class Leases:
             if lease.state in (State.BLANK, State.IDLE) and lease.idle_since < horizon:
                 log.info("backend=%s event=lease_idle", self._spec.name)
                 self._end(lease)
-
-    def _prune(self, shelf: Shelf) -> None:
-        if shelf.bare:
-            self._shelves.pop(shelf.key, None)
 
     def _stopping(self) -> BackendError:
         return BackendUnavailable(self._spec.name, "mcpd is stopping")

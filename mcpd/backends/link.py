@@ -183,6 +183,7 @@ class Link:
         """Return when it is known what to declare. Raises: the reason why the link was lost before."""
         if self.wish.known.is_set():
             return
+        self.wish.link = self
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._cancel_when_lost, nursery.cancel_scope)
             await self.wish.known.wait()

@@ -68,9 +68,9 @@ class Lease:
         self.state = State.BLANK
         self.link: Link | None = None
         self.asking = 0
+        """Questions that clients have not answered yet."""
         self.knows = False
         """Its backend was told what only one client may be known by."""
-        """Questions that clients have not answered yet."""
         self.idle_since = trio.current_time()
         """Since when it is of no use, while it is idle or blank."""
         self.scope = trio.CancelScope()
@@ -95,6 +95,16 @@ class Lease:
         self.claim.hurry()
         _principal, capabilities = shelf.key
         self.wish.settle(capabilities)
+
+    def go_on(self, link: Link) -> None:
+        """It is open, and idle since before this program: among the others of its shelf it keeps its place."""
+        assert link.carried is not None, "only what was carried goes on"
+        link.level = link.carried.level
+        link.errands.start(link.go_on)
+        since = self.idle_since
+        self.become(State.IDLE)
+        self.idle_since = since
+        self.shelf.idle.sort(key=lambda lease: lease.idle_since)
 
     def become(self, state: State) -> None:
         """Do something else from now on, and have its shelf know."""
@@ -185,6 +195,39 @@ class Shelf:
     def expects(self, ticket: Ticket) -> bool:
         """Whether a link is being opened that will be for this ticket, unless it fails."""
         return list(self.waiting).index(ticket) < self.opening
+
+
+class Shelves:
+    """Those of one server: each is there as long as something is on it, or somebody waits at it."""
+
+    def __init__(self) -> None:
+        self._by_key: dict[Key, Shelf] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def of(self, key: Key) -> Shelf:
+        """The one for such links, which is put up if need be."""
+        shelf = self._by_key.get(key)
+        if shelf is None:
+            shelf = self._by_key[key] = Shelf(key)
+        return shelf
+
+    def prune(self, shelf: Shelf) -> None:
+        """Take it away if it serves for nothing any more."""
+        if shelf.bare:
+            self._by_key.pop(shelf.key, None)
+
+    @property
+    def opening(self) -> bool:
+        """Whether a link is just being opened."""
+        return any(shelf.opening for shelf in self._by_key.values())
+
+    @property
+    def longest_idle(self) -> Lease | None:
+        """Of all of them; None if none is idle."""
+        idle = (lease for shelf in self._by_key.values() for lease in shelf.idle)
+        return min(idle, key=lambda lease: lease.idle_since, default=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -215,18 +215,7 @@ async def connect(
         ) from None
     log.info("backend=%s event=started pid=%d", spec.name, child.pid)
     async with _running(StdioCarrier(child, link, secrets.redact, message_max), link, nursery, secrets.redact):
-        await link.wait_wanted()
-        try:
-            with trio.fail_after(spec.timeouts.init):
-                await link.open()
-        except trio.TooSlowError:
-            raise BackendUnavailable(
-                spec.name,
-                f"it did not say what it is in {spec.timeouts.init:g} s",
-                remedy=f"raise servers.{spec.name}.timeouts.init if it starts slowly, or run its command by hand",
-                detail=secrets.redact(child.stderr.tail()),
-                kind=failures.Kind.TIMED_OUT,
-            ) from None
+        await _open(child, link, secrets.redact)
         yield child
 
 
@@ -241,7 +230,10 @@ async def resume(
     message_max: int,
     secrets: Secrets,
 ) -> AsyncIterator[Child]:
-    """`connect`, for a child that another program started and whose link it opened. Raises: BackendUnavailable."""
+    """`connect`, for a child that another program started and whose link it opened, or had yet to open.
+
+    Raises: BackendUnavailable; what `connect` does, if it is opened here.
+    """
     try:
         child = supervisor.adopt(state.pid, child_spec(spec))
     except SpawnFailed as error:
@@ -249,9 +241,29 @@ async def resume(
     log.info("backend=%s event=taken_over pid=%d", spec.name, child.pid)
     carrier = StdioCarrier(child, link, secrets.redact, message_max)
     carrier.decoder.receive_data(state.partial)
-    link.resume(state)
+    if state.hello is not None:
+        link.resume(state)
     async with _running(carrier, link, nursery, secrets.redact):
+        if state.hello is None:
+            await _open(child, link, secrets.redact)
         yield child
+
+
+async def _open(child: Child, link: Link, redact: Redact) -> None:
+    """Do the handshake as soon as the link is wanted. Raises: BackendError."""
+    await link.wait_wanted()
+    seconds = link.timeouts.init
+    try:
+        with trio.fail_after(seconds):
+            await link.open()
+    except trio.TooSlowError:
+        raise BackendUnavailable(
+            child.name,
+            f"it did not say what it is in {seconds:g} s",
+            remedy=f"raise servers.{child.name}.timeouts.init if it starts slowly, or run its command by hand",
+            detail=redact(child.stderr.tail()),
+            kind=failures.Kind.TIMED_OUT,
+        ) from None
 
 
 @asynccontextmanager

@@ -481,7 +481,7 @@ class MemoryConnector:
         carried = self.carried.pop(owner, None)
         try:
             await link.wait_wanted()
-            if carried is None:
+            if carried is None or carried.hello is None:
                 await link.open()
             else:
                 link.resume(carried)

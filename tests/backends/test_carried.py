@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from mcpd.backends.base import Catalogue, Entry
-from mcpd.backends.carried import BackendState, LinkState, Owner, capture_link, identity
+from mcpd.backends.carried import BackendState, LeaseState, LinkState, Owner, capture_blank, capture_link, identity
 from mcpd.config.model import Resources, Sandbox, Timeouts
 from mcpd.errors import BackendUnavailable
 from mcpd.protocol.capabilities import ClientCapability, ServerCapabilities
@@ -34,9 +34,23 @@ def test_a_state_is_read_as_it_was_written():
         partial=b'{"half',
         owner=Owner.of(Client("a").caller),
     )
+    leases = (
+        LeaseState(link=link, principal="alice", capabilities=5, idle_for=2.5),
+        LeaseState(link=LinkState(pid=8, modern=False, hello=None, last_id=0), idle_for=0.5),
+    )
+    assert [lease.blank for lease in leases] == [False, True]
     listed = Catalogue(tools=(Entry("t", b'{"name":"t"}'),))
-    state = BackendState(name="b", identity="i", hello=HELLO, catalogue=listed, links=(link,), ready_for=1.5)
+    state = BackendState(
+        name="b", identity="i", hello=HELLO, catalogue=listed, links=(link,), leases=leases, ready_for=1.5
+    )
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=BackendState) == state
+
+
+def test_a_state_of_an_mcpd_that_left_no_leases_is_read():
+    state = BackendState(name="b", identity="i", hello=None, catalogue=Catalogue())
+    members = msgspec.to_builtins(state)
+    del members["leases"]
+    assert msgspec.convert(members, BackendState) == state
 
 
 @pytest.mark.parametrize(
@@ -70,6 +84,7 @@ def test_what_does_not_concern_its_process_makes_it_no_other_server():
 async def test_a_link_that_is_not_open_is_not_captured():
     async with linked(opened=False) as (link, _, _):
         assert capture_link(link) is None
+        assert capture_blank(link) is None, "it is none to a child"
     async with linked() as (link, _, _):
         assert capture_link(link) is None, "it is none to a child"
         link.fail(BackendUnavailable("b", "gone"))

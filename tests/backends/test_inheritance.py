@@ -12,15 +12,16 @@ from trio.testing import wait_all_tasks_blocked
 
 from mcpd.backends.backend import ManagedBackend
 from mcpd.backends.base import Catalogue, Entry
-from mcpd.backends.carried import BackendState, LinkState, Owner, capture_link, identity
+from mcpd.backends.carried import BackendState, LeaseState, LinkState, Owner, capture_link, identity
 from mcpd.backends.opening import LEGACY_FOR, Era
 from mcpd.protocol import jsonrpc
-from mcpd.protocol.capabilities import ServerCapabilities
+from mcpd.protocol.capabilities import ClientCapability, ServerCapabilities
 from mcpd.protocol.handshake import ServerHello
 from mcpd.protocol.versions import MODERN, Version
 from mcpd.supervisor.states import State
 from mcpd.wire.deadlines import Deadlines
-from tests.backends.parts import Client, Heard, MemoryConnector, make_spec, modern_client, result_of
+from tests.backends.parts import HELLO as MEMORY
+from tests.backends.parts import Client, Heard, MemoryConnector, calling, make_spec, modern_client, result_of
 
 HELLO = ServerHello(Version.V2025_11_25, ServerCapabilities(tools=True, resources=True, logging=True), b"{}", "")
 TOOLS = Catalogue(tools=(Entry("t", b'{"name":"t"}'),))
@@ -153,8 +154,72 @@ async def test_the_link_of_a_principal_goes_on_and_is_for_its_clients(autojump_c
         assert [each["id"] for each in mine.named("tools/call")] == [6, 7]
 
 
+LEASED = {"instances": "leased"}
+
+
+def leases_left(**members) -> BackendState:
+    """A pooled link of clients that can fill in forms, and a blank child."""
+    pooled = LeaseState(
+        link=link_state(pid=8, last_id=5, level="info"), capabilities=int(ClientCapability.ELICITATION_FORM), idle_for=5
+    )
+    blank = LeaseState(link=link_state(pid=9, hello=None, last_id=0), idle_for=1)
+    return left(*members.pop("links", (link_state(),)), leases=(blank, pooled), **members)
+
+
+async def test_leased_links_go_on_for_the_calls_that_suit_them(autojump_clock):
+    state = leases_left(identity=identity(make_spec(**LEASED)))
+    async with inheriting(state, **LEASED) as (backend, connector, _heard, pids):
+        assert sorted(pids) == [7, 8, 9]
+        assert [carrier.methods() for carrier in connector.carriers] == [[], [], []]
+        assert len(connector.attempts) == 3, "nothing else is started"
+        client = modern_client(capabilities=ClientCapability.ELICITATION_FORM)
+        call = client.call(name="t")
+        await backend.call(call, "tools/call", call.members)
+        await wait_all_tasks_blocked()
+        [used] = [carrier for carrier in connector.carriers if carrier.sent]
+        assert [(each["method"], each["id"]) for each in used.sent] == [("tools/call", 6)]
+        assert len(connector.attempts) == 3
+        other = modern_client(capabilities=ClientCapability.SAMPLING)
+        call = other.call(name="t")
+        await backend.call(call, "tools/call", call.members)
+        [blank] = [carrier for carrier in connector.carriers if carrier.named("initialize")]
+        assert blank.named("initialize")[0]["params"]["capabilities"] == {"sampling": {}}
+        assert blank.named("tools/call")
+
+
+async def test_where_the_spare_had_ended_none_is_started_for_the_upgrade(autojump_clock):
+    async with inheriting(left(link_state(), identity=identity(make_spec(**LEASED))), **LEASED) as (_, connector, _, _):
+        assert len(connector.attempts) == 1
+
+
+async def test_leased_links_go_on_while_the_servers_own_is_lost(autojump_clock):
+    state = leases_left(links=(), identity=identity(make_spec(start="lazy", **LEASED)))
+    async with inheriting(state, start="lazy", **LEASED) as (backend, connector, _heard, pids):
+        assert sorted(pids) == [8, 9]
+        assert not backend.asleep, "it was running"
+        assert sum(not carrier.sent for carrier in connector.carriers) == 2
+
+
+async def test_it_is_not_quiet_while_a_leased_link_is_opened(autojump_clock):
+    async with inheriting(left(identity=identity(make_spec(**LEASED))), **LEASED) as (backend, connector, _, _):
+        blank = connector.carriers[-1]
+        blank.answers["initialize"] = lambda message: None
+        assert blank.sent == []
+        assert backend.inheritance.quiet, "nothing is asked of it"
+        client = modern_client(capabilities=ClientCapability.ELICITATION_FORM)
+        call = client.call(name="t")
+        async with trio.open_nursery() as nursery:
+            outcome = calling(nursery, backend.call, call, "tools/call", call.members)
+            await wait_all_tasks_blocked()
+            outcome.scope.cancel()
+        assert not backend.inheritance.quiet, "nobody waits for it, and a child is at its handshake"
+        blank.answer_to(blank.named("initialize")[0], MEMORY)
+        await wait_all_tasks_blocked()
+        assert backend.inheritance.quiet
+
+
 async def test_another_servers_state_counts_for_nothing(autojump_clock):
-    state = left(link_state(), identity="other")
+    state = leases_left(identity="other")
     async with inheriting(state) as (backend, connector, _heard, pids):
         assert pids == ()
         assert connector.carriers[0].methods()[:1] == ["initialize"]
@@ -165,7 +230,7 @@ async def test_without_a_link_what_was_known_is_known_until_the_server_is_up(aut
     connector = MemoryConnector(make_spec(), Deadlines())
     backend = ManagedBackend(connector.spec, connector, Heard())
     backend.inherit(left(legacy_for=LEGACY_FOR))
-    backend.inheritance.resume_instances()
+    backend.inheritance.resume_others()
     assert backend.catalogue == TOOLS
     assert backend.hello == HELLO
     assert connector.eras.recall(trio.current_time()) is Era.LEGACY

@@ -4,10 +4,12 @@ import msgspec
 import pytest
 import trio
 
-from mcpd.backends.shelf import Lease, Shelf, State, Ticket, key_for
+from mcpd.backends.carried import LinkState
+from mcpd.backends.shelf import Lease, Shelf, Shelves, State, Ticket, key_for
 from mcpd.errors import BackendUnavailable, RpcError
 from mcpd.protocol.capabilities import EVERYTHING, ClientCapability
 from tests.backends.parts import Client, calling, linked
+from tests.backends.test_carried import HELLO
 
 
 def make_shelf(*, waiting=0, opening=0):
@@ -41,6 +43,45 @@ async def test_it_is_blank_until_it_is_placed():
     assert (lease.placed, lease.shelf, lease.state) == (True, shelf, State.OPENING)
     assert (lease.wish.known.is_set(), lease.wish.capabilities) == (True, EVERYTHING)
     assert (shelf.links, shelf.opening, shelf.idle) == (1, 1, [])
+
+
+async def test_what_goes_on_keeps_its_place_among_the_idle_ones(autojump_clock):
+    shelf, _ = make_shelf()
+    leases = [Lease(number) for number in range(3)]
+    now = trio.current_time()
+    for lease, idle_for in zip(leases, (10, 30, 20), strict=True):
+        lease.place(shelf)
+        lease.idle_since = now - idle_for
+        async with linked(opened=False) as (link, _, _):
+            link.resume(LinkState(pid=1, modern=False, hello=HELLO, last_id=1, level="debug"))
+            lease.go_on(link)
+            assert link.level == "debug"
+    assert shelf.idle == [leases[1], leases[2], leases[0]]
+    assert [now - lease.idle_since for lease in shelf.idle] == [30, 20, 10]
+
+
+async def test_a_shelf_is_there_as_long_as_it_serves_for_something(autojump_clock):
+    shelves = Shelves()
+    one, two = (shelves.of((principal, EVERYTHING)) for principal in "ab")
+    assert shelves.of(("a", EVERYTHING)) is one
+    assert (len(shelves), shelves.opening, shelves.longest_idle) == (2, False, None)
+    leases = {Lease(1): two, Lease(2): one, Lease(3): two}
+    for lease, shelf in leases.items():
+        lease.place(shelf)
+    assert shelves.opening
+    for lease in leases:
+        await trio.sleep(1)
+        lease.become(State.IDLE)
+    first, second, third = leases
+    assert (shelves.opening, shelves.longest_idle) == (False, first)
+    first.become(State.ENDED)
+    assert shelves.longest_idle is second
+    shelves.prune(two)
+    assert len(shelves) == 2, "something is on it"
+    third.become(State.ENDED)
+    shelves.prune(two)
+    assert len(shelves) == 1
+    assert shelves.of(("b", EVERYTHING)) is not two
 
 
 async def test_a_shelf_knows_what_its_links_do(autojump_clock):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -13,7 +14,7 @@ import trio
 import mcpd
 from tests.e2e.background import alive, children, descriptors, everything, until
 from tests.e2e.upgrading import CLIENTS, Load, under_load
-from tests.fixtures.peer import HttpPeer, start_daemon
+from tests.fixtures.peer import HttpPeer, ModernHttpPeer, start_daemon
 
 PATIENCE = 100.0
 """Seconds for an upgrade to be refused or done: it starts Python twice, which takes ten each where much else runs."""
@@ -106,6 +107,46 @@ async def test_upgrades_leak_nothing_and_a_kill_after_them_leaves_nothing(tmp_pa
         await running.process.wait()
     async with start_daemon(config, state_dir=str(tmp_path)):
         await until(lambda: not any(alive(pid) for pid in before), 30)
+
+
+@pytest.mark.slow
+async def test_leased_children_and_the_spare_one_are_the_same_ones_after_it():
+    config = {"mcpServers": {"e": everything(instances="leased", era="legacy")}}
+    async with start_daemon(config) as running, ModernHttpPeer(running.url) as peer:
+        peer.capabilities = {"elicitation": {"form": {}}}
+        peer.callbacks["elicitation/create"] = lambda params: {"action": "accept", "content": {"name": "n"}}
+
+        async def ask() -> None:
+            answered = await peer.call("test_elicitation", {"message": "who"}, timeout=PATIENCE)
+            assert "action=accept" in json.dumps(answered.result)
+
+        async def count() -> dict[str, int]:
+            return await peer.call_json("counter", timeout=PATIENCE)
+
+        await ask()
+        first = await count()
+        assert first["session"] == 1
+        await until(lambda: running.stderr.count("event=started pid=") == 3, PATIENCE)
+        before = sorted(children(running.pid))
+        assert len(before) == 3
+        spare = int(re.findall(r"event=started pid=(\d+)", running.stderr)[-1])
+        assert spare in set(before) - {first["pid"]}
+        state, opened = Load(running), 0
+        for upgrade in (1, 2):
+            await state.upgrade()
+            await until(lambda upgrade=upgrade: running.stderr.count("event=taken_over") == 3 * upgrade, PATIENCE)
+            await ask()
+            assert await count() == {"pid": first["pid"], "process": upgrade + 1, "session": upgrade + 1}
+            assert sorted(children(running.pid)) == before
+            opened = opened or descriptors(running.pid)
+        await until(lambda: descriptors(running.pid) <= opened, PATIENCE)
+        # Another kind of client: the spare one is for it, and another one is started ahead.
+        peer.capabilities = {"sampling": {}}
+        assert await count() == {"pid": spare, "process": 1, "session": 1}
+        await until(lambda: len(children(running.pid)) == 4, PATIENCE)
+        everyone = children(running.pid)
+        assert set(before) < set(everyone)
+    assert not any(alive(pid) for pid in everyone)
 
 
 @pytest.mark.slow
