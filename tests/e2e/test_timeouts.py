@@ -55,6 +55,8 @@ async def test_a_call_that_hangs(kind, era):
         with trio.fail_after(30):
             while (await peer.call_json("e_stats"))["cancelled"] != 1:
                 await trio.sleep(0.02)
+            while not held:
+                await trio.sleep(0.02)
         assert held == ["released"]
         about = await server_state(peer, daemon, "e")
         assert (about["state"], about["restarts"]) == ("ready", 0)

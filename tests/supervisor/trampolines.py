@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import marshal
 import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -52,3 +54,11 @@ def needs_landlock() -> None:
     """Skip the test, saying why, where the kernel has no Landlock."""
     if ctypes.CDLL(None, use_errno=True).syscall(444, None, 0, 1) < 1:
         pytest.skip("this kernel has no Landlock: what needs it is not tested")
+
+
+def ignored_here() -> int:
+    """The signals that whoever started the tests has ignored, as a program started in the background of a shell finds
+    SIGINT: those are handed on. Python's own two do not count."""
+    status = Path("/proc/self/status").read_text()
+    line = next(each for each in status.splitlines() if each.startswith("SigIgn:"))
+    return int(line.split()[1], 16) & ~(1 << signal.SIGPIPE - 1 | 1 << signal.SIGXFSZ - 1)
