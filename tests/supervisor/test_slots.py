@@ -157,8 +157,8 @@ async def test_their_number_may_change_while_others_wait(nursery):
         await line.ask(name)
     slots.adjust(3)
     await wait_all_tasks_blocked()
-    assert line.order == ["a", "b"]
+    assert sorted(line.order) == ["a", "b"], "at the same moment, so either may be seen first"
     slots.adjust(1)
     first.release()
     await wait_all_tasks_blocked()
-    assert (line.order, slots.held) == (["a", "b"], 2), "those that are held stay so"
+    assert (sorted(line.order), slots.held) == (["a", "b"], 2), "those that are held stay so"
