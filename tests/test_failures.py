@@ -10,11 +10,11 @@ import pytest
 from mcpd.failures import SAID_MAX, Kind, of_connect, of_end, of_status, of_tls
 
 NPM = """npm error code E404
-npm error 404 Not Found - GET https://registry.npmjs.org/@nobody%2fnothing - Not found
+npm error 404 Not Found - GET https://registry.example.org/@nobody%2fnothing - Not found
 npm error 404
 npm error 404  '@nobody/nothing@*' is not in this registry.
-npm error A complete log of this run can be found in: /root/.npm/_logs/x.log"""
-NPM_OLD = "npm ERR! code E404\nnpm ERR! 404 Not Found - GET https://registry.npmjs.org/nothing"
+npm error A complete log of this run can be found in: /home/alice/.npm/_logs/x.log"""
+NPM_OLD = "npm ERR! code E404\nnpm ERR! 404 Not Found - GET https://registry.example.org/nothing"
 UVX = """  x No solution found when resolving tool dependencies:
   ╰─▶ Because nothing was not found in the package registry and you require nothing, we can conclude that your
       requirements are unsatisfiable."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mcpd.backends.base import Catalogue  # noqa: TC001 - msgspec reads the annotations below
+from mcpd.backends.kept import nature
 from mcpd.backends.opening import Era
 from mcpd.backends.stdio import StdioCarrier
 from mcpd.config.diff import flatten
@@ -119,15 +120,7 @@ def identity(spec: ServerSpec) -> str:
     """
     confined = {**flatten(spec.resources), **flatten(spec.sandbox)}
     facts = (
-        spec.transport,
-        spec.command,
-        spec.args,
-        spec.cwd,
-        sorted(spec.env.items()),
-        sorted(spec.inherit_env),
-        spec.url,
-        sorted(spec.headers.items()),
-        spec.era,
+        *nature(spec),
         spec.instances,
         spec.user,
         spec.group,

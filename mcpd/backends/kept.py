@@ -215,20 +215,27 @@ class KeptCatalogues:
         """Rule 1. Values of inherited variables do not count: they are another at each login, and name no other
         server."""
         facts = (
-            spec.transport,
-            spec.command,
-            spec.args,
-            spec.cwd,
-            sorted(spec.env.items()),
-            sorted(spec.inherit_env),
-            spec.url,
-            sorted(spec.headers.items()),
-            spec.era,
+            *nature(spec),
             spec.user,
             spec.group,
             spec.tls,
         )
         return _digest(msgspec.json.encode(facts), self._key)
+
+
+def nature(spec: ServerSpec) -> tuple[object, ...]:
+    """What makes a server another one, whatever is asked of it: how it is reached or started."""
+    return (
+        spec.transport,
+        spec.command,
+        spec.args,
+        spec.cwd,
+        sorted(spec.env.items()),
+        sorted(spec.inherit_env),
+        spec.url,
+        sorted(spec.headers.items()),
+        spec.era,
+    )
 
 
 def _check(line: bytes, body: bytes) -> bytes:
