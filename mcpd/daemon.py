@@ -21,14 +21,9 @@ from mcpd.backends.connector import Connector, client_limits
 from mcpd.backends.kept import KeptCatalogues
 from mcpd.control.listener import ControlSocket, passable
 from mcpd.errors import ConfigError, refusal
-from mcpd.frontends.drain import drain_http, drain_stdio
-from mcpd.frontends.endpoint import Endpoint
-from mcpd.frontends.guard import Guard
-from mcpd.frontends.http import StreamableHttp
-from mcpd.frontends.management import Management
-from mcpd.frontends.sse import MESSAGES, HttpSse
+from mcpd.frontends.drain import drain_stdio
 from mcpd.frontends.stdio import serve_stdio, standard_streams
-from mcpd.frontends.websocket import WebSocketFront
+from mcpd.fronts import Fronts
 from mcpd.gateway.gateway import Gateway
 from mcpd.gateway.handover import HandoverRefused, capture, restore
 from mcpd.gateway.sessions import Sessions, number_questions_from
@@ -51,8 +46,6 @@ from mcpd.upgrade.upgrade import Upgrade
 from mcpd.wire.deadlines import Deadlines
 from mcpd.wire.entrance import HTTP, check_exposure, open_entrance
 from mcpd.wire.http_client import HttpClient
-from mcpd.wire.http_limits import HttpLimits
-from mcpd.wire.http_server import serve_http
 from mcpd.wire.listeners import format_address
 from mcpd.wire.tls import client_context
 
@@ -62,9 +55,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mcpd.config.model import Config, ServerSpec
-    from mcpd.gateway.sessions import Session
     from mcpd.upgrade.state import State
-    from mcpd.wire.entrance import Entrance
     from mcpd.wire.http_server import HttpServer
 
 log = logging.getLogger("mcpd")
@@ -124,11 +115,7 @@ class Daemon:
         self.sessions.forget = self.gateway.forget
         self.kept = KeptCatalogues(state_dir / "catalogues", self.vault.seal.derive(b"mcpd kept catalogues"))
         self._estate: bytes | None = None  # what the last run left, until clients are served
-        self._fronts: trio.CancelScope | None = None
-        """What clients over HTTP are served in, once they are."""
-        self._served = trio.Event()
-        self._server: HttpServer | None = None
-        self.streamable = StreamableHttp(self.gateway, config, self.patience)
+        self.fronts = Fronts(self.gateway, config, self.patience)
         connectors = [self._connector(spec, config) for spec in config.servers if spec.enabled]
         self.roster = Roster()
         self.roster.backends = tuple(map(self._backend, connectors))
@@ -145,7 +132,7 @@ class Daemon:
             gateway=self.gateway,
         )
         self.reloader.settings += (
-            self.streamable.configure,
+            self.fronts.streamable.configure,
             lambda config: self.supervisor.slots.adjust(config.limits.spawn_concurrency),
         )
         self.reloader.notify = self.manager.notify
@@ -191,11 +178,13 @@ class Daemon:
             upgrades = stack.enter_context(trio.open_signal_receiver(signal.SIGUSR2))
             release_signals()
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._heed, signals, nursery, self._drain_http)
+                nursery.start_soon(self._heed, signals, nursery, lambda: self.fronts.drain(self.config.shutdown.grace))
                 await self._start(nursery)
                 await self._serve_operators(nursery, control)
-                server: HttpServer = await nursery.start(self._serve, entrance)
-                self._server = server
+                self._estate = None
+                server: HttpServer = await nursery.start(
+                    self.fronts.serve, entrance, self.deadlines, self.reloader, self._bequeath
+                )
                 if self._left is not None:
                     await arrival.go_on(self._left, server, self.roster, self.gateway)
                 self._upgrade = upgrade = Upgrade(
@@ -269,7 +258,7 @@ class Daemon:
         data = self.vault.inherit(time.time()) if self._left is None else self._left.sessions
         if data is not None:
             try:
-                log.info("event=inherited sessions=%d", restore(data, self.gateway, self.streamable.inherit))
+                log.info("event=inherited sessions=%d", restore(data, self.gateway, self.fronts.streamable.inherit))
             except HandoverRefused as refused:
                 log.warning("event=handover_refused reason=%s effect=clients_subscribe_again", refused)
             else:
@@ -295,54 +284,9 @@ class Daemon:
         if watchdog is not None:
             nursery.start_soon(partial(feed, notify, watchdog, ailment=ailment))
 
-    async def _serve(self, entrance: Entrance, *, task_status: trio.TaskStatus[HttpServer]) -> None:
-        self._estate = None
-        streamable = self.streamable
-        sse = HttpSse(self.gateway, self.config, self.patience)
-        websocket = WebSocketFront(self.gateway, self.config, self.patience, succeeded=entrance.stays)
-        management = Management(self.gateway)
-
-        def forget(session: Session) -> None:
-            streamable.forget(session)
-            self.gateway.forget(session)
-
-        self.sessions.forget = forget
-        endpoint = Endpoint(
-            Guard(
-                self.config.listen,
-                loopback=entrance.loopback,
-                addresses=[address for address, _ in entrance.addresses],
-            ),
-            {
-                b"/mcp": streamable.handle,
-                b"/sse": sse.stream,
-                MESSAGES: sse.message,
-                b"/ws": websocket.handle,
-                b"/health": management.health,
-                b"/healthz": management.healthz,
-                b"/readyz": management.readyz,
-                b"/servers": management.servers,
-                b"/tools": management.tools,
-            },
-            self.gateway.gate,
-        )
-        try:
-            with trio.CancelScope() as self._fronts:
-                async with trio.open_nursery() as nursery:
-                    limits = http_limits(self.config)
-                    server = await nursery.start(
-                        partial(serve_http, entrance.sockets, endpoint.handle, limits=limits, deadlines=self.deadlines)
-                    )
-                    self.reloader.settings += (
-                        sse.configure,
-                        websocket.configure,
-                        lambda config: server.adjust(http_limits(config)),
-                    )
-                    task_status.started(server)
-        finally:
-            # Calls have had their last word, and servers are still there: now it is known what clients miss.
-            self.vault.bequeath(capture(self.gateway))
-            self._served.set()
+    def _bequeath(self) -> None:
+        """Now it is known what clients miss."""
+        self.vault.bequeath(capture(self.gateway))
 
     async def _heed(
         self, signals: AsyncIterator[int], nursery: trio.Nursery, drain: Callable[[], Awaitable[None]]
@@ -367,24 +311,10 @@ class Daemon:
             self.manager.notify.extend_timeout(self.config.shutdown.grace + STOPPING)
             nursery.start_soon(end)
 
-    async def _drain_http(self) -> None:
-        if self._server is not None and self._fronts is not None:
-            await drain_http(self._server, self.gateway, self.config.shutdown.grace)
-            self._fronts.cancel()
-            await self._served.wait()
-
     async def _sweep(self) -> None:
         while True:
             await trio.sleep(SWEEP)
             self.sessions.sweep()
-
-
-def http_limits(config: Config) -> HttpLimits:
-    """What one client of the HTTP port may cost."""
-    limits = config.limits
-    return HttpLimits(
-        head=limits.head, body=limits.body, stream_queue=limits.stream_queue, connections=limits.connections
-    )
 
 
 def tls_context(spec: ServerSpec) -> ssl.SSLContext | None:

@@ -38,6 +38,7 @@ RANKS = {
     "upgrade": 7,
     "__main__": 7,
     "embedded": 7,
+    "fronts": 7,
     "welcome": 7,
     "hangup": 7,
     "operators": 7,

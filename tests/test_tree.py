@@ -31,6 +31,7 @@ WITHOUT_TEST = {
     "__main__.py": "tests/e2e runs it as a process",
     "embedded.py": "the same: `make run`",
     "welcome.py": "the same",
+    "fronts.py": "puts parts together: tests/e2e/test_transports.py and nearly all others there",
     "operators.py": "puts parts together: tests/e2e/test_control.py",
 }
 """Modules whose behaviour is tested elsewhere, with the reason."""
