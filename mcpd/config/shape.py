@@ -106,6 +106,8 @@ class Shape:
                 return isinstance(value, str) and value in operand
             case "anyOf":
                 return any(self.fits(choice, value) for choice in operand)
+            case "required":
+                return not isinstance(value, dict) or value.keys() >= set(operand)
             case "properties" | "additionalProperties" | "propertyNames":
                 return not isinstance(value, dict) or self._map_holds(keyword, operand, schema, value)
             case "items":
@@ -163,6 +165,10 @@ class Shape:
                 for key in cast("dict[str, object]", error.instance):
                     if key not in known:
                         faults.add((*path, key), "unknown key", _guess(key, list(known)))
+            case "required":
+                for key in operand:
+                    if key not in cast("dict[str, object]", error.instance):
+                        faults.add((*path, key), "missing", "it must be given")
             case "type" | "anyOf" | "pattern":
                 kinds = operand if isinstance(operand, list) else [operand]
                 words = " or ".join(_WORDS[str(kind)] for kind in kinds if str(kind) in _WORDS)

@@ -1,34 +1,26 @@
-"""What operators can ask for: the table of operations, and what each does.
+"""What operators can ask for: all tables in one, and what their operations work with.
 
-An operation gets the request's query and gives what is answered as JSON, or raises a Refusal. Whether it changes
-anything is in the table, so that it is decided in one place who may ask for it.
+Each noun has a module with a `TABLE`. Whether an operation changes anything is in its row, so that it is decided in one
+place who may ask for it.
 """
 
 from __future__ import annotations
 
-import os
 import time
-from collections import Counter
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
-from mcpd import __version__
-from mcpd.control.refusal import Refusal, invalid_configuration
-from mcpd.errors import ConfigError
-from mcpd.gateway import views
-from mcpd.systemd.status import describe
+from mcpd.control import configuration, servers, status
+from mcpd.control.refusal import Refusal
+from mcpd.control.table import decoded
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from mcpd.control.table import Operation
     from mcpd.gateway.gateway import Gateway
-
-Query: TypeAlias = "Mapping[str, str]"
-
-TRUE: Final = frozenset({"1", "true", "yes"})
-FALSE: Final = frozenset({"0", "false", "no"})
 
 
 class Runner(Protocol):
@@ -42,99 +34,54 @@ class Runner(Protocol):
 
 
 class Operations:
-    """What the table's operations work with."""
+    """What the tables' operations work with."""
 
     def __init__(self, gateway: Gateway, runner: Runner, *, upgrade: Callable[[], Awaitable[object]]) -> None:
         """`upgrade` becomes another program, or raises a Refusal."""
         self.gateway = gateway
         self.runner = runner
+        self.upgrade = upgrade
         self.started = time.time()
-        self._began = trio.current_time()
-        self._upgrade = upgrade
-
-    async def status(self, query: Query) -> object:
-        """What mcpd is doing, in words and numbers."""
-        gateway = self.gateway
-        states = [(each.name, "asleep" if each.asleep else each.state.value) for each in gateway.backends]
-        return {
-            "version": __version__,
-            "pid": os.getpid(),
-            "time": time.time(),
-            "started": self.started,
-            "uptime": round(trio.current_time() - self._began, 3),
-            "status": describe(states),
-            "states": dict(Counter(state for _, state in states)),
-            "sessions": len(gateway.sessions),
-            "calls_in_flight": gateway.in_flight,
-            "configuration": gateway.config.source,
-            **self.runner.describe(),
-        }
-
-    async def servers(self, query: Query) -> object:
-        """Every configured server with its true state."""
-        return {"servers": views.servers(self.gateway)}
-
-    async def reload(self, query: Query) -> object:
-        """Read the configuration anew and do what differs; returns when it is done."""
-        try:
-            return await self.runner.reload(dry_run=flag(query, "dry_run"))
-        except ConfigError as error:
-            raise invalid_configuration(error) from None
-
-    async def upgrade(self, query: Query) -> object:
-        """Become the code that is installed now. What answers then is another program, which does not know of this
-        request: the connection ends."""
-        return await self._upgrade()
+        """When mcpd began, in seconds since 1970."""
+        self.began = trio.current_time()
+        """The same, on trio's clock."""
 
 
-Work: TypeAlias = "Callable[[Operations, Query], Awaitable[object]]"
+TABLE: Final[tuple[Operation, ...]] = (*status.TABLE, *servers.TABLE, *configuration.TABLE)
 
 
-class Operation(NamedTuple):
-    """One row of the table."""
-
-    method: str
-    path: str
-    work: Work
-    changes: bool = False
-    """Only for who may change things."""
-    query: frozenset[str] = frozenset()
-    """Names that may be in the query."""
-
-
-TABLE: Final = (
-    Operation("GET", "/v1/status", Operations.status),
-    Operation("GET", "/v1/servers", Operations.servers),
-    Operation("POST", "/v1/reload", Operations.reload, changes=True, query=frozenset({"dry_run"})),
-    Operation("POST", "/v1/upgrade", Operations.upgrade, changes=True),
-)
-
-
-def find(method: str, path: str) -> Operation:
-    """The operation that is asked for. Raises: Refusal."""
-    here = [each for each in TABLE if each.path == path]
+def find(method: str, path: str) -> tuple[Operation, Mapping[str, str]]:
+    """The operation that is asked for, and the parameters of its path. Raises: Refusal."""
+    segments = tuple(path.split("/"))
+    here = [(each, values) for each in TABLE if (values := each.match(segments)) is not None]
     if not here:
         known = ", ".join(dict.fromkeys(each.path for each in TABLE))
         raise Refusal(HTTPStatus.NOT_FOUND, "not_found", f"there is no {path[:80]}", f"mcpd has {known}")
     wanted = "GET" if method == "HEAD" else method
-    for each in here:
+    for each, values in here:
         if each.method == wanted:
-            return each
-    allowed = ", ".join(each.method for each in here)
+            return each, _decoded(values)
+    names = [each.method for each, _ in here]
+    allowed = ", ".join([*names, "HEAD"] if "GET" in names else names)
     raise Refusal(
         HTTPStatus.METHOD_NOT_ALLOWED,
         "method_not_allowed",
-        f"{path} cannot be asked for with {method[:20]}",
+        f"{path[:80]} cannot be asked for with {method[:20]}",
         f"use {allowed}",
         headers=f"Allow: {allowed}\r\n".encode(),
     )
 
 
-def flag(query: Query, name: str) -> bool:
-    """A yes or no of the query; no when it is not there. Raises: Refusal."""
-    text = query.get(name, "0").lower()
-    if text in TRUE:
-        return True
-    if text in FALSE:
-        return False
-    raise Refusal(HTTPStatus.BAD_REQUEST, "bad_request", f"{name} is 1 or 0, not {text[:20]!r}")
+def _decoded(values: Mapping[str, str]) -> Mapping[str, str]:
+    parameters = {}
+    for name, segment in values.items():
+        value = decoded(segment)
+        if value is None:
+            raise Refusal(
+                HTTPStatus.BAD_REQUEST,
+                "bad_request",
+                f"the {name} in the path is not percent-encoded UTF-8",
+                "encode it as in RFC 3986, section 2.1",
+            )
+        parameters[name] = value
+    return parameters

@@ -39,13 +39,18 @@ class Refusal(Exception):
         return msgspec.json.encode({"code": self.code, "message": self.message, "remedy": self.remedy, **self._details})
 
 
-def invalid_configuration(error: ConfigError) -> Refusal:
-    """A configuration with faults, each with its place. Nothing of it is in effect."""
+def listed(error: ConfigError) -> list[dict[str, object]]:
+    """Faults as they are answered, each with its place."""
     faults = error.errors if isinstance(error, ConfigErrors) else (error,)
-    shown = [
+    return [
         {"file": each.file, "line": each.line, "path": each.path, "message": each.reason, "remedy": each.remedy}
         for each in faults
     ]
+
+
+def invalid_configuration(error: ConfigError) -> Refusal:
+    """A configuration with faults, each with its place. Nothing of it is in effect."""
+    shown = listed(error)
     return Refusal(
         HTTPStatus.UNPROCESSABLE_ENTITY,
         "invalid_configuration",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from mcpd.config.model import Config
+from mcpd.control.ask import Ask, Who
 from mcpd.control.listener import open_control
 from mcpd.control.operations import Operations
 from mcpd.control.permission import Permission
@@ -38,6 +39,11 @@ class Runner:
 
     def describe(self) -> dict[str, object]:
         return {"last_reload": None, "needs_restart": (), "draining": []}
+
+
+def ask(**fields) -> Ask:
+    """What somebody asks, as the desk would have read it."""
+    return Ask(fields.pop("who", Who()), **fields)
 
 
 def operations(directory: Path) -> Operations:

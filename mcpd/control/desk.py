@@ -1,0 +1,79 @@
+"""Carries out what is asked for, and answers. Who asks, and whether they may, is the listener's to decide: the control
+socket asks the kernel (`server`), other listeners for a token.
+
+Rule. What is not carried out is said to whoever asked, and in the log where it would have changed something, or where
+it was not even let in.
+"""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import msgspec
+
+from mcpd import __version__
+from mcpd.control.ask import STREAMED, Reply
+from mcpd.control.reading import read
+from mcpd.control.refusal import Refusal
+from mcpd.wire.http_request import BODILESS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from mcpd.control.ask import Who
+    from mcpd.control.operations import Operations
+    from mcpd.control.table import Operation
+    from mcpd.wire.http_server import Request
+
+log = logging.getLogger("mcpd.control")
+
+HEADERS: Final = b"Cache-Control: no-store\r\nMcpd-Version: %b\r\n" % __version__.encode()
+JSON: Final = b"Content-Type: application/json\r\n"
+
+Admit: TypeAlias = "Callable[[], tuple[Operation, Mapping[str, str]]]"
+"""Says which operation a request is for, with the parameters of its path, if it may have it. Raises: Refusal."""
+
+
+class Desk:
+    """Where operators are attended to."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+
+    async def attend(self, request: Request, who: Who, admit: Admit) -> None:
+        """Answer one request."""
+        operation = None
+        try:
+            operation, path = admit()
+            ask = read(request, operation, path, who)
+            if operation.changes:
+                log.info("event=operation method=%s path=%r %s", operation.method, request.head.path, who.logged)
+            answer = await operation.work(self._operations, ask)
+        except Refusal as refusal:
+            if operation is None or operation.changes:
+                log.warning("event=operation_refused path=%r %s reason=%s", request.head.path, who.logged, refusal)
+            if not request.answered:
+                request.answer(refusal.status, JSON + HEADERS + refusal.headers, refusal.encode())
+        except Exception:
+            # The crash boundary of one operation.
+            log.exception("event=operation_failed path=%r", request.head.path)
+            if not request.answered:
+                failed = Refusal(
+                    HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "mcpd failed to do this", "its log says why"
+                )
+                request.answer(failed.status, JSON + HEADERS, failed.encode())
+        else:
+            if answer is not STREAMED:
+                _reply(request, answer if isinstance(answer, Reply) else Reply(answer))
+
+
+def _reply(request: Request, reply: Reply) -> None:
+    headers = HEADERS + reply.headers
+    if reply.etag:
+        headers += b"ETag: %b\r\n" % reply.etag.encode("latin-1")
+    if reply.status in BODILESS:
+        request.answer(reply.status, headers)
+    else:
+        request.answer(reply.status, JSON + headers, msgspec.json.encode(reply.body))

@@ -1,0 +1,110 @@
+"""What a row of the tables is: one operation, how it is asked for and what it takes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from urllib.parse import unquote_to_bytes
+
+from mcpd.control.ask import FALSE, TRUE
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from mcpd.control.ask import Ask
+    from mcpd.control.operations import Operations
+
+Schema: TypeAlias = "dict[str, Any]"
+Work: TypeAlias = "Callable[[Operations, Ask], Awaitable[object]]"
+
+_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,14}")
+
+
+class Parameter(NamedTuple):
+    """A name that may be in the query. `fits` says whether a value is one, `expected` in words what is."""
+
+    name: str
+    summary: str
+    schema: Schema
+    expected: str
+
+    def fits(self, text: str) -> bool:
+        """Whether this is a value of it."""
+        choices = self.schema.get("enum")
+        if choices is not None:
+            return text.lower() in choices
+        if self.schema["type"] == "integer":
+            return _NUMBER.fullmatch(text) is not None and self.schema["minimum"] <= int(text) <= self.schema["maximum"]
+        return len(text) <= self.schema["maxLength"]
+
+
+def flag(name: str, summary: str) -> Parameter:
+    """A yes or no: `Ask.flag`."""
+    return Parameter(name, summary, {"type": "string", "enum": [*TRUE, *FALSE], "default": "0"}, "1 or 0")
+
+
+def number(name: str, summary: str, *, least: int = 0, most: int) -> Parameter:
+    """A whole number: `Ask.number`."""
+    schema = {"type": "integer", "minimum": least, "maximum": most}
+    return Parameter(name, summary, schema, f"a whole number from {least} to {most}")
+
+
+def text(name: str, summary: str, *, most: int = 1024) -> Parameter:
+    """Any text of at most that many characters."""
+    return Parameter(name, summary, {"type": "string", "maxLength": most}, f"at most {most} characters")
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One row of a table."""
+
+    method: str
+    path: str
+    """A template: `/v1/servers/{name}`. A parameter is one whole segment, and not empty."""
+    work: Work
+    """What it does. It answers what is returned: a Reply, or anything else as JSON with 200; or it has answered on a
+    stream by itself and returns STREAMED. Raises: Refusal."""
+    summary: str
+    """One sentence, for people."""
+    changes: bool = False
+    """Only for who may change things."""
+    query: tuple[Parameter, ...] = ()
+    body: Schema | None = None
+    """What its body must be, as JSON Schema; None: it takes none."""
+    body_needed: bool = True
+    """Whether there must be one, where it takes one."""
+
+    @property
+    def id(self) -> str:
+        """Its name, for programs."""
+        return self.work.__name__
+
+    @cached_property
+    def segments(self) -> tuple[str, ...]:
+        """The path's parts between slashes."""
+        return tuple(self.path.split("/"))
+
+    def match(self, segments: tuple[str, ...]) -> Mapping[str, str] | None:
+        """The parameters of a path, still percent-encoded, if it is one of this row."""
+        if len(segments) != len(self.segments):
+            return None
+        values = {}
+        for template, segment in zip(self.segments, segments, strict=True):
+            if template.startswith("{") and segment:
+                values[template[1:-1]] = segment
+            elif template != segment:
+                return None
+        return values
+
+
+def decoded(segment: str) -> str | None:
+    """A percent-encoded segment of a path as text; None if it is none."""
+    if _PERCENT.search(segment):
+        return None
+    try:
+        return unquote_to_bytes(segment).decode("utf-8")
+    except UnicodeDecodeError:
+        return None
