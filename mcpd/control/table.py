@@ -33,12 +33,12 @@ class Parameter(NamedTuple):
 
     def fits(self, text: str) -> bool:
         """Whether this is a value of it."""
-        choices = self.schema.get("enum")
-        if choices is not None:
-            return text.lower() in choices
-        if self.schema["type"] == "integer":
-            return _NUMBER.fullmatch(text) is not None and self.schema["minimum"] <= int(text) <= self.schema["maximum"]
-        return len(text) <= self.schema["maxLength"]
+        schema = self.schema
+        if "enum" in schema:
+            return text.lower() in schema["enum"]
+        if schema["type"] == "integer":
+            return _NUMBER.fullmatch(text) is not None and bool(schema["minimum"] <= int(text) <= schema["maximum"])
+        return len(text) <= int(schema["maxLength"])
 
 
 def flag(name: str, summary: str) -> Parameter:
