@@ -266,7 +266,8 @@ class Daemon:
 
     async def _serve_operators(self, nursery: trio.Nursery, sock: ControlSocket | None) -> None:
         if sock is not None:
-            await nursery.start(serve_operators, sock, self.gateway, self.reloader, self.upgrade, self.deadlines)
+            parts = (self.gateway, self.reloader, self.upgrade, self.deadlines, self.patience)
+            await nursery.start(serve_operators, sock, *parts)
 
     def _tell_manager(self, nursery: trio.Nursery, ailment: Callable[[], str | None]) -> None:
         """Up: say so to the service manager, and keep it informed."""

@@ -1,4 +1,7 @@
-"""Operators and what they can have done, put together: the control socket's requests meet the daemon's parts here."""
+"""Operators and what they can have done, put together: the control socket's requests meet the daemon's parts here.
+
+MCP clients are served on that socket too, by the front that serves them over HTTP. Each user is a principal there.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,9 @@ from mcpd.control.listener import find_control
 from mcpd.control.operations import Operations
 from mcpd.control.permission import Permission, group_id
 from mcpd.control.refusal import Refusal
-from mcpd.control.server import Control, serve_control
+from mcpd.control.server import MCP, Control, serve_control
+from mcpd.frontends.endpoint import Endpoint
+from mcpd.frontends.http import LOCAL, StreamableHttp
 from mcpd.upgrade.check import UpgradeRefused
 
 if TYPE_CHECKING:
@@ -22,10 +27,11 @@ if TYPE_CHECKING:
 
     from mcpd.control.listener import ControlSocket
     from mcpd.gateway.gateway import Gateway
+    from mcpd.gateway.sessions import Session
     from mcpd.reload import Reloader
     from mcpd.systemd.passed import Passed
     from mcpd.wire.deadlines import Deadlines
-    from mcpd.wire.http_server import HttpServer
+    from mcpd.wire.http_server import Handler, HttpServer, Request
 
 
 def open_for_operators(passed: Passed, wanted: tuple[Path, bool] | None, stack: ExitStack) -> ControlSocket | None:
@@ -42,6 +48,7 @@ async def serve_operators(
     reloader: Reloader,
     upgrade: Callable[[], Awaitable[object]],
     deadlines: Deadlines,
+    patience: Deadlines,
     *,
     task_status: trio.TaskStatus[HttpServer],
 ) -> None:
@@ -55,5 +62,25 @@ async def serve_operators(
             raise Refusal(HTTPStatus.CONFLICT, "upgrade_refused", f"no upgrade: {refused}", remedy) from None
 
     operations = Operations(gateway, reloader, upgrade=upgrade_or_refuse)
-    control = Control(operations, Permission(os.geteuid(), group_id()))
+    control = Control(operations, Permission(os.geteuid(), group_id()), serve_mcp(gateway, reloader, patience))
     await serve_control(sock.socket, control, deadlines, task_status=task_status)
+
+
+def serve_mcp(gateway: Gateway, reloader: Reloader, patience: Deadlines) -> Handler:
+    """What serves MCP clients that were let in."""
+    front = StreamableHttp(gateway, reloader.config, patience, principal=user_of)
+    reloader.settings.append(front.configure)
+    forget = gateway.sessions.forget
+
+    def forget_all(session: Session) -> None:
+        front.forget(session)
+        forget(session)
+
+    gateway.sessions.forget = forget_all
+    return Endpoint(None, {MCP: front.handle}, gateway.gate).handle
+
+
+def user_of(request: Request) -> str:
+    """The principal that sends a request over the control socket: who may do everything there has a name."""
+    who = request.credentials
+    return f"uid:{who.uid}" if who is not None else LOCAL

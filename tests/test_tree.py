@@ -32,7 +32,6 @@ WITHOUT_TEST = {
     "embedded.py": "the same: `make run`",
     "welcome.py": "the same",
     "fronts.py": "puts parts together: tests/e2e/test_transports.py and nearly all others there",
-    "operators.py": "puts parts together: tests/e2e/test_control.py",
 }
 """Modules whose behaviour is tested elsewhere, with the reason."""
 

@@ -52,10 +52,7 @@ class Desk:
                 log.info("event=operation method=%s path=%r %s", operation.method, request.head.path, who.logged)
             answer = await operation.work(self._operations, ask)
         except Refusal as refusal:
-            if operation is None or operation.changes:
-                log.warning("event=operation_refused path=%r %s reason=%s", request.head.path, who.logged, refusal)
-            if not request.answered:
-                request.answer(refusal.status, JSON + HEADERS + refusal.headers, refusal.encode())
+            refuse(request, who, refusal, log_it=operation is None or operation.changes)
         except Exception:
             # The crash boundary of one operation.
             log.exception("event=operation_failed path=%r", request.head.path)
@@ -67,6 +64,14 @@ class Desk:
         else:
             if answer is not STREAMED:
                 _reply(request, answer if isinstance(answer, Reply) else Reply(answer))
+
+
+def refuse(request: Request, who: Who, refusal: Refusal, *, log_it: bool) -> None:
+    """Answer what is not carried out, if nothing was answered yet."""
+    if log_it:
+        log.warning("event=operation_refused path=%r %s reason=%s", request.head.path, who.logged, refusal)
+    if not request.answered:
+        request.answer(refusal.status, JSON + HEADERS + refusal.headers, refusal.encode())
 
 
 def _reply(request: Request, reply: Reply) -> None:

@@ -4,6 +4,8 @@ Rules.
 1. A request with an Origin or a Referer comes from a web page, however it got here, and is refused; so is one that is
    for another host, as after a name was bound to something else.
 2. Who asks is known by the connection, not by anything in the request (`permission`).
+3. `/mcp` is for MCP clients, by whatever serves those elsewhere. Who calls a tool has something run, so it is for who
+   may change things.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from mcpd.control.ask import Who
-from mcpd.control.desk import Desk
+from mcpd.control.desk import Desk, refuse
 from mcpd.control.operations import find
 from mcpd.control.refusal import Refusal
 from mcpd.wire.http_limits import HttpLimits
@@ -28,10 +30,13 @@ if TYPE_CHECKING:
     from mcpd.control.permission import Permission
     from mcpd.control.table import Operation
     from mcpd.wire.deadlines import Deadlines
-    from mcpd.wire.http_server import HttpServer, Request
+    from mcpd.wire.http_server import Handler, HttpServer, Request
 
-LIMITS: Final = HttpLimits(head=16 * 1024, body=1024 * 1024, connections=64)
-"""Operators are few, and what they send is small. More connections wait in the kernel, or are told to come back."""
+LIMITS: Final = HttpLimits(head=16 * 1024, body=4 * 1024 * 1024, connections=64)
+"""Operators are few, and what they send is small: the arguments of a call are the largest. More connections wait in the
+kernel, or are told to come back."""
+
+MCP: Final = b"/mcp"
 
 HOSTS: Final = frozenset({b"", b"localhost", b"mcpd"})
 """The socket is no host: `mcpd` is what mcpctl says, the others are what `curl --unix-socket` is called with."""
@@ -40,13 +45,24 @@ HOSTS: Final = frozenset({b"", b"localhost", b"mcpd"})
 class Control:
     """Answers the requests of operators."""
 
-    def __init__(self, operations: Operations, permission: Permission) -> None:
+    def __init__(self, operations: Operations, permission: Permission, mcp: Handler | None = None) -> None:
+        """`mcp` serves MCP clients; its requests were let in."""
         self._desk = Desk(operations)
         self._permission = permission
+        self._mcp = mcp
 
     async def handle(self, request: Request) -> None:
         """Answer one request."""
         who = Who(request.credentials)
+        if self._mcp is not None and request.head.path == MCP:
+            try:
+                refuse_web_page(request)
+                self._permission.require_change(who.credentials)
+            except Refusal as refusal:
+                refuse(request, who, refusal, log_it=True)
+                return
+            await self._mcp(request)
+            return
 
         def admit() -> tuple[Operation, Mapping[str, str]]:
             refuse_web_page(request)

@@ -35,8 +35,9 @@ class Endpoint:
     """Routes requests by path."""
 
     def __init__(
-        self, guard: Guard, fronts: dict[bytes, Callable[[Request, Verdict], Awaitable[None]]], gate: Gate
+        self, guard: Guard | None, fronts: dict[bytes, Callable[[Request, Verdict], Awaitable[None]]], gate: Gate
     ) -> None:
+        """Without a guard somebody else has checked."""
         self._gate = gate
         self._guard = guard
         self._fronts = fronts
@@ -48,7 +49,7 @@ class Endpoint:
         head = request.head
         verdict = head.notes
         if not isinstance(verdict, Verdict):
-            refusal = self._guard.refusal(head.headers, head.repeated)
+            refusal = self._guard.refusal(head.headers, head.repeated) if self._guard is not None else None
             verdict = head.notes = Verdict(refusal, self._fronts.get(head.path.rstrip(b"/") or b"/"))
         if verdict.refusal is None and verdict.front is not None:
             return verdict.front(request, verdict)

@@ -45,7 +45,7 @@ from mcpd.protocol.handshake import Event, read_initialize
 from mcpd.protocol.versions import BATCH, has
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
     from mcpd.config.model import Config
     from mcpd.frontends.endpoint import Verdict
@@ -70,10 +70,12 @@ STOPPED = (INTERNAL_ERROR, "mcpd was stopped before this call was done (shutdown
 class Notes:
     """What a head means to this front, derived once from its exact bytes."""
 
-    __slots__ = ("mirrored", "prefers_stream", "refusal", "session_id", "version_refusal")
+    __slots__ = ("mirrored", "prefers_stream", "principal", "refusal", "session_id", "version_refusal")
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, principal: str) -> None:
         head = request.head
+        self.principal = principal
+        """Who asks. Heads are remembered for one connection, and a connection is one client's."""
         self.refusal = refusal(head.method, head.headers)
         self.version_refusal = version_refusal(head.headers)
         """Also: the header names a version without a handshake, or an unknown one."""
@@ -84,10 +86,19 @@ class Notes:
         """What the body of a modern request said that this head agrees with."""
 
 
+def nobody(request: Request) -> str:
+    """Who asks over the loopback port."""
+    return LOCAL
+
+
 class StreamableHttp:
     """The front at /mcp."""
 
-    def __init__(self, gateway: Gateway, config: Config, deadlines: Deadlines) -> None:
+    def __init__(
+        self, gateway: Gateway, config: Config, deadlines: Deadlines, *, principal: Callable[[Request], str] = nobody
+    ) -> None:
+        """`principal` says of a request who sent it."""
+        self._principal = principal
         self._gateway = gateway
         self._sessions = gateway.sessions
         self._config = config
@@ -116,7 +127,7 @@ class StreamableHttp:
         """Answer one request: what this returns does, when it is awaited."""
         notes = verdict.notes
         if not isinstance(notes, Notes):
-            notes = verdict.notes = Notes(request)
+            notes = verdict.notes = Notes(request, self._principal(request))
         if notes.refusal is not None:
             status, reason = notes.refusal
             refuse(request, status, reason, ALLOW if status == 405 else b"")
@@ -125,9 +136,9 @@ class StreamableHttp:
         if post and (notes.version_refusal is not None or MARK in request.body):
             message = self._modern_message(request, notes)
             if message is not None:
-                return self._modern.take(request, message, LOCAL, notes)
+                return self._modern.take(request, message, notes.principal, notes)
         try:
-            session = self._sessions.find(notes.session_id, LOCAL) if notes.session_id else None
+            session = self._sessions.find(notes.session_id, notes.principal) if notes.session_id else None
         except RpcError as error:  # it left memory, which is now full of sessions in use
             send_error(request, error, None)
             return ANSWERED
@@ -153,7 +164,7 @@ class StreamableHttp:
             # Only the header speaks for a modern request; a session speaks against it.
             if notes.version_refusal is None or message.method == "initialize":
                 return None
-            known = notes.session_id and self._sessions.find(notes.session_id, LOCAL) is not None
+            known = notes.session_id and self._sessions.find(notes.session_id, notes.principal) is not None
         except RpcError:
             return None
         return None if known else message
@@ -180,7 +191,7 @@ class StreamableHttp:
             return ANSWERED
         first = messages[0]
         if isinstance(first, jsonrpc.Message) and not batch and first.method == "initialize" and first.id:
-            return self._initialize(request, first)
+            return self._initialize(request, first, notes.principal)
         if session is None or notes.version_refusal is not None:
             self._refuse(request, notes, session)
             return ANSWERED
@@ -193,11 +204,11 @@ class StreamableHttp:
         request.answer(202, b"")
         return ANSWERED
 
-    async def _initialize(self, request: Request, message: Message) -> None:
+    async def _initialize(self, request: Request, message: Message, principal: str) -> None:
         assert message.id is not None
         try:
             hello = read_initialize(message.params)
-            session = self._sessions.begin(hello, LOCAL)
+            session = self._sessions.begin(hello, principal)
         except ProtocolError as error:
             error.http_status = 200 if error.code == INVALID_PARAMS else error.http_status
             send_error(request, error, message.id)

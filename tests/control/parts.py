@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from mcpd.wire.http_server import Handler
+
 
 class Runner:
     """Reloads as it is told, and keeps what it was asked."""
@@ -55,7 +57,7 @@ def operations(directory: Path) -> Operations:
 
 @asynccontextmanager
 async def controlled(
-    directory: Path, *, permission: Permission | None = None
+    directory: Path, *, permission: Permission | None = None, mcp: Handler | None = None
 ) -> AsyncIterator[tuple[Path, Operations]]:
     """The path of a socket that is served, and what is behind it."""
     ops = operations(directory)
@@ -63,7 +65,7 @@ async def controlled(
     deadlines = Deadlines()
     async with trio.open_nursery() as nursery:
         await nursery.start(deadlines.run)
-        handler = Control(ops, permission or Permission(os.geteuid(), None))
+        handler = Control(ops, permission or Permission(os.geteuid(), None), mcp)
         await nursery.start(serve_control, control.socket, handler, deadlines)
         yield control.path, ops
         nursery.cancel_scope.cancel()

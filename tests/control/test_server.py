@@ -101,3 +101,37 @@ async def test_a_bug_is_answered_and_logged(tmp_path, caplog):
         assert "a bug" not in json.dumps(body)
         assert "a bug" in caplog.text
         assert (await ask(path, request("GET", "/v1/status")))[0] == 200
+
+
+async def take(request) -> None:
+    request.answer(200, b"", b'{"served": "mcp"}')
+
+
+async def test_clients_of_mcp_are_served_by_who_serves_them(tmp_path):
+    async with controlled(tmp_path, mcp=take) as (path, _):
+        assert (await ask(path, request("POST", "/mcp", body="x")))[2] == {"served": "mcp"}
+        assert (await ask(path, request("DELETE", "/mcp")))[2] == {"served": "mcp"}
+        assert (await ask(path, request("POST", "/mcp/x")))[0] == 404
+    async with controlled(tmp_path) as (path, _):
+        assert (await ask(path, request("POST", "/mcp", body="x")))[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        (request("POST", "/mcp", "Origin: http://localhost"), "web_page"),
+        (request("GET", "/mcp", "Referer: http://localhost/x"), "web_page"),
+        (request("POST", "/mcp", host="evil.example"), "wrong_host"),
+    ],
+)
+async def test_no_web_page_gets_to_mcp(tmp_path, text, code, caplog):
+    async with controlled(tmp_path, mcp=take) as (path, _):
+        assert (await ask(path, text))[2]["code"] == code
+        assert "event=operation_refused" in caplog.text
+
+
+async def test_who_may_only_look_has_nothing_run(tmp_path, caplog):
+    async with controlled(tmp_path, permission=Nobody(0, None), mcp=take) as (path, _):
+        status, _, body = await ask(path, request("POST", "/mcp"))
+        assert (status, body["code"]) == (403, "not_permitted")
+        assert f"uid={os.getuid()} pid={os.getpid()}" in caplog.text
