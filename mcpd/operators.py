@@ -63,6 +63,8 @@ async def serve_operators(
 
     operations = Operations(gateway, reloader, upgrade=upgrade_or_refuse)
     control = Control(operations, Permission(os.geteuid(), group_id()), serve_mcp(gateway, reloader, patience))
+    control.configure(reloader.config)
+    reloader.settings.append(control.configure)
     await serve_control(sock.socket, control, deadlines, task_status=task_status)
 
 

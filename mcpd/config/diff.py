@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 IN_PLACE: Final = frozenset({"prefix", "validate", "description"})
 """Keys of a server that are read at every use."""
 
-LIVE: Final = frozenset({"naming", "limits", "streams", "shutdown", "caching", "extensions", "instructions"})
+LIVE: Final = frozenset({"naming", "limits", "streams", "shutdown", "caching", "control", "extensions", "instructions"})
 """Sections and settings that apply to a running mcpd."""
 
-FIXED: Final = frozenset({"limits.session_age"})
+FIXED: Final = frozenset({"limits.session_age", "control.socket"})
 """Exceptions from LIVE. Ended sessions are remembered for as long as their ids are good: after a longer age had been
-allowed, those forgotten before would be good again."""
+allowed, those forgotten before would be good again. A socket stays where it is."""
 
 _NOT_SETTINGS: Final = frozenset({"servers", "source", "secrets"})
 

@@ -16,6 +16,7 @@ Start = Literal["eager", "lazy"]
 EraSetting = Literal["auto", "legacy", "modern"]
 Validate = Literal["off", "arguments", "results", "both"]
 Policy = Literal["always", "on-failure", "never"]
+Look = Literal["everyone", "operators"]
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -157,6 +158,8 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
 
     socket: str | None = None
     """The path of the control socket; None: where `config.options.control_socket` says."""
+    look: Look = "everyone"
+    """Who may ask what mcpd does: everyone who can connect, or those alone who may also change it."""
 
 
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True):

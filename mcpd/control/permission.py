@@ -2,7 +2,8 @@
 
 Rules.
 1. root, the user that mcpd runs as, and members of the group `mcpd`, if there is one, may do everything.
-2. Whoever else can connect may look. Who can connect, the mode of the socket decides.
+2. Whoever else can connect may look, unless that is for operators too (`control.look`). Who can connect, the mode of
+   the socket decides.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from mcpd.control.refusal import Refusal
 
 if TYPE_CHECKING:
+    from mcpd.config.model import Look
     from mcpd.wire.credentials import Credentials
 
 GROUP: Final = "mcpd"
@@ -26,6 +28,7 @@ class Permission:
 
     uid: int
     gid: int | None
+    look: Look = "everyone"
 
     def may_change(self, who: Credentials | None) -> bool:
         """Whether this process may change things."""
@@ -34,13 +37,18 @@ class Permission:
     def require_change(self, who: Credentials | None) -> None:
         """Raises: Refusal."""
         if not self.may_change(who):
-            remedy = "use sudo" if self.gid is None else f"use sudo, or become a member of the group '{GROUP}'"
-            raise Refusal(
-                HTTPStatus.FORBIDDEN,
-                "not_permitted",
-                f"user {who.uid if who is not None else 'unknown'} may look, but not change anything",
-                remedy,
-            )
+            may = "look, but not change anything" if self.look == "everyone" else "neither look nor change anything"
+            raise self._refusal(who, may)
+
+    def require_look(self, who: Credentials | None) -> None:
+        """Raises: Refusal."""
+        if self.look == "operators" and not self.may_change(who):
+            raise self._refusal(who, "not look (control.look)")
+
+    def _refusal(self, who: Credentials | None, may: str) -> Refusal:
+        remedy = "use sudo" if self.gid is None else f"use sudo, or become a member of the group '{GROUP}'"
+        user = who.uid if who is not None else "unknown"
+        return Refusal(HTTPStatus.FORBIDDEN, "not_permitted", f"user {user} may {may}", remedy)
 
 
 def group_id() -> int | None:

@@ -10,6 +10,7 @@ Rules.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     import trio
 
+    from mcpd.config.model import Config
     from mcpd.control.operations import Operations
     from mcpd.control.permission import Permission
     from mcpd.control.table import Operation
@@ -48,8 +50,12 @@ class Control:
     def __init__(self, operations: Operations, permission: Permission, mcp: Handler | None = None) -> None:
         """`mcp` serves MCP clients; its requests were let in."""
         self._desk = Desk(operations)
-        self._permission = permission
+        self.permission = permission
         self._mcp = mcp
+
+    def configure(self, config: Config) -> None:
+        """Go by other settings from now on."""
+        self.permission = replace(self.permission, look=config.control.look)
 
     async def handle(self, request: Request) -> None:
         """Answer one request."""
@@ -57,7 +63,7 @@ class Control:
         if self._mcp is not None and request.head.path == MCP:
             try:
                 refuse_web_page(request)
-                self._permission.require_change(who.credentials)
+                self.permission.require_change(who.credentials)
             except Refusal as refusal:
                 refuse(request, who, refusal, log_it=True)
                 return
@@ -66,9 +72,10 @@ class Control:
 
         def admit() -> tuple[Operation, Mapping[str, str]]:
             refuse_web_page(request)
+            self.permission.require_look(who.credentials)
             operation, path = find(request.head.method.decode("latin-1"), request.head.path.decode("latin-1"))
             if operation.changes:
-                self._permission.require_change(who.credentials)
+                self.permission.require_change(who.credentials)
             return operation, path
 
         await self._desk.attend(request, who, admit)

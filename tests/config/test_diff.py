@@ -126,6 +126,7 @@ def test_each_setting_applies_or_does_not_and_somebody_has_thought_about_it():
         *(f"streams.{key}" for key in ("keepalive", "hold", "retry", "poll_after", "list_changed_delay")),
         "shutdown.grace",
         "caching.list_ttl",
+        "control.look",
         *(f"shutdown.{key}" for key in ("grace",)),
     }
 

@@ -46,3 +46,20 @@ def test_the_group_need_not_be_there():
     except KeyError:
         expected = None
     assert group_id() == expected
+
+
+@pytest.mark.parametrize(
+    ("look", "uid", "may"), [("everyone", 1000, True), ("operators", 1000, False), ("operators", OWN, True)]
+)
+def test_to_look_may_be_for_operators_alone(look, uid, may):
+    permission, who = Permission(OWN, None, look), Credentials(1, uid, frozenset({1000}))
+    if may:
+        permission.require_look(who)
+    else:
+        with pytest.raises(Refusal, match=r"user 1000 may not look \(control.look\)"):
+            permission.require_look(who)
+
+
+def test_who_may_not_look_is_not_told_that_they_may():
+    with pytest.raises(Refusal, match="neither look nor change"):
+        Permission(OWN, None, "operators").require_change(Credentials(1, 1000, frozenset()))

@@ -7,7 +7,10 @@ import pytest
 import trio
 
 from mcpd import __version__
+from mcpd.config.model import Config
+from mcpd.config.model import Control as ControlSettings
 from mcpd.control.permission import Permission
+from mcpd.control.server import Control
 from tests.control.parts import controlled
 
 
@@ -135,3 +138,20 @@ async def test_who_may_only_look_has_nothing_run(tmp_path, caplog):
         status, _, body = await ask(path, request("POST", "/mcp"))
         assert (status, body["code"]) == (403, "not_permitted")
         assert f"uid={os.getuid()} pid={os.getpid()}" in caplog.text
+
+
+async def test_looking_may_be_for_operators_alone(tmp_path, caplog):
+    permission = Nobody(0, None, "operators")
+    async with controlled(tmp_path, permission=permission, mcp=take) as (path, _):
+        for target in ("/v1/status", "/v1/servers", "/v1/nothing"):
+            status, _, body = await ask(path, request("GET", target))
+            assert (status, body["code"]) == (403, "not_permitted")
+            assert f"uid={os.getuid()}" in caplog.text
+
+
+def test_who_may_look_is_a_setting_that_applies_at_once():
+    control = Control(None, Permission(0, None))
+    control.configure(Config(control=ControlSettings(look="operators")))
+    assert control.permission.look == "operators"
+    control.configure(Config())
+    assert control.permission.look == "everyone"

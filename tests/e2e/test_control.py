@@ -106,7 +106,11 @@ async def test_another_user_may_look_at_most():
         assert b"user 12345 may look" in done.stderr
         assert "uid=12345" in daemon.stderr
         assert "event=reloaded" not in daemon.stderr
+        write(daemon, {}, control={"look": "operators"})
         assert (await mcpctl(path, "reload")).returncode == 0
+        done = await mcpctl(path, "status", program=other)
+        assert done.returncode == 77
+        assert b"user 12345 may not look (control.look)" in done.stderr
 
 
 async def test_two_do_not_share_a_socket(tmp_path):
