@@ -267,7 +267,8 @@ class Daemon:
     async def _serve_operators(self, nursery: trio.Nursery, sock: ControlSocket | None) -> None:
         if sock is not None:
             parts = (self.gateway, self.reloader, self.upgrade, self.deadlines, self.patience)
-            await nursery.start(serve_operators, sock, *parts)
+            key = self.vault.seal.derive(b"mcpd entity tags")
+            await nursery.start(serve_operators, sock, *parts, key)
 
     def _tell_manager(self, nursery: trio.Nursery, ailment: Callable[[], str | None]) -> None:
         """Up: say so to the service manager, and keep it informed."""

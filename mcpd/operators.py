@@ -49,6 +49,7 @@ async def serve_operators(
     upgrade: Callable[[], Awaitable[object]],
     deadlines: Deadlines,
     patience: Deadlines,
+    key: bytes,
     *,
     task_status: trio.TaskStatus[HttpServer],
 ) -> None:
@@ -61,7 +62,7 @@ async def serve_operators(
             remedy = "the running program goes on as it was"
             raise Refusal(HTTPStatus.CONFLICT, "upgrade_refused", f"no upgrade: {refused}", remedy) from None
 
-    operations = Operations(gateway, reloader, upgrade=upgrade_or_refuse)
+    operations = Operations(gateway, reloader, upgrade=upgrade_or_refuse, key=key)
     control = Control(operations, Permission(os.geteuid(), group_id()), serve_mcp(gateway, reloader, patience))
     control.configure(reloader.config)
     reloader.settings.append(control.configure)

@@ -47,6 +47,10 @@ CHANGED_WAIT: Final = 30.0
 an operator waits for the outcome."""
 
 
+def _whenever() -> None:
+    """For who does not care what came before."""
+
+
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What a reload did, or would do."""
 
@@ -101,11 +105,13 @@ class Reloader:
         self._gateway = gateway
         self._turn = trio.Lock()
 
-    async def reload(self, *, dry_run: bool = False) -> Outcome:
-        """Read the configuration and do what differs; with `dry_run` only say what.
+    async def reload(self, *, dry_run: bool = False, begin: Callable[[], None] = _whenever) -> Outcome:
+        """Read the configuration and do what differs; with `dry_run` only say what. `begin` is called when it is this
+        one's turn; what it raises ends it.
 
         Raises: ConfigError, and nothing has changed."""
         async with self._turn:
+            begin()
             if dry_run:
                 return await self._reload(dry_run=True)
             self.notify.reloading()

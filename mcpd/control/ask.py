@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from mcpd.wire.credentials import Credentials
     from mcpd.wire.http_server import Request
@@ -53,6 +53,10 @@ class Who:
         return f"uid={uid}{name} pid={self.credentials.pid}"
 
 
+def _unconditional() -> None:
+    """Where there is no If-Match."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ask:
     """One request, checked against its row of the table."""
@@ -65,7 +69,10 @@ class Ask:
     body: Any = None
     """Decoded JSON that fits the row's schema; None where the row has none, or none was sent and none is needed."""
     if_match: str | None = None
-    """The header If-Match, as sent."""
+    """The header If-Match, as sent. It held when the operation began."""
+    require_unchanged: Callable[[], None] = _unconditional
+    """Looks at If-Match again. To be called when it is one's turn to change something, where that had to be waited for.
+    Raises: Refusal."""
     request: Request | None = None
     """For who answers with a stream. None only where nobody sent one."""
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 async def reload(operations: Operations, ask: Ask) -> object:
     """Read the configuration anew and do what differs; returns when it is done."""
     try:
-        return await operations.runner.reload(dry_run=ask.flag("dry_run"))
+        return await operations.runner.reload(dry_run=ask.flag("dry_run"), begin=ask.require_unchanged)
     except ConfigError as error:
         raise invalid_configuration(error) from None
 

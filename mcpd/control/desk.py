@@ -8,6 +8,7 @@ it was not even let in.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -17,12 +18,13 @@ from mcpd import __version__
 from mcpd.control.ask import STREAMED, Reply
 from mcpd.control.reading import read
 from mcpd.control.refusal import Refusal
+from mcpd.control.tags import require
 from mcpd.wire.http_request import BODILESS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from mcpd.control.ask import Who
+    from mcpd.control.ask import Ask, Who
     from mcpd.control.operations import Operations
     from mcpd.control.table import Operation
     from mcpd.wire.http_server import Request
@@ -48,6 +50,9 @@ class Desk:
         try:
             operation, path = admit()
             ask = read(request, operation, path, who)
+            tag = operation.tag(self._operations, path) if operation.tagged else None
+            if ask.if_match is not None:
+                ask = self._conditional(ask, operation)
             if operation.changes:
                 log.info("event=operation method=%s path=%r %s", operation.method, request.head.path, who.logged)
             answer = await operation.work(self._operations, ask)
@@ -63,7 +68,18 @@ class Desk:
                 request.answer(failed.status, JSON + HEADERS, failed.encode())
         else:
             if answer is not STREAMED:
-                _reply(request, answer if isinstance(answer, Reply) else Reply(answer))
+                reply = answer if isinstance(answer, Reply) else Reply(answer)
+                # From before it was looked at: where that took a while, it is the tag of what is older.
+                _reply(request, reply if reply.etag or tag is None else replace(reply, etag=tag))
+
+    def _conditional(self, ask: Ask, operation: Operation) -> Ask:
+        """The same, with its condition looked at. Raises: Refusal."""
+
+        def require_unchanged() -> None:
+            require(ask.if_match, operation.tag(self._operations, ask.path))
+
+        require_unchanged()
+        return replace(ask, require_unchanged=require_unchanged)
 
 
 def refuse(request: Request, who: Who, refusal: Refusal, *, log_it: bool) -> None:

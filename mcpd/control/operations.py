@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 class Runner(Protocol):
     """What runs mcpd, as far as operators are concerned."""
 
-    async def reload(self, *, dry_run: bool) -> object:
-        """Read the configuration anew; what came of it. Raises: ConfigError, with nothing changed."""
+    async def reload(self, *, dry_run: bool, begin: Callable[[], None]) -> object:
+        """Read the configuration anew; what came of it. `begin` is called when it is this one's turn, and may refuse.
+
+        Raises: ConfigError, with nothing changed."""
 
     def describe(self) -> dict[str, object]:
         """How the last reload went, what waits for a restart, and what is on its way out."""
@@ -36,8 +38,11 @@ class Runner(Protocol):
 class Operations:
     """What the tables' operations work with."""
 
-    def __init__(self, gateway: Gateway, runner: Runner, *, upgrade: Callable[[], Awaitable[object]]) -> None:
-        """`upgrade` becomes another program, or raises a Refusal."""
+    def __init__(
+        self, gateway: Gateway, runner: Runner, *, upgrade: Callable[[], Awaitable[object]], key: bytes
+    ) -> None:
+        """`upgrade` becomes another program, or raises a Refusal. `key` is a secret, for entity tags."""
+        self.key = key
         self.gateway = gateway
         self.runner = runner
         self.upgrade = upgrade

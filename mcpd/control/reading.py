@@ -32,8 +32,8 @@ def read(request: Request, operation: Operation, path: Mapping[str, str], who: W
         path,
         read_query(request, operation),
         read_body(request, operation),
-        if_match.decode("latin-1") if if_match is not None else None,
-        request,
+        if_match=if_match.decode("latin-1") if if_match is not None else None,
+        request=request,
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 from mcpd.control.ask import FALSE, TRUE
+from mcpd.control.tags import configuration
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from mcpd.control.operations import Operations
 
 Schema: TypeAlias = "dict[str, Any]"
+Tag: TypeAlias = "Callable[[Operations, Mapping[str, str]], str | None]"
 Work: TypeAlias = "Callable[[Operations, Ask], Awaitable[object]]"
 
 _PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -76,6 +78,11 @@ class Operation:
     """What its body must be, as JSON Schema; None: it takes none."""
     body_needed: bool = True
     """Whether there must be one, where it takes one."""
+    tag: Tag = configuration
+    """What its entity tag stands for. Where something is changed, If-Match is compared with that; where something is
+    looked at, it becomes the ETag."""
+    tagged: bool = False
+    """Whether the answer has an ETag, unless it brings its own."""
 
     @property
     def id(self) -> str:

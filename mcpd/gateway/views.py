@@ -10,8 +10,10 @@ if TYPE_CHECKING:
 
 def servers(gateway: Gateway) -> list[dict[str, object]]:
     """Every configured server with its true state, in the order of the configuration."""
-    running = {backend.name: backend for backend in gateway.backends}
-    return [
-        running[spec.name].describe() if spec.name in running else {"name": spec.name, "state": "disabled"}
-        for spec in gateway.config.servers
-    ]
+    running = {backend.name: backend.describe() for backend in gateway.backends}
+    return [running.get(spec.name) or {"name": spec.name, "state": "disabled"} for spec in gateway.config.servers]
+
+
+def server(gateway: Gateway, name: str) -> dict[str, object] | None:
+    """One configured server with its true state; None if there is no such server."""
+    return next((each for each in servers(gateway) if each["name"] == name), None)

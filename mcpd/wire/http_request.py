@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 REASONS = {
     200: "OK",
+    201: "Created",
     202: "Accepted",
     204: "No Content",
     302: "Found",
@@ -32,9 +33,11 @@ REASONS = {
     406: "Not Acceptable",
     408: "Request Timeout",
     409: "Conflict",
+    412: "Precondition Failed",
     413: "Content Too Large",
     415: "Unsupported Media Type",
     421: "Misdirected Request",
+    422: "Unprocessable Content",
     426: "Upgrade Required",
     429: "Too Many Requests",
     431: "Request Header Fields Too Large",

@@ -24,15 +24,23 @@ if TYPE_CHECKING:
     from mcpd.wire.http_server import Handler
 
 
+KEY = b"a key"
+
+
 class Runner:
     """Reloads as it is told, and keeps what it was asked."""
 
     def __init__(self) -> None:
         self.asked: list[bool] = []
+        self.turn = trio.Lock()
         self.answer: object = {"plan": {}}
         self.error: Exception | None = None
 
-    async def reload(self, *, dry_run: bool) -> object:
+    async def reload(self, *, dry_run: bool, begin=None) -> object:
+        await self.turn.acquire()
+        self.turn.release()
+        if begin is not None:
+            begin()
         self.asked.append(dry_run)
         await trio.lowlevel.checkpoint()
         if self.error is not None:
@@ -52,7 +60,7 @@ def operations(directory: Path) -> Operations:
     """Two servers, one of which is disabled."""
     backend = FakeBackend("b", catalogue(tools=["x"]))
     gateway = make_gateway(directory, backend, config=Config(servers=(backend.spec,), source="/etc/x.yaml"))
-    return Operations(gateway, Runner(), upgrade=trio.sleep_forever)
+    return Operations(gateway, Runner(), upgrade=trio.sleep_forever, key=KEY)
 
 
 @asynccontextmanager

@@ -11,7 +11,9 @@ from mcpd.config.model import Config
 from mcpd.config.model import Control as ControlSettings
 from mcpd.control.permission import Permission
 from mcpd.control.server import Control
+from mcpd.control.tags import configuration
 from tests.control.parts import controlled
+from tests.supervisor.processes import wait_until
 
 
 async def ask(path, text: str) -> tuple[int, dict[str, str], dict]:
@@ -155,3 +157,46 @@ def test_who_may_look_is_a_setting_that_applies_at_once():
     assert control.permission.look == "operators"
     control.configure(Config())
     assert control.permission.look == "everyone"
+
+
+async def test_a_change_is_not_made_in_ignorance_of_another_one(tmp_path):
+    async with controlled(tmp_path) as (path, ops):
+        _, headers, _ = await ask(path, request("GET", "/v1/servers"))
+        assert headers["etag"]
+        _, headers, _ = await ask(path, request("GET", "/v1/servers/b"))
+        status, _, body = await ask(path, request("POST", "/v1/reload", f"If-Match: {headers['etag']}"))
+        assert (status, body["code"], ops.runner.asked) == (412, "changed_meanwhile", []), "that is the server's"
+        tag = configuration(ops, {})
+        assert (await ask(path, request("POST", "/v1/reload", f"If-Match: {tag}")))[0] == 200
+        assert (await ask(path, request("POST", "/v1/reload", "If-Match: *")))[0] == 200
+        assert ops.runner.asked == [False, False]
+        status, _, body = await ask(path, request("POST", "/v1/reload", "If-Match: nonsense"))
+        assert (status, body["code"], len(ops.runner.asked)) == (400, "bad_request", 2)
+
+
+async def test_what_changes_while_one_waits_for_its_turn_counts(tmp_path):
+    async with controlled(tmp_path) as (path, ops):
+        tag = configuration(ops, {})
+        answers = []
+
+        async def reload():
+            answers.append(await ask(path, request("POST", "/v1/reload", f"If-Match: {tag}")))
+
+        async with trio.open_nursery() as nursery:
+            await ops.runner.turn.acquire()
+            nursery.start_soon(reload)
+            await wait_until(lambda: ops.runner.turn.statistics().tasks_waiting == 1)
+            ops.gateway.config = Config()
+            ops.runner.turn.release()
+        [(status, _, body)] = answers
+        assert (status, body["code"], ops.runner.asked) == (412, "changed_meanwhile", [])
+
+
+async def test_a_server_is_shown_under_its_name(tmp_path):
+    async with controlled(tmp_path) as (path, _):
+        assert (await ask(path, request("GET", "/v1/servers/b")))[2]["name"] == "b"
+        assert (await ask(path, request("GET", "/v1/servers/%62")))[2]["name"] == "b"
+        status, _, body = await ask(path, request("GET", "/v1/servers/c", "If-Match: *"))
+        assert (status, body["code"]) == (404, "no_such_server")
+        assert (await ask(path, request("GET", "/v1/servers/%zz")))[0] == 400
+        assert (await ask(path, request("GET", "/v1/servers/")))[0] == 404
