@@ -67,7 +67,7 @@ def run(arguments: list[str]) -> int:
         left = arrive()
         if left is not None:
             manager = replace(manager, passed=Passed(left.listeners))
-        log.configure(options.log_level, config.secrets.redact)
+        log.configure(options.log_level, config.secrets.redact, config.log.format)
         with ExitStack() as stack:
             greet = _greet if options.config is None else None
             read = partial(_read, options)

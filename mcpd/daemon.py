@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import trio
 
+from mcpd import __version__
 from mcpd.backends.backend import ManagedBackend
 from mcpd.backends.connector import Connector, client_limits
 from mcpd.backends.kept import KeptCatalogues
@@ -26,10 +27,11 @@ from mcpd.frontends.stdio import serve_stdio, standard_streams
 from mcpd.fronts import Fronts
 from mcpd.gateway.gateway import Gateway
 from mcpd.gateway.handover import HandoverRefused, capture, restore
-from mcpd.gateway.sessions import Sessions, number_questions_from
+from mcpd.gateway.questions import number_from
+from mcpd.gateway.sessions import Sessions
 from mcpd.gateway.vault import Vault
 from mcpd.hangup import Hangups
-from mcpd.log import redact_with
+from mcpd.log import redact_with, use_form
 from mcpd.operators import open_for_operators, serve_operators
 from mcpd.reload import Reloader
 from mcpd.roster import Roster
@@ -54,7 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-    from mcpd.config.model import Config, ServerSpec
+    from mcpd.config.model import Config, Secrets, ServerSpec
     from mcpd.upgrade.state import State
     from mcpd.wire.http_server import HttpServer
 
@@ -109,7 +111,7 @@ class Daemon:
             ) from None
         # Sessions outlive a run of the daemon, so serials and question ids must not meet those of earlier
         # runs.
-        number_questions_from(int(time.time()) << 20)
+        number_from(int(time.time()) << 20)
         self.sessions = Sessions(self.vault, config.limits, clock=time.time, first_serial=secrets.randbits(31))
         self.gateway = Gateway(config, sessions=self.sessions)
         self.sessions.forget = self.gateway.forget
@@ -134,10 +136,11 @@ class Daemon:
         self.reloader.settings += (
             self.fronts.streamable.configure,
             lambda config: self.supervisor.slots.adjust(config.limits.spawn_concurrency),
+            lambda config: use_form(config.log.format),
         )
         self.reloader.notify = self.manager.notify
         self.reloader.settings.append(lambda config: self.kept.retain([spec.name for spec in config.servers]))
-        self.reloader.redact = lambda secrets: redact_with(secrets.redact)
+        self.reloader.redact = self._hide
         self._upgrade: Upgrade | None = None
         self._hangups = Hangups(self.reloader)
 
@@ -163,6 +166,10 @@ class Daemon:
 
     def _backend(self, connector: Connector) -> ManagedBackend:
         return ManagedBackend(connector.spec, connector, self.gateway.notices, self.kept)
+
+    def _hide(self, secrets: Secrets) -> None:
+        redact_with(secrets.redact)
+        self.gateway.secrets = secrets
 
     async def run_http(self) -> None:
         """Serve on the configured address until SIGTERM or SIGINT. Raises: ConfigError."""
@@ -200,6 +207,7 @@ class Daemon:
                 nursery.start_soon(upgrade.heed, upgrades)
                 for host, port in entrance.addresses:
                     log.info("event=ready listening on http://%s", format_address(host, port))
+                self.gateway.events.emit("mcpd", what="ready", version=__version__)
                 if self._greet is not None:
                     self._greet(f"http://{format_address(*entrance.addresses[0])}")
                 self._tell_manager(nursery, server.ailment)
@@ -305,6 +313,7 @@ class Daemon:
                 continue  # over stdio, where alone it comes this way, there is no upgrade
             self._stopping = True
             log.info("event=stopping signal=%s", signal.Signals(number).name)
+            self.gateway.events.emit("mcpd", what="stopping", signal=signal.Signals(number).name)
             if stopping:
                 nursery.cancel_scope.cancel()
                 return

@@ -47,6 +47,10 @@ CHANGED_WAIT: Final = 30.0
 an operator waits for the outcome."""
 
 
+FAULTS_TOLD: Final = 20
+"""Of a faulty configuration, to whoever follows events; all of them are in the log."""
+
+
 def _whenever() -> None:
     """For who does not care what came before."""
 
@@ -149,6 +153,15 @@ class Reloader:
         self.last = LastReload(at=time.time(), ok=True)
         self.needs_restart = plan.needs_restart
         log.info("event=reloaded %s", plan)
+        self._gateway.events.emit(
+            "reload",
+            ok=True,
+            added=list(plan.added),
+            changed=list(plan.changed),
+            adjusted=list(plan.adjusted),
+            removed=list(plan.removed),
+            settings=list(plan.settings),
+        )
         for setting in plan.needs_restart:
             log.warning("event=needs_restart setting=%s", setting)
         return outcome
@@ -197,6 +210,7 @@ class Reloader:
         lines = str(error).splitlines()
         self.last = LastReload(at=time.time(), ok=False, errors=tuple(lines))
         log.error("event=reload_failed faults=%d nothing has changed", len(lines))
+        self._gateway.events.emit("reload", ok=False, errors=lines[:FAULTS_TOLD])
         for line in lines:
             log.error("event=reload_failed %s", line)
 

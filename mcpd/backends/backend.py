@@ -145,6 +145,7 @@ class ManagedBackend:
         wanted = was_ready and isinstance(failure, ChildEnded) and failure.wanted
         event, delay = self._pace.judge(failure, uptime=uptime, was_ready=was_ready, wanted=wanted)
         self._step(event)
+        self._news.failed(self, failure, delay)
         return delay
 
     async def _rest(self, link: Link) -> None:
@@ -238,8 +239,10 @@ class ManagedBackend:
         return await wait_answered(seconds, self._leaving, self._instances, self._leases)
 
     def _step(self, event: Event) -> None:
-        self.state = step(self.state, event)
+        before, self.state = self.state, step(self.state, event)
         self._lobby.tell()
+        if self.state is not before:
+            self._news.stepped(self, before)
 
     def _judged(self) -> None:
         """It is known what there is to know of it for now."""

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from mcpd.config.model import ServerSpec
+    from mcpd.errors import RpcError
     from mcpd.protocol.calls import Call, Caller
     from mcpd.protocol.handshake import ServerHello
     from mcpd.protocol.jsonrpc import Buffer, Members, Message
@@ -84,6 +85,12 @@ class News(Protocol):
 
     def verdict(self, backend: Backend) -> None:
         """The backend became ready, failed to, or was lost."""
+
+    def stepped(self, backend: Backend, before: State) -> None:
+        """The backend is in another state than `before`."""
+
+    def failed(self, backend: Backend, failure: RpcError, delay: float | None) -> None:
+        """The backend could not be reached, or was lost; it is tried again in so many seconds, None for never."""
 
     def resource_updated(self, backend: Backend, params: Buffer, owner: SessionKey | None) -> None:
         """A resource changed; `owner` is the session whose own link heard of it, None for a shared one."""

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 IN_PLACE: Final = frozenset({"prefix", "validate", "description"})
 """Keys of a server that are read at every use."""
 
-LIVE: Final = frozenset({"naming", "limits", "streams", "shutdown", "caching", "control", "extensions", "instructions"})
+LIVE: Final = frozenset(
+    {"naming", "limits", "streams", "shutdown", "caching", "control", "log", "audit", "extensions", "instructions"}
+)
 """Sections and settings that apply to a running mcpd."""
 
 FIXED: Final = frozenset({"limits.session_age", "control.socket"})

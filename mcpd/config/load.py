@@ -11,7 +11,20 @@ from typing import TYPE_CHECKING, Any, cast
 
 from mcpd.config.document import Document, parse
 from mcpd.config.faults import ConfigErrors, Faults
-from mcpd.config.model import Caching, Config, Control, Limits, Listen, Naming, Secrets, ServerSpec, Shutdown, Streams
+from mcpd.config.model import (
+    Audit,
+    Caching,
+    Config,
+    Control,
+    Limits,
+    Listen,
+    Log,
+    Naming,
+    Secrets,
+    ServerSpec,
+    Shutdown,
+    Streams,
+)
 from mcpd.config.servers import as_table, build_server, check_server, secrets_of
 from mcpd.config.shape import Shape, load_schema
 from mcpd.config.substitution import Substitution
@@ -36,6 +49,8 @@ _SECTIONS = {
     "shutdown": Shutdown,
     "caching": Caching,
     "control": Control,
+    "log": Log,
+    "audit": Audit,
 }
 
 

@@ -10,11 +10,15 @@ from typing import Literal
 
 import msgspec
 
+from mcpd.redaction import REDACTED, redact_tokens
+
 Transport = Literal["stdio", "streamable-http", "sse", "websocket", "auto"]
 Instances = Literal["shared", "leased", "per-session", "per-principal"]
 Start = Literal["eager", "lazy"]
 EraSetting = Literal["auto", "legacy", "modern"]
 Validate = Literal["off", "arguments", "results", "both"]
+LogFormat = Literal["text", "json"]
+AuditCalls = Literal["off", "metadata", "arguments"]
 Policy = Literal["always", "on-failure", "never"]
 Look = Literal["everyone", "operators"]
 
@@ -31,7 +35,6 @@ much shorter than a working day, for which nobody wants to hold the memory of ev
 
 SECRET_MIN = 6
 """Shorter values are not redacted: `1`, `true` or `debug` would blank out ordinary words and hide nothing."""
-REDACTED = "***"
 
 
 class Secrets(msgspec.Struct, frozen=True):
@@ -49,11 +52,11 @@ class Secrets(msgspec.Struct, frozen=True):
         return cls(tuple(sorted((v for v in kept if len(v) >= SECRET_MIN), key=lambda v: (-len(v), v))))
 
     def redact(self, text: str) -> str:
-        """The text with every secret replaced by `***`."""
+        """The text with every secret replaced by `***`, and whatever else looks like one."""
         for value in self.values:
             if value in text:
                 text = text.replace(value, REDACTED)
-        return text
+        return redact_tokens(text)
 
     def __repr__(self) -> str:
         return f"Secrets({len(self.values)})"
@@ -160,6 +163,21 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
     """The path of the control socket; None: where `config.options.control_socket` says."""
     look: Look = "everyone"
     """Who may ask what mcpd does: everyone who can connect, or those alone who may also change it."""
+
+
+class Log(msgspec.Struct, frozen=True, kw_only=True):
+    """What mcpd writes to stderr. To the journal it writes in the journal's own form, whatever is said here."""
+
+    format: LogFormat = "text"
+    """`text`: `key=value`, for people and grep; `json`: one object a line, for collectors."""
+
+
+class Audit(msgspec.Struct, frozen=True, kw_only=True):
+    """What is recorded of calls."""
+
+    calls: AuditCalls = "metadata"
+    """A line for each call: `metadata` says who, what, how it ended, how long it took and how much it was; `arguments`
+    also what it was made with, which may be anybody's secret; `off` writes none."""
 
 
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
@@ -333,6 +351,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     shutdown: Shutdown = Shutdown()
     caching: Caching = Caching()
     control: Control = Control()
+    log: Log = Log()
+    audit: Audit = Audit()
     extensions: tuple[str, ...] = ()
     """Identifiers of protocol extensions (`vendor.example/name`) that modern clients and servers may use through mcpd,
     besides tasks, which mcpd understands."""

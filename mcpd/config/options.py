@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NoReturn, cast
+from typing import TYPE_CHECKING, Literal, NoReturn, cast, get_args
 
 import msgspec
 
+from mcpd.config.model import LogFormat
 from mcpd.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -42,13 +43,15 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     control_socket: Path | None = None
     check: bool = False
     log_level: LogLevel = "info"
+    log_format: LogFormat | None = None
 
     def override(self, config: Config) -> Config:
-        """The configuration with `--host` and `--port` in place of its own."""
+        """The configuration with `--host`, `--port` and `--log-format` in place of its own."""
         host = config.listen.host if self.host is None else self.host
         port = config.listen.port if self.port is None else self.port
         listen = msgspec.structs.replace(config.listen, host=host, port=port)
-        return msgspec.structs.replace(config, listen=listen)
+        log = msgspec.structs.replace(config.log, format=self.log_format or config.log.format)
+        return msgspec.structs.replace(config, listen=listen, log=log)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -78,6 +81,7 @@ def parser(version: str) -> argparse.ArgumentParser:
     )
     add("--check", action="store_true", help="check the configuration, print the plan and exit")
     add("--log-level", choices=_LEVELS, default="info", help="default: info")
+    add("--log-format", choices=get_args(LogFormat), help="write the log in this form instead of the configured one")
     add("--version", action="version", version=f"mcpd {version}", help="print the version and exit")
     add("--help", "-h", action="help", help="print this and exit")
     return result
@@ -104,6 +108,7 @@ def parse(arguments: Sequence[str], *, version: str, system_config: Path = SYSTE
         control_socket=given.control_socket,
         check=given.check,
         log_level=given.log_level,
+        log_format=given.log_format,
     )
 
 

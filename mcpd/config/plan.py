@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from mcpd.config.model import REDACTED, Resources, Restart, Sandbox, Stop, Timeouts
+from mcpd.config.model import Resources, Restart, Sandbox, Stop, Timeouts
+from mcpd.redaction import REDACTED
 
 if TYPE_CHECKING:
     from mcpd.config.model import Config, Secrets, ServerSpec

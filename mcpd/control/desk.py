@@ -34,6 +34,9 @@ log = logging.getLogger("mcpd.control")
 HEADERS: Final = b"Cache-Control: no-store\r\nMcpd-Version: %b\r\n" % __version__.encode()
 JSON: Final = b"Content-Type: application/json\r\n"
 
+PATH_TOLD: Final = 200
+"""Characters of a path that events repeat: longer than any that there is."""
+
 Admit: TypeAlias = "Callable[[], tuple[Operation, Mapping[str, str]]]"
 """Says which operation a request is for, with the parameters of its path, if it may have it. Raises: Refusal."""
 
@@ -55,9 +58,13 @@ class Desk:
                 ask = self._conditional(ask, operation)
             if operation.changes:
                 log.info("event=operation method=%s path=%r %s", operation.method, request.head.path, who.logged)
+                self._tell(request, who)
             answer = await operation.work(self._operations, ask)
         except Refusal as refusal:
-            refuse(request, who, refusal, log_it=operation is None or operation.changes)
+            logged = operation is None or operation.changes
+            refuse(request, who, refusal, log_it=logged)
+            if logged:
+                self._tell(request, who, refusal.code)
         except Exception:
             # The crash boundary of one operation.
             log.exception("event=operation_failed path=%r", request.head.path)
@@ -80,6 +87,14 @@ class Desk:
 
         require_unchanged()
         return replace(ask, require_unchanged=require_unchanged)
+
+    def _tell(self, request: Request, who: Who, refused: str = "") -> None:
+        """Let those who follow events know who does what. `refused`: why not, in a word."""
+        method = request.head.method.decode("latin-1")[:20]
+        path = request.head.path.decode("latin-1")[:PATH_TOLD]
+        self._operations.gateway.events.emit(
+            "operation", by=str(who), method=method, path=path, refused=refused or None
+        )
 
 
 def refuse(request: Request, who: Who, refusal: Refusal, *, log_it: bool) -> None:

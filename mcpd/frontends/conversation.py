@@ -67,6 +67,7 @@ class RequestTask:
         try:
             self._session.register(id, self, self._calls_max)
         except RpcError as error:
+            self._gateway.refuse(self._session.caller, self._message, error)
             await self._outlet.answer(jsonrpc.error(id, error.encode()))
         else:
             nursery.start_soon(self._run)
@@ -160,7 +161,7 @@ class Conversation:
         except RpcError as error:
             await self._outlet.answer(jsonrpc.error(message.id, error.encode()))
             return
-        log.info("event=session_opened client=%r version=%s", hello.client_name, hello.version.text)
+        log.info("event=session_opened client=%r version=%s", hello.client, hello.version.text)
         await self._outlet.answer(jsonrpc.result(message.id, await self._gateway.initialize(hello.version)))
 
 

@@ -218,7 +218,7 @@ class StreamableHttp:
             return
         result = await self._gateway.initialize(hello.version)
         headers = b"Mcp-Session-Id: %b\r\n" % session.id.encode()
-        log.info("event=session_opened client=%r version=%s", hello.client_name, hello.version.text)
+        log.info("event=session_opened client=%r version=%s", hello.client, hello.version.text)
         send_parts(request, 200, JSON + headers, jsonrpc.result(message.id, result))
 
     async def _call(self, request: Request, session: Session, message: Message, notes: Notes) -> None:
@@ -228,6 +228,7 @@ class StreamableHttp:
         try:
             session.register(id, exchange, self._config.limits.calls_per_session)
         except RpcError as error:
+            self._gateway.refuse(session.caller, message, error)
             exchange.abandon()
             send_error(request, error, id)
             return

@@ -11,22 +11,15 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-import msgspec
 import trio
 
-from mcpd.errors import (
-    INTERNAL_ERROR,
-    INVALID_PARAMS,
-    METHOD_NOT_FOUND,
-    URL_ELICITATION_REQUIRED,
-    BackendMisbehaved,
-    ProtocolError,
-    RpcError,
-)
-from mcpd.gateway import local, succession, validation
+from mcpd.errors import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, ProtocolError, RpcError
+from mcpd.events import Events
+from mcpd.gateway import local, relay, succession
 from mcpd.gateway.catalog import STALE, Catalog, build, hint_of
 from mcpd.gateway.gate import Gate
 from mcpd.gateway.inputs import Inputs
+from mcpd.gateway.ledger import KINDS, Ledger
 from mcpd.gateway.levels import Levels
 from mcpd.gateway.listens import Listens
 from mcpd.gateway.modern import Modern
@@ -37,10 +30,7 @@ from mcpd.gateway.subscriptions import Subscriptions
 from mcpd.protocol import handshake, jsonrpc
 from mcpd.protocol.calls import Ask, Call, Caller, Emit, Part
 from mcpd.protocol.capabilities import ClientCapability
-from mcpd.protocol.convert import down_result
 from mcpd.protocol.meta import progress_token
-from mcpd.protocol.outcome import error_result
-from mcpd.protocol.versions import Version
 from mcpd.types import IMPLEMENTATION
 
 if TYPE_CHECKING:
@@ -52,6 +42,7 @@ if TYPE_CHECKING:
     from mcpd.gateway.sessions import Session, Sessions
     from mcpd.gateway.succession import Succession
     from mcpd.protocol.jsonrpc import Buffer, Members, Message
+    from mcpd.protocol.versions import Version
     from mcpd.types import SessionKey
 
 log = logging.getLogger("mcpd.gateway")
@@ -74,17 +65,26 @@ class Gateway:
         self.config = config
         self.backends: Sequence[Backend] = ()
         self.sessions = sessions
+        self.events = sessions.events = Events()
+        self.secrets = config.secrets
+        """What operators are not shown: also what was secret in a former configuration that is still in use."""
+        self.ledger = Ledger(self.events, config.audit)
         self.catalog: Catalog = build((), config.naming)
         self.subscriptions = Subscriptions(config.limits.subscriptions)
         self.listens = Listens(
             config.limits,
             self.subscriptions,
-            owner=self._resource,
+            owner=self.resource,
             backends=lambda: self.backends,
             forget=self._forget_key,
         )
         self.notices = Notices(
-            sessions, self.subscriptions, self.listens, rebuild=self._rebuild, delay=config.streams.list_changed_delay
+            sessions,
+            self.subscriptions,
+            self.listens,
+            rebuild=self._rebuild,
+            delay=config.streams.list_changed_delay,
+            events=self.events,
         )
         self.levels = Levels(sessions)
         self.gate = Gate()
@@ -111,6 +111,7 @@ class Gateway:
             nursery.start_soon(self.notices.welcome, self.settled)
             nursery.start_soon(self.levels.run)
             nursery.start_soon(self.inputs.run)
+            nursery.start_soon(self.ledger.run)
             self.nursery = nursery
             for backend in self.backends:
                 nursery.start_soon(self.note_verdict, backend)
@@ -152,7 +153,7 @@ class Gateway:
             await self.patience.settle(limit)
         self.notices.flush()
 
-    async def _named(self, kind: str, name: str) -> Route:
+    async def named(self, kind: str, name: str) -> Route:
         """The route of a tool or prompt, which may be about to become known. Raises: UnknownName."""
 
         def known() -> bool:
@@ -163,7 +164,7 @@ class Gateway:
             await self.patience.for_name(name, known)
         return self.router.named(kind, name)
 
-    async def _resource(self, uri: str) -> Backend:
+    async def resource(self, uri: str) -> Backend:
         """Whose resource a URI is, which may be about to become known. Raises: UnknownName."""
 
         def known() -> bool:
@@ -177,9 +178,9 @@ class Gateway:
     async def backend_for(self, method: str, members: Members) -> Backend:
         """Which backend answers a tools/call, prompts/get or resources/read. Raises: RpcError INVALID_PARAMS."""
         if method == "resources/read":
-            return await self._resource(local.string(members, "uri"))
+            return await self.resource(local.string(members, "uri"))
         kind = "tools" if method == "tools/call" else "prompts"
-        return (await self._named(kind, local.string(members, "name"))).backend
+        return (await self.named(kind, local.string(members, "name"))).backend
 
     def _ask_time(self, method: str, members: Members) -> float:
         """Seconds that a question during such a call may take."""
@@ -229,10 +230,32 @@ class Gateway:
         if handler is None:
             raise RpcError(METHOD_NOT_FOUND, f"Method not found: {call.method}")
         if self.in_flight >= self.config.limits.calls and (full := self._full()):
+            self._refuse(call, full)
             raise full
-        if handler is Gateway._call_tool:
-            return self._call_tool(call)  # counts itself: nearly every request is one frame shorter
+        if handler is relay.call_tool:
+            return relay.call_tool(self, call)  # counts itself: nearly every request is one frame shorter
         return self._counted(handler(self, call))
+
+    def relay(self, backend: Backend, call: Call) -> Awaitable[Answer]:
+        """Have a call that names its backend itself carried out there. Raises: RpcError, here and there."""
+        if self.in_flight >= self.config.limits.calls and (full := self._full()):
+            raise full
+        return self._counted(relay.relay(backend, call))
+
+    def refuse(self, caller: Caller, message: Message, error: RpcError) -> None:
+        """Take down a request that did not get as far as `dispatch`, for this reason."""
+        if message.method in KINDS:
+            params: Buffer = message.params or b"{}"
+            try:
+                members = jsonrpc.members_of(params)
+            except (ProtocolError, ValueError):
+                members = {}
+            self._refuse(Call(caller, message.method, params, members, _unheard, _unasked, _kept), error)
+
+    def _refuse(self, call: Call, error: RpcError) -> None:
+        if call.method in KINDS:
+            exposed = bytes(call.members.get("uri" if call.method == "resources/read" else "name", b""))
+            self.ledger.ended(call, exposed, None, "", trio.current_time(), error, sent=False)
 
     def _full(self) -> RpcError | None:
         """Why no more calls are taken, if so. Parked ones wait for people: they have a bound of their own."""
@@ -257,89 +280,9 @@ class Gateway:
         hint = hint_of(kind, self.backends, self.list_ttl) if call.caller.stateless else STALE
         return local.list_page(self.catalog.of(kind), call.members, call.caller.version, hint), None
 
-    async def _call_tool(self, call: Call) -> Answer:
-        members = call.members
-        jsonrpc.refuse_repeated(call.params, members, b'"name"')
-        route = self.catalog.tools.by_text.get(bytes(members.get("name", b"")))
-        if route is None:
-            route = await self._named("tools", local.string(members, "name"))
-        spec = route.backend.spec
-        if spec.validate in ("arguments", "both"):
-            name = local.string(members, "name")
-            problem = validation.wrong_arguments(name, route.entry, members.get("arguments"))
-            if problem is not None:
-                return local.complete(error_result(problem), call), None
-        exposed = members["name"]
-        members["name"] = route.name_raw
-        members.pop("task", None)  # mcpd does not offer tasks, and who does not offer them ignores the wish
-        self.in_flight += 1
-        try:
-            answer = await route.backend.call(call, "tools/call", members)
-        except RpcError as error:
-            if error.code == URL_ELICITATION_REQUIRED and call.caller.version < Version.V2025_11_25:
-                return error_result(f"{error.message} {local.urls(error)}".strip()), None
-            raise
-        finally:
-            self.in_flight -= 1
-        result = local.result_of(route.backend, call, answer)
-        self.router.learn(result, route.backend)
-        if spec.validate in ("results", "both"):
-            problem = validation.wrong_result(msgspec.json.decode(exposed, type=str), route.entry, result)
-            if problem is not None:
-                raise BackendMisbehaved(spec.name, problem, remedy=f"servers.{spec.name}.validate")
-        return down_result("tools/call", result, call.caller.version), answer.extra()
-
-    async def _get_prompt(self, call: Call) -> Answer:
-        name = self._name(call)
-        route = await self._named("prompts", name)
-        call.members["name"] = route.name_raw
-        return await self._relay(route.backend, call)
-
-    async def _read_resource(self, call: Call) -> Answer:
-        jsonrpc.refuse_repeated(call.params, call.members, b'"uri"')
-        uri = local.string(call.members, "uri")
-        return await self._relay(await self._resource(uri), call)
-
-    async def _complete(self, call: Call) -> Answer:
-        ref = call.members.get("ref")
-        if ref is None:
-            raise RpcError(INVALID_PARAMS, "params.ref is required")
-        try:
-            inner = jsonrpc.members_of(ref)
-        except (ProtocolError, ValueError):
-            raise RpcError(INVALID_PARAMS, "params.ref is a JSON object") from None
-        kind = local.string(inner, "type", "params.ref")
-        if kind == "ref/prompt":
-            route = await self._named("prompts", local.string(inner, "name", "params.ref"))
-            backend = route.backend
-            inner["name"] = route.name_raw
-            call.members["ref"] = msgspec.Raw(jsonrpc.encode_members(inner))
-        elif kind == "ref/resource":
-            await self.settled()
-            backend = self.router.template(local.string(inner, "uri", "params.ref"))
-        else:
-            raise RpcError(INVALID_PARAMS, f"params.ref.type is ref/prompt or ref/resource, not {kind!r}")
-        hello = backend.hello
-        if hello is not None and not hello.capabilities.completions:
-            return local.complete(b'{"completion":{"values":[]}}', call), None
-        if hello is not None and hello.version < Version.V2025_06_18:
-            call.members.pop("context", None)
-        return await self._relay(backend, call)
-
-    def relay(self, backend: Backend, call: Call) -> Awaitable[Answer]:
-        """Have a call that names its backend itself carried out there. Raises: RpcError, here and there."""
-        if self.in_flight >= self.config.limits.calls and (full := self._full()):
-            raise full
-        return self._counted(self._relay(backend, call))
-
-    async def _relay(self, backend: Backend, call: Call) -> Answer:
-        answer = await backend.call(call, call.method, call.members)
-        result = local.result_of(backend, call, answer)
-        return down_result(call.method, result, call.caller.version), answer.extra()
-
     async def _subscribe(self, session: Session, call: Call) -> Answer:
         uri = local.string(call.members, "uri")
-        await self.subscriptions.add(session, call, uri, await self._resource(uri), call.members)
+        await self.subscriptions.add(session, call, uri, await self.resource(uri), call.members)
         return b"{}", None
 
     async def _unsubscribe(self, session: Session, call: Call) -> Answer:
@@ -349,10 +292,6 @@ class Gateway:
     async def _set_level(self, session: Session, call: Call) -> Answer:
         await self.levels.set(session, local.log_level(call.members))
         return b"{}", None
-
-    def _name(self, call: Call) -> str:
-        jsonrpc.refuse_repeated(call.params, call.members, b'"name"')
-        return local.string(call.members, "name")
 
     # ---- the end of a session ------------------------------------------------------------------------------
 
@@ -375,18 +314,30 @@ class Gateway:
             backend.roots_changed(caller.key)
 
 
+def _unheard(method: str, params: Buffer) -> None:
+    """A call that was refused says nothing,"""
+
+
+async def _unasked(method: str, params: Buffer) -> Buffer:
+    raise RpcError(INTERNAL_ERROR, f"{method}: the call was refused")
+
+
+def _kept() -> None:
+    """and has nobody who could be let go."""
+
+
 Handler: TypeAlias = "Callable[[Gateway, Call], Awaitable[Answer]]"
 OfSession: TypeAlias = "Callable[[Gateway, Session, Call], Awaitable[Answer]]"
 
 _HANDLERS: Final[dict[str, Handler]] = {
-    "tools/call": Gateway._call_tool,
+    "tools/call": relay.call_tool,
     "tools/list": lambda gateway, call: gateway._list("tools", call),
     "prompts/list": lambda gateway, call: gateway._list("prompts", call),
-    "prompts/get": Gateway._get_prompt,
+    "prompts/get": relay.get_prompt,
     "resources/list": lambda gateway, call: gateway._list("resources", call),
     "resources/templates/list": lambda gateway, call: gateway._list("resourceTemplates", call),
-    "resources/read": Gateway._read_resource,
-    "completion/complete": Gateway._complete,
+    "resources/read": relay.read_resource,
+    "completion/complete": relay.complete,
 }
 """The methods of both eras."""
 

@@ -152,7 +152,7 @@ def restore(data: bytes, gateway: Gateway, streams: Callable[[Session, Streams],
         if session is None:
             continue  # too old by now
         heirs.append(session)
-        session.client_name = client.name
+        session.caller = msgspec.structs.replace(session.caller, client=client.name)
         session.state = ServerState.READY if client.ready else ServerState.ANSWERED
         session.last_used = now - client.idle - gap
         session.backlog = {key: (message,) for key, message in client.backlog} or None

@@ -106,7 +106,11 @@ class Modern:
                 if method in ASKING:
                     self._gateway.sessions.passer_by()
                     if "requestState" in members or "inputResponses" in members:
-                        fit = await self._join(caller, message, members, turn)
+                        try:
+                            fit = await self._join(caller, message, members, turn)
+                        except RpcError as error:
+                            self._gateway.refuse(caller, message, error)
+                            raise
                         if fit is None:
                             return
                         params = fit

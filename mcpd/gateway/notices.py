@@ -20,7 +20,7 @@ import trio
 
 from mcpd.backends.notifications import severity
 from mcpd.backends.questions import allowed
-from mcpd.errors import INTERNAL_ERROR, METHOD_NOT_FOUND, ProtocolError, RpcError
+from mcpd.errors import INTERNAL_ERROR, METHOD_NOT_FOUND, BackendError, ProtocolError, RpcError
 from mcpd.gateway import tasks
 from mcpd.gateway.listens import RESOURCE_UPDATED, TASK_CHANGED
 from mcpd.gateway.sessions import UPDATED
@@ -34,11 +34,13 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from mcpd.backends.base import Backend
+    from mcpd.events import Events
     from mcpd.gateway.catalog import Catalog
     from mcpd.gateway.listens import Listens
     from mcpd.gateway.sessions import Session, Sessions
     from mcpd.gateway.subscriptions import Subscriptions
     from mcpd.protocol.jsonrpc import Buffer
+    from mcpd.supervisor.states import State
     from mcpd.types import SessionKey
 
 log = logging.getLogger("mcpd.gateway")
@@ -62,7 +64,9 @@ class Notices:
         *,
         rebuild: Callable[[], tuple[Catalog, Catalog]],
         delay: float,
+        events: Events,
     ) -> None:
+        self._events = events
         self._sessions = sessions
         self._subscriptions = subscriptions
         self._listens = listens
@@ -103,7 +107,11 @@ class Notices:
             for listen in self._listens:
                 listen.changed(method)
         if methods:
-            log.info("event=catalogue_changed lists=%s", ",".join(sorted(m.split("/")[1] for m in methods)))
+            lists = sorted(method.split("/")[1] for method in methods)
+            log.info("event=catalogue_changed lists=%s", ",".join(lists))
+            self._events.emit(
+                "list_changed", lists=lists, sizes={kind: len(after.of(kind).raws) for kind in NOTIFICATIONS}
+            )
 
     # ---- clients of an earlier run --------------------------------------------------------------------------
 
@@ -153,6 +161,16 @@ class Notices:
     def verdict(self, backend: Backend) -> None:
         verdicts, self._verdicts = self._verdicts, trio.Event()
         verdicts.set()
+
+    def stepped(self, backend: Backend, before: State) -> None:
+        self._events.emit("state", server=backend.name, **{"from": before.value, "to": backend.state.value})
+
+    def failed(self, backend: Backend, failure: RpcError, delay: float | None) -> None:
+        why, reason = ("error", failure.message)
+        if isinstance(failure, BackendError):
+            why, reason = failure.kind, failure.reason
+        retry = None if delay is None else round(delay, 1)
+        self._events.emit("restart", server=backend.name, why=why, reason=reason, retry_in=retry)
 
     def resource_updated(self, backend: Backend, params: Buffer, owner: SessionKey | None) -> None:
         try:

@@ -17,14 +17,17 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+import sys
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from mcpd.errors import INTERNAL_ERROR, INVALID_REQUEST, ProtocolError, RpcError
+from mcpd.events import Events
+from mcpd.gateway import questions
 from mcpd.gateway.seal import EPOCH_LENGTH, Claims, principal_digest
 from mcpd.protocol import jsonrpc
-from mcpd.protocol.calls import Caller
+from mcpd.protocol.calls import LOCAL, Caller
 from mcpd.protocol.capabilities import NOTHING
 from mcpd.protocol.handshake import Event, ServerState, serve
 from mcpd.protocol.versions import LATEST_HANDSHAKE
@@ -59,16 +62,6 @@ ROOM_SHARE: Final = 128
 one search each."""
 
 
-class Question:
-    """A question to the client that waits for its answer."""
-
-    __slots__ = ("answer", "answered")
-
-    def __init__(self) -> None:
-        self.answered = trio.Event()
-        self.answer: Message | None = None
-
-
 class Session:
     """One client."""
 
@@ -77,7 +70,6 @@ class Session:
         "caller",
         "calls",
         "claims",
-        "client_name",
         "id",
         "last_used",
         "left",
@@ -93,7 +85,6 @@ class Session:
         self.id = id
         self.claims = claims
         self.state = ServerState.NEW
-        self.client_name = ""
         self.calls: dict[bytes, Running] = {}
         self.subscriptions: dict[str, Topic] | None = None
         """What it is subscribed to, by URI; kept by `Subscriptions`."""
@@ -103,10 +94,15 @@ class Session:
         self.streams: Sweepable | None = None
         """The frontend's own record of this session's event streams."""
         self.last_used = trio.current_time()
-        self.questions: dict[bytes, Question] | None = None
+        self.questions: dict[bytes, questions.Question] | None = None
         """Those that wait for its answer, by their id."""
         self.backlog: dict[str, tuple[Buffer, ...]] | None = None
         """News that it has not heard yet, by key."""
+
+    @property
+    def client_name(self) -> str:
+        """What its client says that it is: `name/version`; empty when it did not, or after mcpd was killed."""
+        return self.caller.client
 
     @property
     def idle(self) -> bool:
@@ -149,8 +145,8 @@ class Session:
         Raises: RpcError: the client's own, or that the question cannot be delivered.
         Cancellation: the client is told.
         """
-        id = b"%d" % next(_question_ids)
-        question = Question()
+        id = questions.next_id()
+        question = questions.Question()
         if self.questions is None:
             self.questions = {}
         self.questions[id] = question
@@ -174,7 +170,7 @@ class Session:
 
     def answer(self, message: Message) -> bool:
         """Take a client's response; False when mcpd has not asked this."""
-        question = self.questions.get(_number(message.id or b"")) if self.questions else None
+        question = self.questions.get(questions.number(message.id or b"")) if self.questions else None
         if question is None or question.answered.is_set():
             return False
         question.answer = message
@@ -231,6 +227,8 @@ class Sessions:
         self._serials = itertools.count(first_serial)
         self.forget: Callable[[Session], None] = _nothing_held
         """Called when a session ended or left memory; the gateway's."""
+        self.events = Events()
+        """Who is told of sessions; the gateway's."""
         self._passed_by = -math.inf
         self._by_id: dict[str, Session] = {}
         self._connected: dict[SessionKey, Session] = {}
@@ -250,9 +248,9 @@ class Sessions:
             self._epoch = now
         serial = next(self._serials) & 0xFFFFFFFF
         claims = Claims(hello.version, hello.capabilities, now, self._epoch, serial, principal_digest(principal))
-        session = self._make(self._vault.seal.make(claims), claims, principal)
-        session.client_name = hello.client_name
+        session = self._make(self._vault.seal.make(claims), claims, principal, hello.client)
         session.handshake(Event.INITIALIZE)
+        self._tell("opened", session)
         return session
 
     def find(self, id: str, principal: str) -> Session | None:
@@ -292,13 +290,16 @@ class Sessions:
     def agree(self, session: Session, hello: ClientHello) -> None:
         """Note what the initialize of a connected session said. Raises: ProtocolError when it came twice."""
         session.handshake(Event.INITIALIZE)
-        session.client_name = hello.client_name
-        session.caller = Caller(session.caller.key, session.caller.principal, hello.version, hello.capabilities)
+        key, principal = session.caller.key, session.caller.principal
+        session.caller = Caller(key, principal, hello.version, hello.capabilities, client=hello.client)
+        self._tell("opened", session)
 
     def disconnect(self, session: Session) -> None:
         """The connection of a session without id ended."""
         if self._connected.pop(session.caller.key, None) is not None:
             session.close()
+            if session.state is not ServerState.NEW:
+                self._tell("ended", session)
             self._left(session)
 
     def end(self, session: Session) -> None:
@@ -307,6 +308,7 @@ class Sessions:
             self._vault.revoke(session.claims)
         self._by_id.pop(session.id, None)
         session.close()
+        self._tell("ended", session)
         self._left(session)
 
     def sweep(self) -> int:
@@ -345,9 +347,10 @@ class Sessions:
         """The session with this key, if it is in memory."""
         return self._connected.get(key) or self._by_id.get(key)
 
-    def _make(self, id: str, claims: Claims, principal: str) -> Session:
+    def _make(self, id: str, claims: Claims, principal: str, client: str = "") -> Session:
         # The id itself is the key: one string instead of two, and it never leaves but to its own client.
-        session = Session(Caller(SessionKey(id), principal, claims.version, claims.capabilities), id=id, claims=claims)
+        caller = Caller(SessionKey(id), principal, claims.version, claims.capabilities, client=sys.intern(client))
+        session = Session(caller, id=id, claims=claims)
         self._by_id[id] = session
         return session
 
@@ -372,6 +375,16 @@ class Sessions:
         session.close()
         self._left(session)
 
+    def _tell(self, what: str, session: Session) -> None:
+        caller = session.caller
+        self.events.emit(
+            "session",
+            what=what,
+            client=caller.client,
+            protocol=caller.version.text,
+            principal=caller.principal or LOCAL,
+        )
+
     def _left(self, session: Session) -> None:
         session.left = True
         self.forget(session)
@@ -379,18 +392,3 @@ class Sessions:
 
 def _nothing_held(session: Session) -> None:
     """Until the gateway is there, sessions hold nothing anywhere."""
-
-
-def _number(id: bytes) -> bytes:
-    """A question's id as we wrote it: an integer, which some clients send back as a string or a float."""
-    id = id.strip(b'"')
-    return id[:-2] if id.endswith(b".0") else id
-
-
-_question_ids = itertools.count(1)
-
-
-def number_questions_from(first: int) -> None:
-    """Start question ids at a number that earlier runs of the daemon have not used: sessions outlive it."""
-    global _question_ids
-    _question_ids = itertools.count(first)

@@ -71,6 +71,7 @@ def _configure(gateway: Gateway, config: Config) -> None:
     gateway.listens.limits = gateway.inputs.limits = gateway.sessions.limits = limits
     gateway.notices.delay = config.streams.list_changed_delay
     gateway.patience.separator = config.naming.separator
+    gateway.ledger.configure(config.audit)
     gateway.list_ttl = int(config.caching.list_ttl * 1000)
     gateway.modern.extensions = (EXTENSION, *config.extensions)
 

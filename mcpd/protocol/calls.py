@@ -46,6 +46,8 @@ class Caller(msgspec.Struct, frozen=True, eq=False):
     """The extensions that a modern client declared and mcpd relays: a JSON object by identifier, or None."""
     client_info: bytes | None = None
     """What a modern client said of itself, as JSON; not verified, and nothing is decided by it."""
+    client: str = ""
+    """The same of a client with a session, in the form of `client_text`."""
 
     @property
     def stateless(self) -> bool:
@@ -71,3 +73,14 @@ class Call(msgspec.Struct, eq=False):
 
 LOG_LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 """RFC 5424's severities from least to most severe, as MCP's logging utility names them."""
+
+LOCAL = "local"
+"""What the principal of everybody is called who reaches the loopback port: in calls it is the empty text."""
+
+CLIENT_MAX = 64
+"""Characters of a client's name, and of its version: what logs and lists repeat of it."""
+
+
+def client_text(name: str, version: str) -> str:
+    """A client as logs and operators see it: `name/version`."""
+    return f"{name[:CLIENT_MAX]}/{version[:CLIENT_MAX]}" if version else name[:CLIENT_MAX]

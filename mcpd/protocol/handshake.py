@@ -20,6 +20,7 @@ from typing import Final
 import msgspec
 
 from mcpd.errors import INVALID_PARAMS, INVALID_REQUEST, ProtocolError
+from mcpd.protocol.calls import CLIENT_MAX, client_text
 from mcpd.protocol.capabilities import (
     ClientCapability,
     ServerCapabilities,
@@ -136,6 +137,12 @@ class ClientHello(msgspec.Struct, frozen=True):
     """Negotiated: what mcpd answers."""
     capabilities: ClientCapability
     client_name: str
+    client_version: str = ""
+
+    @property
+    def client(self) -> str:
+        """Who it says that it is."""
+        return client_text(self.client_name, self.client_version)
 
 
 class ServerHello(msgspec.Struct, frozen=True):
@@ -161,7 +168,8 @@ def read_initialize(params: Buffer | None) -> ClientHello:
     return ClientHello(
         version=negotiate(requested),
         capabilities=parse_client_capabilities(members.get("capabilities")),
-        client_name=_client_name(info),
+        client_name=_said(info, "name"),
+        client_version=_said(info, "version"),
     )
 
 
@@ -208,11 +216,11 @@ def read_initialize_result(result: Buffer) -> ServerHello:
     )
 
 
-def _client_name(info: Buffer | None) -> str:
+def _said(info: Buffer | None, key: str) -> str:
     if info is None or bytes(info)[:1] != b"{":
         return ""
     members: Members = members_of(info)
-    return (_string(members.get("name")) or "")[:64]
+    return (_string(members.get(key)) or "")[:CLIENT_MAX]
 
 
 def _string(raw: Buffer | None) -> str | None:

@@ -40,6 +40,8 @@ def accept(left: State, supervisor: Supervisor, backends: Sequence[ManagedBacken
     states = {state.name: state for state in left.backends}
     heirs = [backend for backend in backends if backend.name in states]
     supervisor.inherit(left.supervisor, {pid for heir in heirs for pid in heir.inherit(states[heir.name])})
+    if left.events is not None:
+        gateway.events.inherit(left.events)
     gateway.gate.close()
 
 
@@ -58,6 +60,7 @@ async def go_on(
         while any(backend.state is BackendState.STOPPED and not backend.asleep for backend in roster.backends):
             await trio.lowlevel.checkpoint()  # until then a call would not wait for it
     gateway.gate.open()
+    gateway.events.emit("mcpd", what="upgraded", version=__version__, **{"from": left.version})
     log.info(
         "event=upgraded from=%s to=%s away=%.3f children=%d connections=%d",
         left.version,

@@ -16,6 +16,7 @@ import msgspec
 
 from mcpd.backends.carried import BackendState  # noqa: TC001 - msgspec reads the annotations below
 from mcpd.errors import McpdError
+from mcpd.events import EventsState  # noqa: TC001 - the same
 from mcpd.gateway import handover
 from mcpd.supervisor.adoption import SupervisorState  # noqa: TC001 - the same
 from mcpd.wire.http_carrying import ConnectionState  # noqa: TC001 - the same
@@ -49,6 +50,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     connections: tuple[ConnectionState, ...]
     sessions: bytes
     """As `gateway.handover` has it."""
+    events: EventsState | None = None
 
     def descriptors(self) -> Iterator[int]:
         """Those that have to survive the exec."""

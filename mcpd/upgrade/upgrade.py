@@ -107,6 +107,7 @@ class Upgrade:
     def capture(self) -> State:
         """Everything as it is now. Nothing of it is changed."""
         sessions = handover.capture(self._gateway)  # first: it tells clients what they have not heard yet
+        self._gateway.ledger.flush()
         return State(
             pid=os.getpid(),
             version=__version__,
@@ -116,6 +117,7 @@ class Upgrade:
             backends=tuple(backend.capture() for backend in self._roster.backends),
             connections=self._server.capture(),
             sessions=sessions,
+            events=self._gateway.events.capture(),
         )
 
     async def _check(self) -> None:

@@ -207,6 +207,8 @@ class Heard:
         self.strays: list[tuple[str, JSON, str | None]] = []
         self.catalogues: list[tuple[str, ...]] = []
         self.verdicts: list[str] = []
+        self.steps: list[tuple[str, str]] = []
+        self.failures: list[tuple[Any, float | None]] = []
         self.asked: list[tuple[str | None, str]] = []
         self.owner_answer: bytes | None = None
         self._news = trio.Event()
@@ -254,6 +256,12 @@ class Heard:
     def catalogue_changed(self, backend: Any, kinds: tuple[str, ...]) -> None:
         self.catalogues.append(kinds)
         self._tell()
+
+    def stepped(self, backend: Any, before: Any) -> None:
+        self.steps.append((before.value, backend.state.value))
+
+    def failed(self, backend: Any, failure: Any, delay: float | None) -> None:
+        self.failures.append((failure, delay))
 
     def verdict(self, backend: Any) -> None:
         self.verdicts.append(backend.state.value)

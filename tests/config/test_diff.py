@@ -127,6 +127,8 @@ def test_each_setting_applies_or_does_not_and_somebody_has_thought_about_it():
         "shutdown.grace",
         "caching.list_ttl",
         "control.look",
+        "log.format",
+        "audit.calls",
         *(f"shutdown.{key}" for key in ("grace",)),
     }
 

@@ -19,7 +19,7 @@ MAPS = {
     "Top level": SCHEMA["properties"],
     **{
         key: SCHEMA["properties"][key]["properties"]
-        for key in ("listen", "naming", "limits", "streams", "shutdown", "caching", "control")
+        for key in ("listen", "naming", "limits", "streams", "shutdown", "caching", "control", "log", "audit")
     },
     "mcpServers": SERVER,
     **{key: SERVER[key]["properties"] for key in ("timeouts", "restart", "stop", "tls", "resources", "sandbox")},

@@ -10,11 +10,13 @@ import pytest
 
 from mcpd.config.load import load
 from mcpd.config.model import (
+    Audit,
     Caching,
     Config,
     Control,
     Limits,
     Listen,
+    Log,
     Naming,
     Resources,
     Restart,
@@ -38,6 +40,8 @@ SECTIONS = {
     "streams": (Streams, SCHEMA["properties"]["streams"]),
     "caching": (Caching, SCHEMA["properties"]["caching"]),
     "control": (Control, SCHEMA["properties"]["control"]),
+    "log": (Log, SCHEMA["properties"]["log"]),
+    "audit": (Audit, SCHEMA["properties"]["audit"]),
     "timeouts": (Timeouts, SERVER["properties"]["timeouts"]),
     "restart": (Restart, SERVER["properties"]["restart"]),
     "stop": (Stop, SERVER["properties"]["stop"]),

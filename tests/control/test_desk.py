@@ -10,6 +10,7 @@ from mcpd.control.ask import STREAMED, Reply, Who
 from mcpd.control.desk import Desk
 from mcpd.control.refusal import Refusal
 from mcpd.control.table import Operation
+from mcpd.events import Events
 
 WHO = Who(token="admin token", peer="::1")
 
@@ -18,7 +19,7 @@ class Request:
     """Keeps what it is answered."""
 
     def __init__(self) -> None:
-        self.head = SimpleNamespace(path=b"/v1/x", query=b"", headers={})
+        self.head = SimpleNamespace(method=b"GET", path=b"/v1/x", query=b"", headers={})
         self.body = b""
         self.answers = []
 
@@ -30,10 +31,12 @@ class Request:
         self.answers.append((int(status), headers, body))
 
 
-async def attend(work, changes=False):
+async def attend(work, changes=False, events=None):
     request = Request()
+    request.head.method = b"POST" if changes else b"GET"
+    operations = SimpleNamespace(gateway=SimpleNamespace(events=events or Events()))
     operation = Operation("POST" if changes else "GET", "/v1/x", work, "Works.", changes=changes)
-    await Desk(None).attend(request, WHO, lambda: (operation, {"name": "a"}))
+    await Desk(operations).attend(request, WHO, lambda: (operation, {"name": "a"}))
     return request.answers
 
 
@@ -89,8 +92,12 @@ async def test_what_changes_something_is_logged_with_who_asked(changes, caplog):
         raise Refusal(HTTPStatus.CONFLICT, "no", "not now")
 
     caplog.set_level("INFO")
-    [(status, _, _)] = await attend(work, changes)
+    events = Events()
+    [(status, _, _)] = await attend(work, changes, events)
     assert status == 409
+    told = [event.details() for event in events.read("0").events]
+    about = {"by": "admin token from ::1", "method": "POST", "path": "/v1/x"}
+    assert told == ([{**about, "refused": None}, {**about, "refused": "no"}] if changes else [])
     assert ("event=operation " in caplog.text) is changes
     assert ("event=operation_refused" in caplog.text) is changes
     assert ("by='admin token' peer=::1" in caplog.text) is changes

@@ -6,7 +6,7 @@ import trio
 
 from mcpd.config.model import Limits
 from mcpd.errors import INTERNAL_ERROR, INVALID_REQUEST, ProtocolError, RpcError
-from mcpd.gateway import sessions as module
+from mcpd.gateway import questions
 from mcpd.gateway.seal import EPOCH_LENGTH
 from mcpd.gateway.sessions import BACKLOG_MAX, HELD_SHARE, PASSING, UPDATED, Session
 from mcpd.protocol import jsonrpc
@@ -422,8 +422,8 @@ async def test_answers_to_what_was_never_asked_are_refused(tmp_path, nursery):
 
 
 async def test_question_ids_begin_where_the_daemon_says(tmp_path, nursery, monkeypatch):
-    monkeypatch.setattr(module, "_question_ids", module._question_ids)
-    module.number_questions_from(1_000_000)
+    monkeypatch.setattr(questions, "_ids", questions._ids)
+    questions.number_from(1_000_000)
     _out, id = await asking(nursery, join(make_sessions(tmp_path)), Ear())
     assert id == 1_000_000
 

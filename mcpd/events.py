@@ -1,0 +1,225 @@
+"""What happens while mcpd runs: kept for a while, and handed to whoever follows it.
+
+Theory of operation. Whoever has something to tell calls `emit`, which appends to one of two rings and wakes those who
+wait. Calls have a ring of their own: a busy second of them must not push out that a server was lost an hour ago. A
+reader keeps no place here, but says with each `read` how far it has come; so nobody can be held up by one that is slow.
+
+Rules.
+1. To emit never waits, and costs next to nothing: a thing that is to be described is described when it is read.
+2. A cursor names the run and a number in it. Numbers grow by one; those of another run mean nothing, and the reader is
+   told of a gap instead of missing silently what that run told last.
+3. Whoever reads more slowly than a ring is overwritten is told of a gap too, and goes on with the oldest that is left.
+4. An upgrade in place is no end of the run: the next program goes on counting.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import deque
+from heapq import merge
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+import msgspec
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+CALL: Final = "call"
+"""The kind that has a ring of its own."""
+
+GAP: Final = "gap"
+"""What readers are told of what they missed; it is never emitted."""
+
+KINDS: Final[Mapping[str, str]] = {
+    CALL: "a call ended: who, what, how and how long; never what was in it",
+    "state": "a server changed its state",
+    "restart": "a server failed, and when it is tried again",
+    "list_changed": "lists that clients see changed",
+    "session": "a session of a client was opened, or ended",
+    "reload": "the configuration was read anew, or could not be",
+    "operation": "an operator had something done, or was refused",
+    "mcpd": "mcpd is ready, was upgraded, or is about to stop",
+}
+"""Everything that is emitted, and what it means."""
+
+CALLS_KEPT: Final = 2048
+OTHERS_KEPT: Final = 1024
+"""Events that are kept: a reader that was away finds the last hours of a quiet machine. About 2 MiB when full."""
+
+READ_MAX: Final = 256
+"""Events that one `read` returns: as many as are described within a few milliseconds."""
+
+RUN_BYTES: Final = 6
+"""Of randomness in the name of a run: two runs whose readers meet are told apart."""
+
+
+class Describable(Protocol):
+    """What can say later what it is about."""
+
+    def describe(self) -> dict[str, object]:
+        """The fields of the event, as JSON has them."""
+
+
+class Event(NamedTuple):
+    """One thing that happened. `at` is in seconds since the epoch."""
+
+    number: int
+    at: float
+    kind: str
+    about: Describable | dict[str, object]
+
+    def details(self) -> dict[str, object]:
+        """What there is to say of it."""
+        return self.about if isinstance(self.about, dict) else self.about.describe()
+
+    def describe(self) -> dict[str, object]:
+        """As JSON has it."""
+        return {"at": round(self.at, 3), "kind": self.kind, **self.details()}
+
+
+class Reading(NamedTuple):
+    """What a reader gets: perhaps a gap, then events, the oldest first; and its cursor after them."""
+
+    gap: str
+    """Why something was missed; empty when nothing was."""
+    events: list[Event]
+    cursor: str
+
+
+class EventsState(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything, for the next program in the same process."""
+
+    run: str
+    last: int
+    lost: tuple[int, int]
+    events: tuple[tuple[int, float, str, dict[str, object]], ...]
+
+
+class _Ring:
+    """The newest events of some kinds."""
+
+    __slots__ = ("events", "lost")
+
+    def __init__(self, size: int) -> None:
+        self.events: deque[Event] = deque(maxlen=size)
+        self.lost = 0
+        """The number of the newest event that was pushed out; 0 while none was."""
+
+    def add(self, event: Event) -> None:
+        events = self.events
+        if len(events) == events.maxlen:
+            self.lost = events[0].number
+        events.append(event)
+
+    def since(self, number: int) -> list[Event]:
+        found = []
+        for event in reversed(self.events):
+            if event.number <= number:
+                break
+            found.append(event)
+        found.reverse()
+        return found
+
+
+class BadCursor(ValueError):
+    """This is no cursor."""
+
+
+class Events:
+    """The rings, and the way to wait for more."""
+
+    def __init__(
+        self, *, calls: int = CALLS_KEPT, others: int = OTHERS_KEPT, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.run = secrets.token_hex(RUN_BYTES)
+        self.last = 0
+        """The number of the newest event."""
+        self._clock = clock
+        self._calls = _Ring(calls)
+        self._others = _Ring(others)
+        self._more: trio.Event | None = None
+
+    def emit(self, kind: str, **about: object) -> None:
+        """Tell of something that happened now."""
+        self._add(self._others if kind != CALL else self._calls, kind, self._clock(), about)
+
+    def note_call(self, at: float, call: Describable) -> None:
+        """A call ended."""
+        self._add(self._calls, CALL, at, call)
+
+    def _add(self, ring: _Ring, kind: str, at: float, about: Describable | dict[str, object]) -> None:
+        self.last = number = self.last + 1
+        ring.add(Event(number, at, kind, about))
+        if self._more is not None:
+            self._more.set()
+            self._more = None
+
+    # ---- reading -------------------------------------------------------------------------------------------
+
+    @property
+    def cursor(self) -> str:
+        """After everything that has happened."""
+        return f"{self.run}.{self.last}"
+
+    def read(self, cursor: str, kinds: Collection[str] = ()) -> Reading:
+        """What came after `cursor`, of these kinds if any are named; `0` stands for the beginning.
+
+        Raises: BadCursor."""
+        run, number = _split(cursor)
+        gap = ""
+        if run and (run != self.run or number > self.last):
+            gap, number = "mcpd was started anew", 0
+        rings = [self._calls] if not kinds or CALL in kinds else []
+        if not kinds or any(kind != CALL for kind in kinds):
+            rings.append(self._others)
+        # Whoever begins at the beginning wants what there is; the first gap that is told is not told again.
+        if run and not gap and any(number < ring.lost for ring in rings):
+            gap = "events came faster than they were read"
+        found = [event for event in merge(*(ring.since(number) for ring in rings)) if not kinds or event.kind in kinds]
+        if len(found) > READ_MAX:
+            found = found[:READ_MAX]
+            return Reading(gap, found, f"{self.run}.{found[-1].number}")
+        return Reading(gap, found, self.cursor)
+
+    async def wait_more(self, cursor: str) -> None:
+        """Return when something has happened since `cursor`, whatever it is."""
+        while cursor == self.cursor:
+            if self._more is None:
+                self._more = trio.Event()
+            await self._more.wait()
+
+    # ---- from one program to the next ----------------------------------------------------------------------
+
+    def capture(self) -> EventsState:
+        """Everything as it is now. Changes nothing."""
+        kept = merge(self._calls.events, self._others.events)
+        events = tuple((event.number, event.at, event.kind, event.details()) for event in kept)
+        return EventsState(run=self.run, last=self.last, lost=(self._calls.lost, self._others.lost), events=events)
+
+    def inherit(self, state: EventsState) -> None:
+        """Go on where another program was (rule 4). What was told here already comes after it."""
+        own = list(merge(self._calls.events, self._others.events))
+        self.run, self.last = state.run, state.last
+        self._calls.events.clear()
+        self._others.events.clear()
+        self._calls.lost, self._others.lost = state.lost
+        for number, at, kind, about in state.events:
+            (self._calls if kind == CALL else self._others).add(Event(number, at, kind, about))
+        for event in own:
+            self._add(self._calls if event.kind == CALL else self._others, event.kind, event.at, event.about)
+
+
+def check_cursor(cursor: str) -> None:
+    """Raises: BadCursor."""
+    _split(cursor)
+
+
+def _split(cursor: str) -> tuple[str, int]:
+    run, dot, number = cursor.rpartition(".")
+    if cursor != "0" and not (run.isalnum() and dot and len(run) <= 32):
+        raise BadCursor("a cursor is what an event had as its id, or 0 for everything that is kept")
+    if not (number.isascii() and number.isdigit() and len(number) <= 18):
+        raise BadCursor("a cursor is what an event had as its id, or 0 for everything that is kept")
+    return run, int(number)
