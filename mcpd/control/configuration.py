@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
+from mcpd.config.diff import Plan
 from mcpd.control.refusal import invalid_configuration
 from mcpd.control.table import Operation, flag
 from mcpd.errors import ConfigError
@@ -11,6 +14,7 @@ from mcpd.errors import ConfigError
 if TYPE_CHECKING:
     from mcpd.control.ask import Ask
     from mcpd.control.operations import Operations
+    from mcpd.control.table import Schema
 
 
 async def reload(operations: Operations, ask: Ask) -> object:
@@ -21,6 +25,31 @@ async def reload(operations: Operations, ask: Ask) -> object:
         raise invalid_configuration(error) from None
 
 
+_PLAN: Final[Schema] = msgspec.json.schema(Plan)
+
+OUTCOME: Final[Schema] = {
+    "type": "object",
+    "description": "What was done, or would be.",
+    "required": ["dry_run", "plan", "servers", "draining", "seconds"],
+    "properties": {
+        "dry_run": {"type": "boolean"},
+        "plan": {"$ref": _PLAN["$ref"]},
+        "servers": {
+            "type": "object",
+            "description": "State, and error if there is one, of each server that was started.",
+            "additionalProperties": {"type": "object", "additionalProperties": {"type": "string"}},
+        },
+        "draining": {
+            "type": "array",
+            "description": "Servers that lost their place and still have calls.",
+            "items": {"type": "string"},
+        },
+        "seconds": {"type": "number"},
+    },
+    "$defs": _PLAN["$defs"],
+}
+
+
 TABLE: Final = (
     Operation(
         "POST",
@@ -29,5 +58,7 @@ TABLE: Final = (
         "Read the configuration anew and do what differs; answered when it is done.",
         changes=True,
         query=(flag("dry_run", "Only say what would be done."),),
+        answer=OUTCOME,
+        refusals=(422,),
     ),
 )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
-from mcpd.control import configuration, servers, status
+from mcpd.control import configuration, openapi, servers, status
 from mcpd.control.refusal import Refusal
 from mcpd.control.table import decoded
 
@@ -43,6 +43,7 @@ class Operations:
     ) -> None:
         """`upgrade` becomes another program, or raises a Refusal. `key` is a secret, for entity tags."""
         self.key = key
+        self.table = TABLE
         self.gateway = gateway
         self.runner = runner
         self.upgrade = upgrade
@@ -52,7 +53,7 @@ class Operations:
         """The same, on trio's clock."""
 
 
-TABLE: Final[tuple[Operation, ...]] = (*status.TABLE, *servers.TABLE, *configuration.TABLE)
+TABLE: Final[tuple[Operation, ...]] = (*status.TABLE, *servers.TABLE, *configuration.TABLE, *openapi.TABLE)
 
 
 def find(method: str, path: str) -> tuple[Operation, Mapping[str, str]]:

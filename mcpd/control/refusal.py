@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -58,3 +58,19 @@ def invalid_configuration(error: ConfigError) -> Refusal:
         "mend what 'errors' names, then reload",
         details={"errors": shown},
     )
+
+
+_CODES: Final = {
+    400: ("bad_request", "mend the request"),
+    408: ("timeout", "send the whole request at once"),
+    413: ("too_large", "send less at once"),
+    431: ("too_large", "send fewer headers"),
+    500: ("internal_error", "its log says why"),
+    503: ("busy", "come back in a moment"),
+}
+
+
+def explain(status: int, reason: str) -> bytes:
+    """The body of what HTTP itself refuses."""
+    code, remedy = _CODES.get(status, ("refused", ""))
+    return msgspec.json.encode({"code": code, "message": reason, "remedy": remedy})

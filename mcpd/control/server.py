@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from mcpd.control.ask import Who
 from mcpd.control.desk import Desk, refuse
 from mcpd.control.operations import find
-from mcpd.control.refusal import Refusal
+from mcpd.control.refusal import Refusal, explain
 from mcpd.wire.http_limits import HttpLimits
 from mcpd.wire.http_server import serve_http
 
@@ -34,9 +34,11 @@ if TYPE_CHECKING:
     from mcpd.wire.deadlines import Deadlines
     from mcpd.wire.http_server import Handler, HttpServer, Request
 
-LIMITS: Final = HttpLimits(head=16 * 1024, body=4 * 1024 * 1024, connections=64)
-"""Operators are few, and what they send is small: the arguments of a call are the largest. More connections wait in the
-kernel, or are told to come back."""
+LIMITS: Final = HttpLimits(
+    head=16 * 1024, body=4 * 1024 * 1024, idle=60.0, connections=256, setting="the control socket's bound"
+)
+"""Operators are few, and what they send is small: the arguments of a call are the largest. A thousand that come at once
+take turns: some wait in the kernel, some are told to come back. Unused connections go early, being a share of that."""
 
 MCP: Final = b"/mcp"
 
@@ -101,4 +103,6 @@ async def serve_control(
     sock: socket.socket, control: Control, deadlines: Deadlines, *, task_status: trio.TaskStatus[HttpServer]
 ) -> None:
     """Serve operators until cancelled."""
-    await serve_http([sock], control.handle, limits=LIMITS, deadlines=deadlines, task_status=task_status)
+    await serve_http(
+        [sock], control.handle, limits=LIMITS, deadlines=deadlines, explain=explain, task_status=task_status
+    )

@@ -11,10 +11,40 @@ from mcpd.control import tags
 from mcpd.control.refusal import Refusal
 from mcpd.control.table import Operation
 from mcpd.gateway import views
+from mcpd.supervisor.states import State
 
 if TYPE_CHECKING:
     from mcpd.control.ask import Ask
     from mcpd.control.operations import Operations
+    from mcpd.control.table import Schema
+
+
+_COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
+
+SERVER: Final[Schema] = {
+    "type": "object",
+    "description": "A configured server. One that is disabled has name and state alone.",
+    "required": ["name", "state"],
+    "properties": {
+        "name": {"type": "string"},
+        "state": {"enum": [*(state.value for state in State), "disabled"]},
+        "asleep": {"type": "boolean", "description": "Stopped until a call needs it."},
+        "transport": {"type": "string"},
+        "instances": {"type": "string"},
+        "protocol_version": {"type": ["string", "null"]},
+        "catalogue": {"enum": ["fetched", "kept", "none"]},
+        **dict.fromkeys(("tools", "resources", "resource_templates", "prompts"), _COUNT),
+        **dict.fromkeys(("restarts", "calls_in_flight", "sessions", "leases", "pid"), _COUNT),
+        "crash_looping": {"type": "boolean"},
+        "error": {"type": "string", "description": "What is the matter."},
+        "failure": {
+            "type": "object",
+            "required": ["kind", "reason", "remedy"],
+            "properties": {key: {"type": "string"} for key in ("kind", "reason", "remedy")},
+        },
+        "next_attempt_in": {"type": "number", "description": "Seconds."},
+    },
+}
 
 
 async def list_servers(operations: Operations, ask: Ask) -> object:
@@ -44,6 +74,11 @@ TABLE: Final = (
         "/v1/servers",
         list_servers,
         "Every configured server with its true state, in the order of the configuration.",
+        answer={
+            "type": "object",
+            "required": ["servers"],
+            "properties": {"servers": {"type": "array", "items": SERVER}},
+        },
         tag=tags.servers,
         tagged=True,
     ),
@@ -52,6 +87,7 @@ TABLE: Final = (
         "/v1/servers/{name}",
         show_server,
         "One configured server with its true state.",
+        answer=SERVER,
         tag=tags.server,
         tagged=True,
     ),

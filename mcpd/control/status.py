@@ -16,6 +16,7 @@ from mcpd.systemd.status import describe
 if TYPE_CHECKING:
     from mcpd.control.ask import Ask
     from mcpd.control.operations import Operations
+    from mcpd.control.table import Schema
 
 
 async def status(operations: Operations, ask: Ask) -> object:
@@ -43,13 +44,46 @@ async def upgrade(operations: Operations, ask: Ask) -> object:
     return await operations.upgrade()
 
 
+STATUS: Final[Schema] = {
+    "type": "object",
+    "required": [
+        *("version", "pid", "time", "started", "uptime", "status", "states", "sessions", "calls_in_flight"),
+        *("configuration", "last_reload", "needs_restart", "draining"),
+    ],
+    "properties": {
+        "version": {"type": "string"},
+        "pid": {"type": "integer"},
+        "time": {"type": "number", "description": "Seconds since 1970, now."},
+        "started": {"type": "number", "description": "Seconds since 1970."},
+        "uptime": {"type": "number", "description": "Seconds."},
+        "status": {"type": "string", "description": "The states of all servers in words."},
+        "states": {"type": "object", "additionalProperties": {"type": "integer"}},
+        "sessions": {"type": "integer"},
+        "calls_in_flight": {"type": "integer"},
+        "configuration": {"type": "string", "description": "The file."},
+        "last_reload": {
+            "type": ["object", "null"],
+            "required": ["at", "ok", "errors"],
+            "properties": {
+                "at": {"type": "number"},
+                "ok": {"type": "boolean"},
+                "errors": {"type": "array", "items": {"type": "string"}},
+            },
+        },
+        "needs_restart": {"type": "array", "items": {"type": "string"}},
+        "draining": {"type": "array", "items": {"type": "string"}},
+    },
+}
+
 TABLE: Final = (
-    Operation("GET", "/v1/status", status, "What mcpd is doing, in words and numbers."),
+    Operation("GET", "/v1/status", status, "What mcpd is doing, in words and numbers.", answer=STATUS),
     Operation(
         "POST",
         "/v1/upgrade",
         upgrade,
         "Become the code that is installed now, without a client noticing; the connection ends when it is done.",
         changes=True,
+        status=None,
+        refusals=(409,),
     ),
 )

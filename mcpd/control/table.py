@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 from urllib.parse import unquote_to_bytes
 
@@ -78,6 +79,14 @@ class Operation:
     """What its body must be, as JSON Schema; None: it takes none."""
     body_needed: bool = True
     """Whether there must be one, where it takes one."""
+    answer: Schema = field(default_factory=dict)
+    """What the body of its answer is, as JSON Schema: what is sure, and no more."""
+    status: int | None = HTTPStatus.OK
+    """Of that answer; None where there is never one."""
+    stream: str = ""
+    """The media type of an answer that is a stream."""
+    refusals: tuple[int, ...] = ()
+    """The statuses that this operation itself refuses with. What all have is known: `openapi.statuses`."""
     tag: Tag = configuration
     """What its entity tag stands for. Where something is changed, If-Match is compared with that; where something is
     looked at, it becomes the ETag."""

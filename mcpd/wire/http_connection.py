@@ -71,6 +71,7 @@ class Connection:
         deadlines: Deadlines,
         nursery: trio.Nursery,
         at_end: Callable[[Connection], None],
+        explain: Callable[[int, str], bytes],
     ) -> None:
         self.sock = sock
         self.limits = limits
@@ -102,6 +103,7 @@ class Connection:
         self._deadlines = deadlines
         self._nursery = nursery
         self._at_end = at_end
+        self._explain = explain
         self._memo: Memo[Head] = Memo(limits.body)
         self._phase = _IDLE
         self._timed_out = False
@@ -289,7 +291,7 @@ class Connection:
         self.lasting = None
 
     def _answer_error(self, request: Request, reason: str) -> None:
-        request.answer(500, JSON, error_body(reason))
+        request.answer(500, JSON, self._explain(500, reason))
 
     def _after_cancel(self) -> bool:
         """What a cancelled scope means: a deadline (False: close), or one request's handler (True: go on)."""
@@ -364,7 +366,7 @@ class Connection:
 
     def _send_refusal(self, refused: HttpRefused) -> None:
         self.closing = True
-        body = error_body(refused.reason)
+        body = self._explain(refused.status, refused.reason)
         top = b"%b%b%bContent-Length: %d\r\n\r\n" % (status_line(refused.status), JSON, CLOSE, len(body))
         self.out.send(top + body)
 
@@ -388,6 +390,6 @@ class Connection:
 JSON = b"Content-Type: application/json\r\n"
 
 
-def error_body(reason: str) -> bytes:
+def error_body(status: int, reason: str) -> bytes:
     """The body of every refusal that HTTP itself asks for."""
     return msgspec.json.encode({"error": reason})

@@ -29,6 +29,8 @@ class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
     connections: int = 4096
     """At once (`limits.connections`); one more is answered 503. Below a usual RLIMIT_NOFILE minus the
     backends' share."""
+    setting: str = "limits.connections"
+    """What the last one is called where it is reached."""
 
 
 class ClientLimits(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 import socket
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from mcpd.wire.http_limits import HttpLimits
 from mcpd.wire.http_request import CLOSE, Buffer, Request, Stream, status_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from mcpd.wire.deadlines import Deadlines
 
@@ -32,6 +33,8 @@ SETTLE = 1.0
 """Seconds for which a connection is kept after its last answer when the server drains. To close it while its client's
 next request is on the way loses that request: for the microseconds that takes, a client that was silent for a second
 is as good as silent, and one that is not gets an answer that says that it is the last."""
+COMPLAINT = 1.0
+"""Seconds between two lines in the log about refused connections: there may be thousands of them."""
 ACCEPT_BATCH = 64
 """Connections taken before the accepting task lets others run."""
 
@@ -56,8 +59,17 @@ class HttpServerStatistics:
 class HttpServer:
     """What `serve_http` is doing. Others ask `statistics`, and may `drain` it and have it `leave`."""
 
-    def __init__(self, handler: Handler, *, limits: HttpLimits, deadlines: Deadlines, nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        limits: HttpLimits,
+        deadlines: Deadlines,
+        nursery: trio.Nursery,
+        explain: Callable[[int, str], bytes] = error_body,
+    ) -> None:
         self._handler = handler
+        self._explain = explain
         self._limits = limits
         self._deadlines = deadlines
         # The nursery is serve_http's own, which this object does not outlive in any useful way.
@@ -72,6 +84,7 @@ class HttpServer:
         self._left = False
         self._accepted = 0
         self._refused = 0
+        self._complain_from = -math.inf
         self._requests = 0
 
     def statistics(self) -> HttpServerStatistics:
@@ -189,8 +202,7 @@ class HttpServer:
         sock.setblocking(False)
         if len(self._connections) >= self._limits.connections:
             self._refused += 1
-            logger.warning("event=connection-refused limit=%d setting=limits.connections", self._limits.connections)
-            _refuse(sock, f"all {self._limits.connections} connections are in use (limits.connections)")
+            self._refuse(sock, f"all {self._limits.connections} connections are in use ({self._limits.setting})")
             return
         self._accepted += 1
         if sock.family != socket.AF_UNIX:
@@ -200,6 +212,20 @@ class HttpServer:
                 pass  # gone again already: its task will see
         self._serve(sock)
 
+    def _refuse(self, sock: socket.socket, reason: str) -> None:
+        now = trio.current_time()
+        if now >= self._complain_from:
+            self._complain_from = now + COMPLAINT
+            logger.warning("event=connection-refused reason=%r refused=%d", reason, self._refused)
+        body = self._explain(503, reason)
+        head = b"%b%bRetry-After: 1\r\n%bContent-Length: %d\r\n\r\n" % (status_line(503), JSON, CLOSE, len(body))
+        try:
+            sock.send(head + body)
+            sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+        sock.close()
+
     def _serve(self, sock: socket.socket, state: ConnectionState | None = None) -> None:
         connection = Connection(
             sock,
@@ -208,6 +234,7 @@ class HttpServer:
             deadlines=self._deadlines,
             nursery=self._nursery,
             at_end=self._end,
+            explain=self._explain,
         )
         if state is not None:
             take_up(connection, state)
@@ -221,22 +248,13 @@ class HttpServer:
         self._requests += connection.requests
 
 
-def _refuse(sock: socket.socket, reason: str) -> None:
-    body = error_body(reason)
-    try:
-        sock.send(b"%b%b%bContent-Length: %d\r\n\r\n%b" % (status_line(503), JSON, CLOSE, len(body), body))
-        sock.shutdown(socket.SHUT_WR)
-    except OSError:
-        pass
-    sock.close()
-
-
 async def serve_http(
     listeners: Sequence[_HasFileno],
     handler: Handler,
     *,
     limits: HttpLimits,
     deadlines: Deadlines,
+    explain: Callable[[int, str], bytes] = error_body,
     task_status: trio.TaskStatus[HttpServer] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until cancelled, or until `HttpServer.leave` (the value given to `task_status`) has let every
@@ -244,7 +262,8 @@ async def serve_http(
 
     `listeners` are listening sockets (the standard library's, trio's, or `trio.SocketListener`); they stay
     the caller's to close. `handler` runs in the connection's task; if it raises or gives no answer, that
-    request is answered 500 and that connection closed.
+    request is answered 500 and that connection closed. `explain` writes the body of what HTTP itself refuses, from its
+    status and reason.
 
     Cancellation: ends all connections at once, whatever they do.
     """
@@ -257,7 +276,7 @@ async def serve_http(
             sock.setblocking(False)
             socks.append(sock)
         async with trio.open_nursery() as nursery:
-            server = HttpServer(handler, limits=limits, deadlines=deadlines, nursery=nursery)
+            server = HttpServer(handler, limits=limits, deadlines=deadlines, nursery=nursery, explain=explain)
             nursery.start_soon(server.accept_all, socks)
             task_status.started(server)
     finally:

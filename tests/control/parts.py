@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import TYPE_CHECKING
 
 import trio
@@ -71,10 +71,10 @@ async def controlled(
     ops = operations(directory)
     control = open_control(directory / "control.sock", None)
     deadlines = Deadlines()
-    async with trio.open_nursery() as nursery:
-        await nursery.start(deadlines.run)
-        handler = Control(ops, permission or Permission(os.geteuid(), None), mcp)
-        await nursery.start(serve_control, control.socket, handler, deadlines)
-        yield control.path, ops
-        nursery.cancel_scope.cancel()
-    control.close()
+    with closing(control):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(deadlines.run)
+            handler = Control(ops, permission or Permission(os.geteuid(), None), mcp)
+            await nursery.start(serve_control, control.socket, handler, deadlines)
+            yield control.path, ops
+            nursery.cancel_scope.cancel()

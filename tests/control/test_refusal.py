@@ -5,7 +5,7 @@ from http import HTTPStatus
 import msgspec
 
 from mcpd.config.faults import ConfigErrors
-from mcpd.control.refusal import Refusal, invalid_configuration
+from mcpd.control.refusal import Refusal, explain, invalid_configuration
 from mcpd.errors import ConfigError
 
 
@@ -30,3 +30,10 @@ def test_every_fault_of_a_configuration_has_its_place():
         {"file": "", "line": None, "path": "", "message": "bad", "remedy": ""},
     ]
     assert "1 fault," in msgspec.json.decode(invalid_configuration(first).encode())["message"]
+
+
+def test_what_http_refuses_has_the_same_form():
+    for status, code in ((400, "bad_request"), (408, "timeout"), (431, "too_large"), (503, "busy"), (505, "refused")):
+        body = msgspec.json.decode(explain(status, "why"))
+        assert (body["code"], body["message"]) == (code, "why")
+        assert set(body) == {"code", "message", "remedy"}

@@ -190,7 +190,7 @@ class FakeBackend:
         self.news.verdict(self)
 
     def describe(self):
-        return {"name": self.name}
+        return {"name": self.name, "state": self.state.value}
 
 
 class AskingBackend(FakeBackend):
