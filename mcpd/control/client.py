@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import socket
+import time
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -22,6 +23,9 @@ LOOK_TIME: Final = 10.0
 CHANGE_TIME: Final = 300.0
 """Seconds to wait for something to be done. A reload waits half a minute for servers that do not come up, and for those
 before it."""
+
+QUEUE_WAIT: Final = 0.1
+"""Seconds until another try where the line of those who connect is full; it is served in less."""
 
 NOT_THERE: Final = frozenset({errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR, errno.ENOTSOCK})
 
@@ -60,33 +64,85 @@ class _Connection(HTTPConnection):
         self.sock.connect(str(self._path))
 
 
+class _Busy(Exception):
+    """All connections are in use; it is worth another try."""
+
+    def __init__(self, after: float, reason: str) -> None:
+        self.after = after
+        super().__init__(reason)
+
+
 class Client:
     """Asks one mcpd."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.etag = ""
+        """Of the last answer: what a change may be made to depend on."""
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> Body:
         """Look at something. Raises: Unreachable, Refused."""
-        return self._ask("GET", path, query, LOOK_TIME)
+        return self.ask("GET", path, query, timeout=LOOK_TIME)
 
-    def post(self, path: str, query: Mapping[str, str] | None = None) -> Body:
+    def post(
+        self, path: str, query: Mapping[str, str] | None = None, body: object = None, *, if_match: str = ""
+    ) -> Body:
         """Have something done; returns when it is. Raises: Unreachable, Refused."""
-        return self._ask("POST", path, query, CHANGE_TIME)
+        return self.ask("POST", path, query, body, if_match=if_match)
 
-    def _ask(self, method: str, path: str, query: Mapping[str, str] | None, timeout: float) -> Body:
+    def delete(self, path: str, query: Mapping[str, str] | None = None, *, if_match: str = "") -> Body:
+        """Have something removed; returns when it is. Raises: Unreachable, Refused."""
+        return self.ask("DELETE", path, query, if_match=if_match)
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: object = None,
+        *,
+        if_match: str = "",
+        timeout: float = CHANGE_TIME,
+    ) -> Body:
+        """What mcpd answers. While it has no connection to spare it is asked again, for `timeout` seconds at most.
+
+        Raises: Unreachable, Refused."""
+        target = path + (f"?{urlencode(query)}" if query else "")
+        headers = {"If-Match": if_match} if if_match else {}
+        data = None
+        if body is not None:
+            data = json.dumps(body).encode()
+            headers["Content-Type"] = "application/json"
+        until = time.monotonic() + timeout
+        while True:
+            try:
+                return self._ask(method, target, data, headers, timeout)
+            except _Busy as busy:
+                # Those that were turned away together do not come back together.
+                wait = busy.after * (0.5 + os.getpid() % 64 / 64)
+                if time.monotonic() + wait > until:
+                    raise Unreachable(self.path, f"it is busy: {busy}") from None
+                time.sleep(wait)  # noqa: TID251 - this is no daemon: nobody waits for a loop
+
+    def _ask(self, method: str, target: str, data: bytes | None, headers: dict[str, str], timeout: float) -> Body:
+        """Raises: Unreachable, Refused, _Busy."""
         connection = _Connection(self.path, timeout)
         try:
-            connection.request(method, path + (f"?{urlencode(query)}" if query else ""))
+            try:
+                connection.request(method, target, data, headers)
+            except BrokenPipeError:
+                pass  # it was answered before it was read
             answer = connection.getresponse()
-            data = answer.read()
-            body = json.loads(data)
+            text = answer.read()
+            body = json.loads(text) if text else {}
             if not isinstance(body, dict):
                 raise ValueError("no JSON object")
         except PermissionError as error:
             raise Unreachable(self.path, _why(error), permitted=False) from None
         except TimeoutError:
             raise Unreachable(self.path, f"no answer within {timeout:g} s") from None
+        except BlockingIOError:
+            raise _Busy(QUEUE_WAIT, "too many connect to it") from None
         except ConnectionResetError:  # with http.client's own for an end without an answer
             raise Unreachable(self.path, "it ended the connection without an answer", parted=True) from None
         except OSError as error:
@@ -95,8 +151,12 @@ class Client:
             raise Unreachable(self.path, f"what answers is no mcpd ({error})") from None
         finally:
             connection.close()
-        if answer.status != 200:
+        if answer.status >= 300:
+            after = answer.headers.get("Retry-After", "")
+            if body.get("code") == "busy" and after.isdigit():
+                raise _Busy(float(after), str(body.get("message", "")))
             raise Refused(answer.status, body)
+        self.etag = answer.headers.get("ETag", "")
         return body
 
 

@@ -35,8 +35,8 @@ MODE: Final = 0o660
 PATH_MAX: Final = 107
 """Bytes that the address of such a socket has room for (unix(7), less the NUL at its end)."""
 
-BACKLOG: Final = 64
-"""Connections that wait to be accepted: more operators than a machine has."""
+BACKLOG: Final = 1024
+"""Connections that wait to be accepted: more operators than a machine has. They take no memory while there are none."""
 
 TURN_WAIT: Final = 2.0
 """Seconds; a socket takes one millisecond to make."""

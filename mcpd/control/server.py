@@ -100,9 +100,14 @@ def refuse_web_page(request: Request) -> None:
 
 
 async def serve_control(
-    sock: socket.socket, control: Control, deadlines: Deadlines, *, task_status: trio.TaskStatus[HttpServer]
+    sock: socket.socket,
+    control: Control,
+    deadlines: Deadlines,
+    *,
+    limits: HttpLimits = LIMITS,
+    task_status: trio.TaskStatus[HttpServer],
 ) -> None:
     """Serve operators until cancelled."""
     await serve_http(
-        [sock], control.handle, limits=LIMITS, deadlines=deadlines, explain=explain, task_status=task_status
+        [sock], control.handle, limits=limits, deadlines=deadlines, explain=explain, task_status=task_status
     )

@@ -33,6 +33,8 @@ SETTLE = 1.0
 """Seconds for which a connection is kept after its last answer when the server drains. To close it while its client's
 next request is on the way loses that request: for the microseconds that takes, a client that was silent for a second
 is as good as silent, and one that is not gets an answer that says that it is the last."""
+REQUEST_SIZE = 64 * 1024
+"""Bytes of a request that is refused unread."""
 COMPLAINT = 1.0
 """Seconds between two lines in the log about refused connections: there may be thousands of them."""
 ACCEPT_BATCH = 64
@@ -222,6 +224,7 @@ class HttpServer:
         try:
             sock.send(head + body)
             sock.shutdown(socket.SHUT_WR)
+            sock.recv(REQUEST_SIZE)  # what is left unread would be told by a reset, which overtakes the answer
         except OSError:
             pass
         sock.close()

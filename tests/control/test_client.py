@@ -91,6 +91,95 @@ def test_an_end_without_an_answer_is_told_from_nobody_there(tmp_path):
     assert not caught.value.parted
 
 
+class Answers:
+    """Answers each connection with the next of these bytes, whatever is asked, and keeps what was."""
+
+    def __init__(self, path: Path, *answers: bytes) -> None:
+        self.asked: list[bytes] = []
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        self._thread = threading.Thread(target=self._serve, args=answers)
+
+    def _serve(self, *answers: bytes) -> None:
+        for answer in answers:
+            connection, _ = self._listener.accept()
+            with connection:
+                self.asked.append(connection.recv(65536))
+                connection.sendall(answer)
+
+    def __enter__(self) -> Answers:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._thread.join()
+        self._listener.close()
+
+
+def answer(status: int, body: str, *headers: str) -> bytes:
+    return "\r\n".join([f"HTTP/1.1 {status} x", f"Content-Length: {len(body)}", *headers, "", body]).encode()
+
+
+BUSY = answer(503, '{"code": "busy", "message": "full"}', "Retry-After: 0")
+
+
+def test_it_sends_bodies_and_conditions(tmp_path):
+    with Answers(tmp_path / "s", answer(201, '{"a": 1}', 'ETag: "7"'), answer(204, "")) as server:
+        client = Client(tmp_path / "s")
+        assert client.post("/v1/servers", body={"é": 1}, if_match='"6"') == {"a": 1}
+        assert client.etag == '"7"'
+        assert client.delete("/v1/servers/a", if_match=client.etag) == {}
+        assert client.etag == ""
+    first, second = server.asked
+    assert b"Content-Type: application/json\r\n" in first
+    assert b'If-Match: "6"\r\n' in first
+    assert first.endswith(b'{"\\u00e9": 1}')
+    assert second.startswith(b"DELETE /v1/servers/a HTTP/1.1\r\n")
+    assert b'If-Match: "7"\r\n' in second
+
+
+def test_it_comes_back_when_it_is_told_to(tmp_path):
+    with Answers(tmp_path / "s", BUSY, BUSY, answer(200, "{}")) as server:
+        assert Client(tmp_path / "s").get("/v1/status") == {}
+    assert len(server.asked) == 3
+
+
+def test_it_does_not_come_back_for_ever(tmp_path):
+    later = answer(503, '{"code": "busy", "message": "full"}', "Retry-After: 100")
+    with Answers(tmp_path / "s", later), pytest.raises(Unreachable, match="busy: full"):
+        Client(tmp_path / "s").get("/v1/status")
+
+
+def test_another_reason_for_503_is_no_reason_to_come_back(tmp_path):
+    other = answer(503, '{"code": "unavailable", "message": "away"}', "Retry-After: 0")
+    with Answers(tmp_path / "s", other), pytest.raises(Refused, match="away"):
+        Client(tmp_path / "s").get("/v1/status")
+
+
+def test_where_the_line_is_full_it_waits(tmp_path, monkeypatch):
+    path, waited = tmp_path / "s", threading.Event()
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
+        listener.bind(str(path))
+        listener.listen(0)
+        first.connect(str(path))
+
+        def serve() -> None:
+            waited.wait()
+            listener.accept()[0].close()
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(answer(200, "{}"))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        monkeypatch.setattr("mcpd.control.client.time.sleep", lambda seconds: waited.set())
+        assert Client(path).get("/v1/status") == {}
+        assert waited.is_set()
+        thread.join()
+
+
 def socket_in(directory: Path) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / "control.sock"
