@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import asynccontextmanager, closing
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -13,7 +14,7 @@ from mcpd.control.ask import Ask, Who
 from mcpd.control.listener import open_control
 from mcpd.control.operations import Operations
 from mcpd.control.permission import Permission
-from mcpd.control.server import Control, serve_control
+from mcpd.control.server import LIMITS, Control, serve_control
 from mcpd.wire.deadlines import Deadlines
 from tests.gateway.fakes import FakeBackend, catalogue, make_gateway
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from mcpd.wire.http_limits import HttpLimits
     from mcpd.wire.http_server import Handler
 
 
@@ -65,7 +67,11 @@ def operations(directory: Path) -> Operations:
 
 @asynccontextmanager
 async def controlled(
-    directory: Path, *, permission: Permission | None = None, mcp: Handler | None = None
+    directory: Path,
+    *,
+    permission: Permission | None = None,
+    mcp: Handler | None = None,
+    limits: HttpLimits = LIMITS,
 ) -> AsyncIterator[tuple[Path, Operations]]:
     """The path of a socket that is served, and what is behind it."""
     ops = operations(directory)
@@ -75,6 +81,6 @@ async def controlled(
         async with trio.open_nursery() as nursery:
             await nursery.start(deadlines.run)
             handler = Control(ops, permission or Permission(os.geteuid(), None), mcp)
-            await nursery.start(serve_control, control.socket, handler, deadlines)
+            await nursery.start(partial(serve_control, control.socket, handler, deadlines, limits=limits))
             yield control.path, ops
             nursery.cancel_scope.cancel()

@@ -3,14 +3,16 @@ from __future__ import annotations
 import json
 import os
 
+import msgspec
 import pytest
 import trio
+import trio.testing
 
 from mcpd import __version__
 from mcpd.config.model import Config
 from mcpd.config.model import Control as ControlSettings
 from mcpd.control.permission import Permission
-from mcpd.control.server import Control
+from mcpd.control.server import LIMITS, Control
 from mcpd.control.tags import configuration
 from tests.control.parts import controlled
 from tests.supervisor.processes import wait_until
@@ -200,3 +202,38 @@ async def test_a_server_is_shown_under_its_name(tmp_path):
         assert (status, body["code"]) == (404, "no_such_server")
         assert (await ask(path, request("GET", "/v1/servers/%zz")))[0] == 400
         assert (await ask(path, request("GET", "/v1/servers/")))[0] == 404
+
+
+HASTY = msgspec.structs.replace(LIMITS, head_timeout=0.3, body_stall=0.3)
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "code"),
+    [
+        ("POST /v1/rel", 408, "timeout"),
+        ("POST /v1/reload HTTP/1.1\nHost: mcpd\n", 408, "timeout"),
+        ("POST /v1/reload HTTP/1.1\nHost: mcpd\nContent-Length: 10\n\n{", 408, "timeout"),
+        ("POST /v1/reload HTTP/1.1\nHost: mcpd\nTransfer-Encoding: chunked\n\n5\n{", 408, "timeout"),
+        ("POST /v1/reload HTTP/1.1\nHost: mcpd\nContent-Length: 5000000\n\n", 413, "too_large"),
+        ("POST /v1/reload HTTP/1.1\nHost: mcpd\nX: " + "x" * 20_000 + "\n\n", 431, "too_large"),
+        ("POST /v1/reload HTTP/1.1\nHost: mcpd\nContent-Length: -1\n\n", 400, "bad_request"),
+        ("POST /v1/reload HTTP/1.1\nHost: mcpd\nContent-Length: 1\nTransfer-Encoding: chunked\n\n", 400, "bad_request"),
+        ("nonsense\n\n", 400, "bad_request"),
+        ("\0\1\2\3\n\n", 400, "bad_request"),
+    ],
+)
+async def test_half_a_request_harms_nobody_else(tmp_path, text, status, code):
+    async with controlled(tmp_path, limits=HASTY) as (path, ops):
+        found, served = [], []
+
+        async def send() -> None:
+            found.append(await ask(path, text))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            served.append((await ask(path, request("GET", "/v1/status")))[0])
+        [(got, _, body)] = found
+        assert (got, body["code"], served) == (status, code, [200])
+        assert set(body) == {"code", "message", "remedy"}
+        assert ops.runner.asked == []
