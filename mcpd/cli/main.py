@@ -7,14 +7,17 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, cast
 
 from mcpd import __version__
-from mcpd.cli import reload, servers, status, statuses, upgrade
+from mcpd.cli import statuses
+from mcpd.cli.verbs import VERBS, asked_for, load
 from mcpd.control.client import Client, Refused, Unreachable, default_path
 
-VERBS: Final = {"status": status, "servers": servers, "reload": reload, "upgrade": upgrade}
-"""Each has SUMMARY, `arguments`, `ask` (what it has mcpd do) and `show` (what people read of the answer)."""
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mcpd.cli.verbs import Running, Verb
 
 STATUS_OF: Final = {"not_permitted": statuses.NOT_PERMITTED, "invalid_configuration": statuses.INVALID}
 """By mcpd's word for what went wrong."""
@@ -30,21 +33,27 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = statuses.OK
     except KeyboardInterrupt:
-        code = 130
+        code = statuses.INTERRUPTED
     sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
     """Run mcpctl with these arguments; returns its exit status."""
-    options = parser().parse_args(arguments)
-    verb = VERBS[options.verb]
+    verb = asked_for(arguments)
+    options = parser([verb] if verb is not None else VERBS).parse_args(arguments)
     client = Client(options.socket or default_path(os.environ, uid=os.geteuid()))
     try:
-        answer = verb.ask(client, options)
+        return _carry_out(load(options.verb), client, options)
     except Unreachable as error:
         return _unreachable(error, as_json=options.json)
     except Refused as error:
         return _refused(error, as_json=options.json)
+
+
+def _carry_out(verb: Verb, client: Client, options: argparse.Namespace) -> int:
+    if hasattr(verb, "run"):
+        return cast("Running", verb).run(client, options)
+    answer = verb.ask(client, options)
     if options.json:
         print(json.dumps(answer, indent=2, ensure_ascii=False))
     else:
@@ -52,8 +61,8 @@ def run(arguments: list[str]) -> int:
     return statuses.OK
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser, for `run` and for the test that holds the manual page to it."""
+def parser(names: Iterable[str] = VERBS) -> argparse.ArgumentParser:
+    """The parser of these verbs, for `run` and for the test that holds the manual page to it."""
     shared = argparse.ArgumentParser(add_help=False)
     # Before or after the verb; what is not given after it must not undo what was given before.
     for target, default in ((shared, argparse.SUPPRESS), (result := _top(), None)):
@@ -62,7 +71,8 @@ def parser() -> argparse.ArgumentParser:
             "--json", action="store_true", default=default or False, help="print the answer as JSON, for scripts"
         )
     verbs = result.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for name, verb in VERBS.items():
+    for name in names:
+        verb = load(name)
         each = verbs.add_parser(name, parents=[shared], help=verb.SUMMARY, description=verb.SUMMARY, allow_abbrev=False)
         verb.arguments(each)
     return result

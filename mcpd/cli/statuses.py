@@ -15,5 +15,7 @@ NOT_PERMITTED: Final = 77
 """This user may not do it."""
 INVALID: Final = 78
 """The configuration has a fault."""
+INTERRUPTED: Final = 130
+"""Ended by the keyboard, as a shell says it of SIGINT."""
 
-ALL: Final = (OK, FAILED, USAGE, UNAVAILABLE, NOT_PERMITTED, INVALID)
+ALL: Final = (OK, FAILED, USAGE, UNAVAILABLE, NOT_PERMITTED, INVALID, INTERRUPTED)

@@ -11,7 +11,8 @@ import trio
 
 from mcpd import __version__
 from mcpd.cli import statuses
-from mcpd.cli.main import VERBS, parser, run
+from mcpd.cli.main import main, parser, run
+from mcpd.cli.verbs import VERBS
 from mcpd.errors import ConfigError
 from tests.control.parts import controlled
 from tests.e2e.background import ENVIRONMENT
@@ -91,6 +92,30 @@ def test_nothing_slow_is_imported():
     assert not [name for name in modules if name.partition(".")[0] in FORBIDDEN]
     ours = {name for name in modules if name.startswith("mcpd.")}
     assert {name for name in ours if not name.startswith("mcpd.cli")} == {"mcpd.control", "mcpd.control.client"}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_of_the_verbs_the_one_that_is_asked_for_is_imported(verb):
+    program = f"""
+import sys
+from mcpd.cli.main import run
+try:
+    run([{verb!r}, "--help"])
+except SystemExit:
+    print(*sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=ENVIRONMENT)
+    assert {each for each in VERBS.values() if f"mcpd.cli.{each}" in done.stdout.split()} == {VERBS[verb]}
+
+
+def test_the_keyboard_ends_it(monkeypatch):
+    def interrupted(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mcpd.cli.main.run", interrupted)
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == statuses.INTERRUPTED
 
 
 def test_a_reader_that_has_read_enough_is_no_error(tmp_path):
