@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from mcpd.cli.listing import brief
 from mcpd.cli.table import table
 
 if TYPE_CHECKING:
@@ -33,10 +34,5 @@ def show(answer: Body, options: Namespace) -> None:
     """A table."""
     # Stopped because nobody needs it is another thing than stopped.
     servers = [{**each, "state": "asleep"} if each.get("asleep") else each for each in answer["servers"]]
-    rows = [(*(each.get(key) for key in KEYS), _brief(each.get("error", ""))) for each in servers]
+    rows = [(*(each.get(key) for key in KEYS), brief(each.get("error", ""), ERROR_MAX)) for each in servers]
     print(table(HEAD, rows) if rows else "no servers")
-
-
-def _brief(error: str) -> str:
-    line = " ".join(error.split())
-    return line if len(line) <= ERROR_MAX else line[: ERROR_MAX - 1] + "…"

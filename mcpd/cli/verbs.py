@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 VERBS: Final = {
     "status": "status",
     "servers": "servers",
+    "show": "show",
+    "tools": "tools",
+    "resources": "resources",
+    "prompts": "prompts",
+    "sessions": "sessions",
     "reload": "reload",
     "upgrade": "upgrade",
 }

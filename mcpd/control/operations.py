@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
-from mcpd.control import configuration, openapi, servers, status
+from mcpd.control import catalogue, configuration, openapi, servers, sessions, status
 from mcpd.control.refusal import Refusal
 from mcpd.control.table import decoded
 
@@ -53,7 +53,14 @@ class Operations:
         """The same, on trio's clock."""
 
 
-TABLE: Final[tuple[Operation, ...]] = (*status.TABLE, *servers.TABLE, *configuration.TABLE, *openapi.TABLE)
+TABLE: Final[tuple[Operation, ...]] = (
+    *status.TABLE,
+    *servers.TABLE,
+    *catalogue.TABLE,
+    *sessions.TABLE,
+    *configuration.TABLE,
+    *openapi.TABLE,
+)
 
 
 def find(method: str, path: str) -> tuple[Operation, Mapping[str, str]]:

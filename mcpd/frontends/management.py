@@ -14,7 +14,6 @@ import msgspec
 from mcpd import __version__
 from mcpd.frontends.replies import JSON, refuse
 from mcpd.gateway import views
-from mcpd.protocol import jsonrpc
 from mcpd.supervisor.states import State
 
 if TYPE_CHECKING:
@@ -71,21 +70,9 @@ class Management:
         """All tools under the names that clients see."""
         if not self._read_only(request):
             return
-        self._gateway.notices.flush()  # /servers says "ready" before changes were collected for long enough
-        listing = self._gateway.catalog.tools
-        entries = []
-        for raw, (name, route) in zip(listing.raws, listing.routes.items(), strict=True):
-            entries.append(
-                jsonrpc.encode_members(
-                    {
-                        "name": msgspec.json.encode(name),
-                        "server": msgspec.json.encode(route.backend.name),
-                        "tool": msgspec.json.encode(route.name),
-                        "definition": raw,
-                    }
-                )
-            )
-        request.answer(200, JSON, b'{"tools":[%b]}' % b",".join(entries))
+        tools = views.entries(self._gateway, "tools")
+        keys = {"name": "name", "server": "server", "tool": "own_name", "definition": "definition"}
+        self._answer(request, 200, {"tools": [{key: each[own] for key, own in keys.items()} for each in tools]})
 
     def _read_only(self, request: Request) -> bool:
         if request.head.method in (b"GET", b"HEAD"):

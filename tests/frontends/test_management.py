@@ -36,7 +36,11 @@ class Listing:
 
 class Catalog:
     def __init__(self, tools: Listing) -> None:
-        self.tools = tools
+        self._tools = tools
+
+    def of(self, kind: str) -> Listing:
+        assert kind == "tools"
+        return self._tools
 
 
 class Gateway:
