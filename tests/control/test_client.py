@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import threading
 from pathlib import Path
@@ -91,6 +92,17 @@ def test_an_end_without_an_answer_is_told_from_nobody_there(tmp_path):
     assert not caught.value.parted
 
 
+def whole(connection: socket.socket) -> bytes:
+    """A request with its body."""
+    data = b""
+    while True:
+        data += connection.recv(65536)
+        head, end, body = data.partition(b"\r\n\r\n")
+        length = re.search(rb"Content-Length: (\d+)", head)
+        if end and len(body) >= (int(length[1]) if length else 0):
+            return data
+
+
 class Answers:
     """Answers each connection with the next of these bytes, whatever is asked, and keeps what was."""
 
@@ -105,7 +117,7 @@ class Answers:
         for answer in answers:
             connection, _ = self._listener.accept()
             with connection:
-                self.asked.append(connection.recv(65536))
+                self.asked.append(whole(connection))
                 connection.sendall(answer)
 
     def __enter__(self) -> Answers:

@@ -173,7 +173,7 @@ async def test_a_change_is_not_made_in_ignorance_of_another_one(tmp_path):
         assert (await ask(path, request("POST", "/v1/reload", "If-Match: *")))[0] == 200
         assert ops.runner.asked == [False, False]
         status, _, body = await ask(path, request("POST", "/v1/reload", "If-Match: nonsense"))
-        assert (status, body["code"], len(ops.runner.asked)) == (400, "bad_request", 2)
+        assert (status, body["code"], len(ops.runner.asked)) == (412, "changed_meanwhile", 2)
 
 
 async def test_what_changes_while_one_waits_for_its_turn_counts(tmp_path):
