@@ -113,7 +113,7 @@ class Daemon:
         # runs.
         number_from(int(time.time()) << 20)
         self.sessions = Sessions(self.vault, config.limits, clock=time.time, first_serial=secrets.randbits(31))
-        self.gateway = Gateway(config, sessions=self.sessions)
+        self.gateway = Gateway(config, sessions=self.sessions, logs=self.supervisor.logs)
         self.sessions.forget = self.gateway.forget
         self.kept = KeptCatalogues(state_dir / "catalogues", self.vault.seal.derive(b"mcpd kept catalogues"))
         self._estate: bytes | None = None  # what the last run left, until clients are served
@@ -140,6 +140,9 @@ class Daemon:
         )
         self.reloader.notify = self.manager.notify
         self.reloader.settings.append(lambda config: self.kept.retain([spec.name for spec in config.servers]))
+        self.reloader.settings.append(
+            lambda config: self.supervisor.logs.retain({spec.name for spec in config.servers})
+        )
         self.reloader.redact = self._hide
         self._upgrade: Upgrade | None = None
         self._hangups = Hangups(self.reloader)

@@ -18,6 +18,8 @@ import secrets
 import time
 from collections import deque
 from heapq import merge
+from itertools import islice, takewhile
+from time import perf_counter
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import msgspec
@@ -62,6 +64,13 @@ class Describable(Protocol):
         """The fields of the event, as JSON has them."""
 
 
+class Call(Describable, Protocol):
+    """A call that has ended, when `perf_counter` said so."""
+
+    @property
+    def ended(self) -> float: ...
+
+
 class Event(NamedTuple):
     """One thing that happened. `at` is in seconds since the epoch."""
 
@@ -97,32 +106,6 @@ class EventsState(msgspec.Struct, frozen=True, kw_only=True):
     events: tuple[tuple[int, float, str, dict[str, object]], ...]
 
 
-class _Ring:
-    """The newest events of some kinds."""
-
-    __slots__ = ("events", "lost")
-
-    def __init__(self, size: int) -> None:
-        self.events: deque[Event] = deque(maxlen=size)
-        self.lost = 0
-        """The number of the newest event that was pushed out; 0 while none was."""
-
-    def add(self, event: Event) -> None:
-        events = self.events
-        if len(events) == events.maxlen:
-            self.lost = events[0].number
-        events.append(event)
-
-    def since(self, number: int) -> list[Event]:
-        found = []
-        for event in reversed(self.events):
-            if event.number <= number:
-                break
-            found.append(event)
-        found.reverse()
-        return found
-
-
 class BadCursor(ValueError):
     """This is no cursor."""
 
@@ -137,21 +120,43 @@ class Events:
         self.last = 0
         """The number of the newest event."""
         self._clock = clock
-        self._calls = _Ring(calls)
-        self._others = _Ring(others)
+        self._calls: deque[tuple[int, Call | Event]] = deque(maxlen=calls)
+        self._others: deque[Event] = deque(maxlen=others)
+        self._calls_lost = self._others_lost = 0
+        """The number of the newest event that was pushed out of a ring; 0 while none was."""
+        self.partings = 0
+        """How often `part` was called."""
         self._more: trio.Event | None = None
 
     def emit(self, kind: str, **about: object) -> None:
         """Tell of something that happened now."""
-        self._add(self._others if kind != CALL else self._calls, kind, self._clock(), about)
+        self.last += 1
+        self._keep(Event(self.last, self._clock(), kind, about))
+        self.wake()
 
-    def note_call(self, at: float, call: Describable) -> None:
-        """A call ended."""
-        self._add(self._calls, CALL, at, call)
-
-    def _add(self, ring: _Ring, kind: str, at: float, about: Describable | dict[str, object]) -> None:
+    def note_call(self, call: Call) -> None:
+        """A call ended. It is all on the way of the next one, so the event is made when somebody reads it."""
         self.last = number = self.last + 1
-        ring.add(Event(number, at, kind, about))
+        calls = self._calls
+        if len(calls) == calls.maxlen:
+            self._calls_lost = calls[0][0]
+        calls.append((number, call))
+        if self._more is not None:
+            self.wake()
+
+    def part(self) -> None:
+        """mcpd is about to stop, or to become another program: whoever follows is to come to an end."""
+        self.partings += 1
+        self.wake()
+
+    def _keep(self, event: Event) -> None:
+        others = self._others
+        if len(others) == others.maxlen:
+            self._others_lost = others[0].number
+        others.append(event)
+
+    def wake(self) -> None:
+        """Have those who wait look."""
         if self._more is not None:
             self._more.set()
             self._more = None
@@ -167,25 +172,34 @@ class Events:
         """What came after `cursor`, of these kinds if any are named; `0` stands for the beginning.
 
         Raises: BadCursor."""
-        run, number = _split(cursor)
+        run, number = split_cursor(cursor)
         gap = ""
         if run and (run != self.run or number > self.last):
             gap, number = "mcpd was started anew", 0
-        rings = [self._calls] if not kinds or CALL in kinds else []
-        if not kinds or any(kind != CALL for kind in kinds):
-            rings.append(self._others)
+        calls, others = not kinds or CALL in kinds, not kinds or any(kind != CALL for kind in kinds)
         # Whoever begins at the beginning wants what there is; the first gap that is told is not told again.
-        if run and not gap and any(number < ring.lost for ring in rings):
+        lost = max(self._calls_lost if calls else 0, self._others_lost if others else 0)
+        if run and not gap and number < lost:
             gap = "events came faster than they were read"
-        found = [event for event in merge(*(ring.since(number) for ring in rings)) if not kinds or event.kind in kinds]
-        if len(found) > READ_MAX:
-            found = found[:READ_MAX]
-            return Reading(gap, found, f"{self.run}.{found[-1].number}")
-        return Reading(gap, found, self.cursor)
+        merged = merge(self._calls_since(number) if calls else (), self._others_since(number) if others else ())
+        found = list(islice((event for event in merged if not kinds or event.kind in kinds), READ_MAX))
+        return Reading(gap, found, self.cursor if len(found) < READ_MAX else f"{self.run}.{found[-1].number}")
+
+    def _calls_since(self, number: int) -> list[Event]:
+        offset = self._clock() - perf_counter()
+        found = []
+        for own, call in reversed(self._calls):
+            if own <= number:
+                break
+            found.append(call if isinstance(call, Event) else Event(own, call.ended + offset, CALL, call))
+        return found[::-1]
+
+    def _others_since(self, number: int) -> list[Event]:
+        return list(takewhile(lambda event: event.number > number, reversed(self._others)))[::-1]
 
     async def wait_more(self, cursor: str) -> None:
-        """Return when something has happened since `cursor`, whatever it is."""
-        while cursor == self.cursor:
+        """Return when something has happened since `cursor`, or when all are to look (`part`)."""
+        if cursor == self.cursor:
             if self._more is None:
                 self._more = trio.Event()
             await self._more.wait()
@@ -194,29 +208,29 @@ class Events:
 
     def capture(self) -> EventsState:
         """Everything as it is now. Changes nothing."""
-        kept = merge(self._calls.events, self._others.events)
+        kept = merge(self._calls_since(0), self._others)
         events = tuple((event.number, event.at, event.kind, event.details()) for event in kept)
-        return EventsState(run=self.run, last=self.last, lost=(self._calls.lost, self._others.lost), events=events)
+        return EventsState(run=self.run, last=self.last, lost=(self._calls_lost, self._others_lost), events=events)
 
     def inherit(self, state: EventsState) -> None:
         """Go on where another program was (rule 4). What was told here already comes after it."""
-        own = list(merge(self._calls.events, self._others.events))
+        own = list(self._others)
         self.run, self.last = state.run, state.last
-        self._calls.events.clear()
-        self._others.events.clear()
-        self._calls.lost, self._others.lost = state.lost
+        self._others.clear()
+        self._calls_lost, self._others_lost = state.lost
         for number, at, kind, about in state.events:
-            (self._calls if kind == CALL else self._others).add(Event(number, at, kind, about))
+            event = Event(number, at, kind, about)
+            if kind == CALL:
+                self._calls.append((number, event))
+            else:
+                self._others.append(event)
         for event in own:
-            self._add(self._calls if event.kind == CALL else self._others, event.kind, event.at, event.about)
+            self.last += 1
+            self._keep(event._replace(number=self.last))
 
 
-def check_cursor(cursor: str) -> None:
-    """Raises: BadCursor."""
-    _split(cursor)
-
-
-def _split(cursor: str) -> tuple[str, int]:
+def split_cursor(cursor: str) -> tuple[str, int]:
+    """The run and the number that a cursor names; "" and 0 for the beginning. Raises: BadCursor."""
     run, dot, number = cursor.rpartition(".")
     if cursor != "0" and not (run.isalnum() and dot and len(run) <= 32):
         raise BadCursor("a cursor is what an event had as its id, or 0 for everything that is kept")

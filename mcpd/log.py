@@ -46,7 +46,12 @@ class RedactingFormatter(logging.Formatter):
     def use(self, redact: Callable[[str], str]) -> None:
         """Hide other secrets from now on."""
         self.redact = redact
-        self._clear_name = lru_cache(NAMES_KEPT)(self.clear)
+        remembered = lru_cache(NAMES_KEPT)(self.clear)
+        # Another function for other secrets: who remembers what it made with it makes it anew.
+        self.clear_value: Callable[[str], str] = lambda text: (
+            remembered(text) if len(text) <= NAME_MAX else self.clear(text)
+        )
+        """`clear`, for what may be a name, of which the same few come again and again."""
 
     def format(self, record: logging.LogRecord) -> str:
         return self.clear(super().format(record)).replace("\n", self._line_break)
@@ -54,10 +59,6 @@ class RedactingFormatter(logging.Formatter):
     def clear(self, text: str) -> str:
         """The text without secrets."""
         return self.redact(text)
-
-    def clear_value(self, text: str) -> str:
-        """The same for what may be a name, of which the same few come again and again."""
-        return self._clear_name(text) if len(text) <= NAME_MAX else self.clear(text)
 
     def lines(self, name: str, level: int, entries: Entries) -> str:
         """Many entries at once, each a line."""

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+from time import perf_counter
+
 import pytest
 import trio
 import trio.testing
 
-from mcpd.events import KINDS, READ_MAX, BadCursor, Events, check_cursor
+from mcpd.events import KINDS, READ_MAX, BadCursor, Events, split_cursor
 
 
 class Thing:
     def __init__(self, **about):
         self.about = about
+        self.ended = perf_counter()
         self.described = 0
 
     def describe(self):
@@ -25,12 +28,12 @@ def test_a_reader_goes_on_where_it_was():
     events = Events(clock=lambda: 5.0)
     start = events.cursor
     events.emit("state", server="a", to="ready")
-    events.note_call(6.0, Thing(tool="t"))
+    events.note_call(Thing(tool="t"))
     first = events.read(start)
     assert first.gap == ""
     assert [event.describe() for event in first.events] == [
         {"at": 5.0, "kind": "state", "server": "a", "to": "ready"},
-        {"at": 6.0, "kind": "call", "tool": "t"},
+        {"at": 5.0, "kind": "call", "tool": "t"},
     ]
     assert events.read(first.cursor).events == []
     events.emit("reload", ok=True)
@@ -41,7 +44,7 @@ def test_a_reader_goes_on_where_it_was():
 def test_a_call_is_described_only_when_somebody_reads_it():
     events, thing = Events(calls=2), Thing(a=1)
     for _ in range(5):
-        events.note_call(1.0, thing)
+        events.note_call(thing)
     assert thing.described == 0
     [event.describe() for event in events.read("0").events]
     assert thing.described == 2
@@ -52,7 +55,7 @@ def test_calls_push_out_nothing_else():
     events.emit("state", server="a")
     before = events.cursor
     for _ in range(5):
-        events.note_call(1.0, Thing())
+        events.note_call(Thing())
     assert numbers(events.read("0")) == [1, 5, 6]
     assert events.read(before).gap, "three calls were missed"
     assert events.read(before, ["state"]).gap == "", "but nothing of what this one reads"
@@ -96,7 +99,7 @@ def test_many_are_read_a_few_at_a_time():
 @pytest.mark.parametrize("cursor", ["", "1", "x", "a.b", ".5", "a.-1", "a b.1", "a.1" + "0" * 20, "a.²", "a\n.1"])
 def test_what_is_no_cursor_is_refused(cursor):
     with pytest.raises(BadCursor):
-        check_cursor(cursor)
+        split_cursor(cursor)
     with pytest.raises(BadCursor):
         Events().read(cursor)
 
@@ -126,7 +129,7 @@ def test_the_next_program_goes_on_counting():
     old, new = Events(calls=2, others=2), Events(calls=2, others=2)
     for number in range(3):
         old.emit("state", server=str(number))
-    old.note_call(1.0, Thing(tool="t"))
+    old.note_call(Thing(tool="t"))
     cursor = old.read(f"{old.run}.2").cursor
     new.emit("mcpd", what="ready")
     new.inherit(old.capture())

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from mcpd.failures import Failure
     from mcpd.protocol.handshake import ServerHello
     from mcpd.protocol.jsonrpc import Buffer, Message
+    from mcpd.supervisor.logs import Voice
     from mcpd.supervisor.process import Child
     from mcpd.supervisor.slots import Claim
     from mcpd.supervisor.supervisor import Supervisor
@@ -143,8 +144,8 @@ class StdioCarrier:
         """A pipe has no session to lose."""
 
 
-def child_spec(spec: ServerSpec) -> ChildSpec:
-    """How the supervisor starts this server."""
+def child_spec(spec: ServerSpec, voice: Voice | None = None) -> ChildSpec:
+    """How the supervisor starts this server, whose process speaks with this voice."""
     assert spec.command is not None
     sandbox, resources = spec.sandbox, spec.resources
     inherited: Mapping[str, str] = os.environ
@@ -172,6 +173,7 @@ def child_spec(spec: ServerSpec) -> ChildSpec:
             view=View(sandbox.read_only_paths, sandbox.read_write_paths, sandbox.inaccessible_paths),
         ),
         on_stderr=lambda line: stderr_log.info("backend=%s stderr=%s", spec.name, line),
+        voice=voice,
     )
 
 
@@ -207,13 +209,17 @@ async def connect(
     `nursery` is the link's own. Raises: BackendUnavailable, BackendCrashed, BackendTimedOut when it does not
     come up.
     """
+    voice = supervisor.logs.voice(spec.name, secrets.redact)
     try:
-        child = await supervisor.spawn(child_spec(spec), claim)
+        child = await supervisor.spawn(child_spec(spec, voice), claim)
     except SpawnFailed as error:
+        voice.note(f"could not be started: {error.reason}")
         raise BackendUnavailable(
             spec.name, error.reason, remedy=error.remedy, kind=error.kind, needs_operator=error.needs_operator
         ) from None
     log.info("backend=%s event=started pid=%d", spec.name, child.pid)
+    voice.pid = child.pid
+    voice.note("started")
     async with _running(StdioCarrier(child, link, secrets.redact, message_max), link, nursery, secrets.redact):
         await _open(child, link, secrets.redact)
         yield child
@@ -234,11 +240,13 @@ async def resume(
 
     Raises: BackendUnavailable; what `connect` does, if it is opened here.
     """
+    voice = supervisor.logs.voice(spec.name, secrets.redact, state.pid)
     try:
-        child = supervisor.adopt(state.pid, child_spec(spec))
+        child = supervisor.adopt(state.pid, child_spec(spec, voice))
     except SpawnFailed as error:
         raise BackendUnavailable(spec.name, error.reason) from None
     log.info("backend=%s event=taken_over pid=%d", spec.name, child.pid)
+    voice.note("taken over by an upgrade of mcpd")
     carrier = StdioCarrier(child, link, secrets.redact, message_max)
     carrier.decoder.receive_data(state.partial)
     if state.hello is not None:
@@ -279,6 +287,8 @@ async def _running(carrier: StdioCarrier, link: Link, nursery: trio.Nursery, red
         # Shielded inside, and bounded by the stop ladder.
         how = await child.stop()
         log.info("backend=%s event=stopped pid=%d how=%r", child.name, child.pid, how.describe())
+        if child.spec.voice is not None:
+            child.spec.voice.note(f"ended: {how.describe()}")
 
 
 async def _read(carrier: StdioCarrier, link: Link, redact: Redact) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
-from mcpd.control import catalogue, configuration, openapi, servers, sessions, status
+from mcpd.control import catalogue, configuration, events, logs, openapi, servers, sessions, status
 from mcpd.control.refusal import Refusal
 from mcpd.control.table import decoded
 
@@ -60,6 +60,8 @@ TABLE: Final[tuple[Operation, ...]] = (
     *sessions.TABLE,
     *configuration.TABLE,
     *openapi.TABLE,
+    *logs.TABLE,
+    *events.TABLE,
 )
 
 

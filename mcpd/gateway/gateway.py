@@ -9,6 +9,7 @@ client's version. Every failure is an RpcError, which the frontend turns into by
 from __future__ import annotations
 
 import logging
+from time import perf_counter
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import trio
@@ -31,6 +32,7 @@ from mcpd.protocol import handshake, jsonrpc
 from mcpd.protocol.calls import Ask, Call, Caller, Emit, Part
 from mcpd.protocol.capabilities import ClientCapability
 from mcpd.protocol.meta import progress_token
+from mcpd.supervisor.logs import Logs
 from mcpd.types import IMPLEMENTATION
 
 if TYPE_CHECKING:
@@ -61,11 +63,13 @@ NOTES_LOGGED: Final = 100
 class Gateway:
     """Many backends as one server."""
 
-    def __init__(self, config: Config, *, sessions: Sessions) -> None:
+    def __init__(self, config: Config, *, sessions: Sessions, logs: Logs | None = None) -> None:
         self.config = config
         self.backends: Sequence[Backend] = ()
         self.sessions = sessions
         self.events = sessions.events = Events()
+        self.logs = logs or Logs()
+        """What servers said."""
         self.secrets = config.secrets
         """What operators are not shown: also what was secret in a former configuration that is still in use."""
         self.ledger = Ledger(self.events, config.audit)
@@ -85,6 +89,7 @@ class Gateway:
             rebuild=self._rebuild,
             delay=config.streams.list_changed_delay,
             events=self.events,
+            note=lambda server, text: self.logs.voice(server, self._redact).note(text),
         )
         self.levels = Levels(sessions)
         self.gate = Gate()
@@ -98,6 +103,9 @@ class Gateway:
 
         # Verdicts are waited for by tasks of `run`, also about backends that come later.
         self.nursery: trio.Nursery | None = None
+
+    def _redact(self, text: str) -> str:
+        return self.secrets.redact(text)
 
     def use(self, backends: Sequence[Backend], config: Config | None = None) -> Succession:
         """Take these backends, in the order of the configuration, and its settings; at any time."""
@@ -117,11 +125,17 @@ class Gateway:
                 nursery.start_soon(self.note_verdict, backend)
             task_status.started()
 
+    def part(self) -> None:
+        """Have streams to operators end: mcpd is about to stop, or to become another program."""
+        self.events.part()
+        self.logs.tell()
+
     def close(self) -> None:
         """mcpd is about to stop: who listens is told so, and calls that wait for input are given up. Their tasks need a
         moment then, before they are cancelled."""
         self.inputs.close()
         self.listens.close()
+        self.part()
 
     async def note_verdict(self, backend: Backend) -> None:
         """Wait for a backend's first verdict, and let everybody know."""
@@ -255,7 +269,7 @@ class Gateway:
     def _refuse(self, call: Call, error: RpcError) -> None:
         if call.method in KINDS:
             exposed = bytes(call.members.get("uri" if call.method == "resources/read" else "name", b""))
-            self.ledger.ended(call, exposed, None, "", trio.current_time(), error, sent=False)
+            self.ledger.ended(call, exposed, "", "", perf_counter(), error, sent=False)
 
     def _full(self) -> RpcError | None:
         """Why no more calls are taken, if so. Parked ones wait for people: they have a bound of their own."""

@@ -1,13 +1,14 @@
 """The record of each call that clients made: who, what, how it ended, how long it took and how much it was.
 
 Theory of operation. Whoever carries a call out says here how it ended, once. That becomes an event for whoever follows
-`mcpd.events`, and an audit line. Lines are written a few at a time by one task, because to write one costs more than
-all else that is done for it.
+`mcpd.events`, and an audit line. On the way of the call a tuple is all that is made: what it says is put into words
+when somebody reads events, and a few times a second for all lines at once.
 
 Rules.
 1. What was in a call is not recorded, unless the configuration says so; nor is what came of it.
 2. A call that mcpd refused is recorded like any other: who tried to use what is not theirs is what audits are for.
 3. A URI is recorded without what may be a secret in it: user and password, and its query.
+4. A record refers to nothing of the request: those may be large, and records are kept.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import logging
 import re
 import time
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from time import perf_counter
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 import trio
@@ -30,10 +32,9 @@ from mcpd.protocol.calls import LOCAL, client_text
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mcpd.backends.base import Backend
     from mcpd.config.model import Audit
     from mcpd.events import Events
-    from mcpd.protocol.calls import Call
+    from mcpd.protocol.calls import Call, Caller
     from mcpd.protocol.jsonrpc import Buffer
 
 LOGGER: Final = "mcpd.audit"
@@ -45,8 +46,8 @@ HELD_BACK: Final = 0.1
 """Seconds after which a line is written at the latest: at a thousand calls a second a hundred are written at once. What
 a crash of mcpd loses is as old as that."""
 
-HELD_MAX: Final = 512
-"""Lines that wait; one more has all of them written at once."""
+HELD_MAX: Final = 1024
+"""Lines that wait; one more has all of them written at once. It takes two milliseconds."""
 
 NAME_MAX: Final = 200
 """Characters of a name or URI. Names of tools are at most `naming.name_max`; those that nobody has may be anything."""
@@ -60,24 +61,24 @@ ARGUMENTS_MAX: Final = 4096
 SCAN_MAX: Final = 64 * 1024
 """Bytes of a result that are searched for `isError`. A longer one is no error message."""
 
-OUTSIDE: Final = frozenset({"client", "tool", "prompt", "resource", "name", "arguments"})
-"""Fields whose values are others'."""
-
 INFO_MAX: Final = 1024
 """Bytes of what a modern client says of itself with every request; more is not looked at."""
 
+HEADS_KEPT: Final = 1024
+"""First halves of lines: of clients, tools and servers the same come again and again."""
+
+_MARK: Final = b'"isError"'
 _ERROR: Final = re.compile(rb'"isError"\s*:\s*true')
 _USERINFO: Final = re.compile(r"(?<=://)[^/?#@]*@")
 
 
-class Record(msgspec.Struct, gc=False):
-    """One call that has ended. Implements `events.Describable` and `entries.Entry`. Refers to nothing of the request,
-    which may be large.
-    """
+class Record(NamedTuple):
+    """One call that has ended, as it is kept. Implements `events.Describable` and `entries.Entry`."""
 
-    principal: str
-    client: str
-    protocol: str
+    began: float
+    """When, as `perf_counter` has it."""
+    ended: float
+    caller: Caller
     method: str
     exposed: bytes
     """The name or URI that the client used, as JSON text."""
@@ -92,56 +93,50 @@ class Record(msgspec.Struct, gc=False):
     """Of the JSON-RPC error; 0 where there was none."""
     why: str
     """The kind of failure of the server, in a word."""
-    seconds: float
     received: int
     sent: int
-    arguments: str = ""
+    arguments: str
 
     def describe(self) -> dict[str, object]:
         """As JSON has it."""
+        about = self.fields(_as_it_is)
+        del about["event"]
+        return about
+
+    def fields(self, clear: Callable[[str], str]) -> dict[str, object]:
+        """By name, for the log as JSON and for events; without the arguments if there are none."""
         kind = KINDS[self.method]
         about: dict[str, object] = {
+            "event": "call",
             "server": self.backend or None,
-            "principal": self.principal or LOCAL,
-            "client": self.client,
-            "protocol": self.protocol,
+            "principal": self.caller.principal or LOCAL,
+            "client": clear(client_of(self.caller)),
+            "protocol": self.caller.version.text,
             "method": self.method,
-            kind: shown(self.exposed, kind),
+            kind: clear(shown(self.exposed, kind)),
         }
         if self.name:
-            about["name"] = self.name
+            about["name"] = clear(self.name)
         about["outcome"] = self.outcome
         if self.code:
             about["code"] = self.code
         if self.why:
             about["why"] = self.why
-        about["ms"] = round(self.seconds * 1000, 1)
+        about["ms"] = round((self.ended - self.began) * 1000, 1)
         about["bytes_in"] = self.received
         about["bytes_out"] = self.sent
         if self.arguments:
-            about["arguments"] = self.arguments
+            about["arguments"] = clear(self.arguments)
         return about
-
-    def fields(self, clear: Callable[[str], str]) -> dict[str, object]:
-        """For the log as JSON (`entries.Entry`)."""
-        about = {key: clear(value) if key in OUTSIDE else value for key, value in self.describe().items()}  # type: ignore[arg-type]
-        return {"event": "call", **about}
 
     def text(self, clear: Callable[[str], str]) -> str:
         """For the log as text: the server and the event first, as in every line."""
-        kind = KINDS[self.method]
-        server = f"backend={self.backend} " if self.backend else ""
-        client = quoted(clear(self.client)) if self.client else "-"
-        name = f" name={quoted(clear(self.name))}" if self.name else ""
-        code = f" code={self.code}" if self.code else ""
-        why = f" why={self.why}" if self.why else ""
-        arguments = f" arguments={clear(self.arguments)!r}" if self.arguments else ""
-        exposed = quoted(clear(shown(self.exposed, kind)))
-        return (
-            f"{server}event=call principal={quoted(self.principal or LOCAL)} client={client} protocol={self.protocol}"
-            f" method={self.method} {kind}={exposed}{name} outcome={self.outcome}{code}{why}"
-            f" ms={self.seconds * 1000:.1f} bytes_in={self.received} bytes_out={self.sent}{arguments}"
-        )
+        began, ended, caller, method, exposed, backend, name, outcome, code, why, received, sent, arguments = self
+        head = _head(clear, caller.principal, client_of(caller), caller.version.text, method, exposed, backend, name)
+        fault = (f" code={code}" if code else "") + (f" why={why}" if why else "") if code or why else ""
+        said = f" arguments={clear(arguments)!r}" if arguments else ""
+        ms = (ended - began) * 1000
+        return f"{head} outcome={outcome}{fault} ms={ms:.1f} bytes_in={received} bytes_out={sent}{said}"
 
 
 class Ledger:
@@ -149,15 +144,14 @@ class Ledger:
 
     def __init__(self, events: Events, audit: Audit) -> None:
         self._events = events
-        self._log = logging.getLogger(LOGGER)
-        self._waiting: list[tuple[float, Record]] = []
+        self._waiting: list[Record] = []
         self._some = trio.Event()
         self._writes = self._tells = False
         self.configure(audit)
 
     def configure(self, audit: Audit) -> None:
         """Go by other settings from now on."""
-        self._writes = audit.calls != "off"
+        self._writes = audit.calls != "off" and logging.getLogger(LOGGER).isEnabledFor(logging.INFO)
         self._tells = audit.calls == "arguments"
 
     async def run(self) -> None:
@@ -176,29 +170,25 @@ class Ledger:
             self._some = trio.Event()
         if self._waiting:
             waiting, self._waiting = self._waiting, []
-            write_entries(LOGGER, logging.INFO, waiting)
+            # The clock of records does not jump; that of logs is everybody's.
+            offset = time.time() - perf_counter()
+            write_entries(LOGGER, logging.INFO, [(record.ended + offset, record) for record in waiting])
 
-    def answered(self, call: Call, exposed: bytes, backend: Backend, name: str, began: float, result: Buffer) -> None:
-        """The server answered; `began` is on Trio's clock."""
-        size = len(result) if type(result) is bytes else memoryview(result).nbytes
+    def answered(
+        self, call: Call, exposed: bytes, backend: str, name: str, began: float, result: Buffer, size: int
+    ) -> None:
+        """The server answered, with so many bytes."""
         outcome = "ok"
-        if size <= SCAN_MAX and call.method == "tools/call" and says_error(result):
+        if size <= SCAN_MAX and _MARK in bytes(result) and call.method == "tools/call" and says_error(result):
             outcome = "error"
-        self._note(call, exposed, backend.name, name, outcome, 0, "", began, size)
+        self._note(call, exposed, backend, name, outcome, 0, "", began, size)
 
-    def refused(self, call: Call, exposed: bytes, backend: Backend, name: str, began: float, result: bytes) -> None:
+    def refused(self, call: Call, exposed: bytes, backend: str, name: str, began: float, result: bytes) -> None:
         """mcpd answered in the server's place, because the arguments are wrong."""
-        self._note(call, exposed, backend.name, name, "refused", 0, "", began, len(result))
+        self._note(call, exposed, backend, name, "refused", 0, "", began, len(result))
 
     def ended(
-        self,
-        call: Call,
-        exposed: bytes,
-        backend: Backend | None,
-        name: str,
-        began: float,
-        error: BaseException,
-        sent: bool,
+        self, call: Call, exposed: bytes, backend: str, name: str, began: float, error: BaseException, sent: bool
     ) -> None:
         """There is no result, for this reason; `sent`: the server was asked."""
         if isinstance(error, RpcError):
@@ -207,7 +197,7 @@ class Ledger:
         else:
             cancelled = isinstance(error, trio.Cancelled)
             outcome, code, why, size = "cancelled" if cancelled else "failed", 0, "" if cancelled else "internal", 0
-        self._note(call, exposed, backend.name if backend else "", name, outcome, code, why, began, size)
+        self._note(call, exposed, backend, name, outcome, code, why, began, size)
 
     def _note(
         self,
@@ -221,42 +211,47 @@ class Ledger:
         began: float,
         size: int,
     ) -> None:
+        caller, method, params = call.caller, call.method, call.params
         if len(exposed) > EXPOSED_MAX:
-            exposed = msgspec.json.encode(shown(exposed, KINDS[call.method]))
-        params = call.params
+            exposed = msgspec.json.encode(shown(exposed, KINDS[method]))
+        if caller.client_info is not None and len(caller.client_info) > INFO_MAX:
+            caller = msgspec.structs.replace(caller, client_info=None)  # rule 4
         received = len(params) if type(params) is bytes else memoryview(params).nbytes
-        seconds = trio.current_time() - began
-        caller = call.caller
-        info = caller.client_info
-        client = caller.client if info is None else said_of(info) if len(info) <= INFO_MAX else ""
-        version = caller.version.text
         record = Record(
-            caller.principal,
-            client,
-            version,
-            call.method,
-            exposed,
-            backend,
-            name,
-            outcome,
-            code,
-            why,
-            seconds,
-            received,
-            size,
+            began, perf_counter(), caller, method, exposed, backend, name, outcome, code, why, received, size, ""
         )
-        at = time.time()
-        self._events.note_call(at, record)
-        if not self._writes or not self._log.isEnabledFor(logging.INFO):
+        self._events.note_call(record)
+        if not self._writes:
             return
         if self._tells:
             # The event goes to whoever may look, the line to who reads the log.
-            record = msgspec.structs.replace(record, arguments=arguments_of(call))
-        self._waiting.append((at, record))
-        if len(self._waiting) == 1:
+            record = record._replace(arguments=arguments_of(call))
+        waiting = self._waiting
+        waiting.append(record)
+        if len(waiting) == 1:
             self._some.set()
-        elif len(self._waiting) >= HELD_MAX:
+        elif len(waiting) >= HELD_MAX:
             self.flush()
+
+
+@lru_cache(HEADS_KEPT)
+def _head(
+    clear: Callable[[str], str],
+    principal: str,
+    client: str,
+    protocol: str,
+    method: str,
+    exposed: bytes,
+    backend: str,
+    name: str,
+) -> str:
+    """What comes before the outcome. `clear` is another one when there are other secrets."""
+    kind = KINDS[method]
+    server = f"backend={backend} " if backend else ""
+    real = f" name={quoted(clear(name))}" if name else ""
+    who = f"principal={quoted(principal or LOCAL)} client={quoted(clear(client)) if client else '-'}"
+    what = quoted(clear(shown(exposed, kind)))
+    return f"{server}event=call {who} protocol={protocol} method={method} {kind}={what}{real}"
 
 
 def says_error(result: Buffer) -> bool:
@@ -277,9 +272,14 @@ def arguments_of(call: Call) -> str:
     return text if len(text) <= ARGUMENTS_MAX else text[:ARGUMENTS_MAX] + "…"
 
 
+def client_of(caller: Caller) -> str:
+    """What a client says that it is: `name/version`; empty where it says nothing."""
+    return caller.client if caller.client_info is None else said_of(caller.client_info)
+
+
 @lru_cache(256)
 def said_of(info: bytes) -> str:
-    """What a client says that it is: `name/version`; empty where it says nothing that can be read."""
+    """The same of a modern client; empty where it cannot be read."""
     try:
         return msgspec.json.decode(info, type=_ClientInfo).shown
     except (msgspec.DecodeError, ValueError, RecursionError):
@@ -307,3 +307,7 @@ def shown(exposed: bytes, kind: str) -> str:
         head, question, _ = text.partition("?")
         text = head + ("?***" if question else "")
     return text if len(text) <= NAME_MAX else text[:NAME_MAX] + "…"
+
+
+def _as_it_is(text: str) -> str:
+    return text

@@ -29,6 +29,7 @@ from mcpd.protocol.capabilities import ASKED_FOR, NOTHING
 from mcpd.protocol.convert import Untranslatable, down_request
 from mcpd.protocol.edits import members_or_none, text
 from mcpd.protocol.handshake import ServerState
+from mcpd.supervisor.states import USABLE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -65,8 +66,10 @@ class Notices:
         rebuild: Callable[[], tuple[Catalog, Catalog]],
         delay: float,
         events: Events,
+        note: Callable[[str, str], None],
     ) -> None:
         self._events = events
+        self._note = note
         self._sessions = sessions
         self._subscriptions = subscriptions
         self._listens = listens
@@ -163,6 +166,8 @@ class Notices:
         verdicts.set()
 
     def stepped(self, backend: Backend, before: State) -> None:
+        if backend.state in USABLE and before not in USABLE:
+            self._note(backend.name, backend.state.value)
         self._events.emit("state", server=backend.name, **{"from": before.value, "to": backend.state.value})
 
     def failed(self, backend: Backend, failure: RpcError, delay: float | None) -> None:
@@ -170,6 +175,8 @@ class Notices:
         if isinstance(failure, BackendError):
             why, reason = failure.kind, failure.reason
         retry = None if delay is None else round(delay, 1)
+        again = "it is not tried again" if retry is None else f"it is tried again in {retry:g} s"
+        self._note(backend.name, f"{reason}; {again}")
         self._events.emit("restart", server=backend.name, why=why, reason=reason, retry_in=retry)
 
     def resource_updated(self, backend: Backend, params: Buffer, owner: SessionKey | None) -> None:

@@ -6,10 +6,10 @@ the frame that every call has anyway (`ledger`).
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
-import trio
 
 from mcpd.errors import INVALID_PARAMS, URL_ELICITATION_REQUIRED, BackendMisbehaved, ProtocolError, RpcError
 from mcpd.gateway import local, validation
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mcpd.gateway.catalog import Route
     from mcpd.gateway.gateway import Answer, Gateway
     from mcpd.protocol.calls import Call
+    from mcpd.protocol.jsonrpc import Buffer
 
 Find: TypeAlias = "Callable[[], Awaitable[tuple[Backend, str]]]"
 """Whose a call is, and what it is about there."""
@@ -33,7 +34,7 @@ Find: TypeAlias = "Callable[[], Awaitable[tuple[Backend, str]]]"
 async def call_tool(gateway: Gateway, call: Call) -> Answer:
     """tools/call. Counts itself among the calls in flight."""
     members = call.members
-    began = trio.current_time()
+    began = perf_counter()
     exposed = bytes(members.get("name", b""))
     route: Route | None = None
     sent = False
@@ -49,7 +50,7 @@ async def call_tool(gateway: Gateway, call: Call) -> Answer:
             problem = validation.wrong_arguments(name, route.entry, members.get("arguments"))
             if problem is not None:
                 wrong = local.complete(error_result(problem), call)
-                gateway.ledger.refused(call, exposed, backend, route.name, began, wrong)
+                gateway.ledger.refused(call, exposed, backend.name, route.name, began, wrong)
                 return wrong, None
         members["name"] = route.name_raw
         members.pop("task", None)  # mcpd does not offer tasks, and who does not offer them ignores the wish
@@ -67,7 +68,7 @@ async def call_tool(gateway: Gateway, call: Call) -> Answer:
                 raise BackendMisbehaved(spec.name, problem, remedy=f"servers.{spec.name}.validate")
     except BaseException as error:
         gateway.ledger.ended(
-            call, exposed, route.backend if route else None, route.name if route else "", began, error, sent
+            call, exposed, route.backend.name if route else "", route.name if route else "", began, error, sent
         )
         if (
             isinstance(error, RpcError)
@@ -76,7 +77,7 @@ async def call_tool(gateway: Gateway, call: Call) -> Answer:
         ):
             return error_result(f"{error.message} {local.urls(error)}".strip()), None
         raise
-    gateway.ledger.answered(call, exposed, backend, route.name, began, result)
+    gateway.ledger.answered(call, exposed, backend.name, route.name, began, result, size_of(result))
     return down_result("tools/call", result, call.caller.version), answer.extra()
 
 
@@ -138,14 +139,19 @@ async def relay(backend: Backend, call: Call) -> Answer:
 
 
 async def _recorded(gateway: Gateway, call: Call, exposed: bytes, find: Find) -> Answer:
-    began = trio.current_time()
+    began = perf_counter()
     backend: Backend | None = None
     name = ""
     try:
         backend, name = await find()
         result, extra = await relay(backend, call)
     except BaseException as error:
-        gateway.ledger.ended(call, exposed, backend, name, began, error, backend is not None)
+        gateway.ledger.ended(call, exposed, backend.name if backend else "", name, began, error, backend is not None)
         raise
-    gateway.ledger.answered(call, exposed, backend, name, began, result)
+    gateway.ledger.answered(call, exposed, backend.name, name, began, result, size_of(result))
     return result, extra
+
+
+def size_of(result: Buffer) -> int:
+    """In bytes."""
+    return len(result) if type(result) is bytes else memoryview(result).nbytes

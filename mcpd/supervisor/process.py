@@ -50,6 +50,8 @@ from mcpd.supervisor.tree import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from mcpd.supervisor.logs import Voice
+
 LOOK_MIN = 0.005
 LOOK_MAX = 0.05
 """Seconds between two looks whether a dying tree is gone; the leader's own end is an event and needs no
@@ -88,6 +90,8 @@ class ChildSpec:
     confinement: Confinement = field(default_factory=Confinement)
     on_stderr: Callable[[str], None] | None = None
     """Called with lines of stderr, rate-limited, secrets not removed."""
+    voice: Voice | None = None
+    """Where its stderr is kept beyond its life."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +207,8 @@ class Child:
         self._large = [around.pipes.enlarge(fd) for fd in fds[:2]]
         self.stdin = PipeWriter(fds[0])
         self.stdout = PipeReader(fds[1])
-        self.stderr = StderrTail(fds[2], on_line=spec.on_stderr)
+        say = spec.voice.say if spec.voice is not None else None
+        self.stderr = StderrTail(fds[2], on_line=spec.on_stderr, say=say)
         self._changed = trio.Event()
         self._ended = trio.Event()
         self._gone = trio.Event()

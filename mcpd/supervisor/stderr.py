@@ -4,8 +4,9 @@ Theory of operation
     1. The pipe is read for ever, whatever the child writes and whoever cares, so a chatty child never blocks
        on it.
     2. Kept are the last lines only, bounded in lines, bytes and bytes a line. What is let go is counted.
-    3. A child that floods costs us little: beyond DRAIN_RATE we read no faster, and at most LINES_RATE lines
-       a second are handed on to the log.
+    3. `say` gets every line, as many at once as were read.
+    4. A child that floods costs us little: beyond DRAIN_RATE we read no faster, and at most LINES_RATE lines
+       a second are handed on to mcpd's own log.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from typing import TYPE_CHECKING
 import trio
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 TAIL_LINES = 200
 TAIL_BYTES = 64 << 10
-"""What `mcpctl logs` and a crash report can show of one child; a hundred children are then 6.4 MiB."""
+"""What a crash report can show of one child, and what the next program is told; `logs` keeps more for operators."""
 
 LINE_MAX = 4 << 10
 """Bytes kept of one line: a traceback line fits ten times; a dumped document does not fill the ring alone."""
@@ -53,10 +54,19 @@ _UNPRINTABLE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x
 class StderrTail:
     """Our end of a child's stderr. Owns the descriptor; somebody runs `run` in a task."""
 
-    def __init__(self, fd: int, *, on_line: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        fd: int,
+        *,
+        on_line: Callable[[str], None] | None = None,
+        say: Callable[[Sequence[bytes]], None] | None = None,
+    ) -> None:
         os.set_blocking(fd, False)
         self._fd = fd
         self._on_line = on_line
+        self._say = say
+        self._heard: list[bytes] = []
+        """Lines that were read just now, for `say`."""
         self._lines: deque[bytes] = deque()
         self._kept = 0
         self._partial = bytearray()
@@ -92,6 +102,7 @@ class StderrTail:
             pass
         finally:
             self._flush_partial()
+            self._tell()
             self._hand_on_withheld()
             self.close()
 
@@ -111,7 +122,7 @@ class StderrTail:
     def lines(self, count: int = TAIL_LINES) -> list[str]:
         """The last lines, oldest first, printable, an unfinished one included."""
         lines = [*self._lines, bytes(self._partial)] if self._partial else list(self._lines)
-        return [_printable(line) for line in lines[-count:]] if count > 0 else []
+        return [printable(line) for line in lines[-count:]] if count > 0 else []
 
     def tail(self, lines: int = 5, limit: int = 1000) -> str:
         """The last words in one line of at most `limit` characters, for an error message; secrets are not
@@ -150,6 +161,7 @@ class StderrTail:
         for line in rest[:-1]:
             self._keep(line)
         self._extend(rest[-1])
+        self._tell()
 
     def _extend(self, data: bytes) -> None:
         # One byte more than LINE_MAX is kept as the sign that the line is too long.
@@ -168,6 +180,8 @@ class StderrTail:
             self.dropped += len(line) - LINE_MAX
             line = line[:LINE_MAX] + CUT
         self._lines.append(line)
+        if self._say is not None:
+            self._heard.append(line)
         self._kept += len(line)
         while len(self._lines) > TAIL_LINES or self._kept > TAIL_BYTES:
             old = self._lines.popleft()
@@ -175,6 +189,11 @@ class StderrTail:
             self.dropped += len(old)
         if self._on_line is not None and line:
             self._hand_on(line)
+
+    def _tell(self) -> None:
+        if self._heard and self._say is not None:
+            self._say(self._heard)
+            self._heard.clear()
 
     def _hand_on(self, line: bytes) -> None:
         assert self._on_line is not None
@@ -187,7 +206,7 @@ class StderrTail:
             return
         self._tokens -= 1
         self._hand_on_withheld()
-        self._on_line(_printable(line))
+        self._on_line(printable(line))
 
     def _hand_on_withheld(self) -> None:
         if self._withheld and self._on_line is not None:
@@ -195,5 +214,6 @@ class StderrTail:
             self._on_line(f"[{count} lines left out]")
 
 
-def _printable(line: bytes) -> str:
+def printable(line: bytes) -> str:
+    """A line without what would steer a terminal."""
     return _UNPRINTABLE.sub("", line.decode("utf-8", "replace"))

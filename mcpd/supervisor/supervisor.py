@@ -14,6 +14,7 @@ from mcpd.supervisor import reaper
 from mcpd.supervisor.adoption import ChildState, SupervisorState, adopt, capture
 from mcpd.supervisor.cgroup import Cgroup, CgroupUnusable, find_delegated
 from mcpd.supervisor.exits import SpawnFailed
+from mcpd.supervisor.logs import Logs
 from mcpd.supervisor.process import STOP_SLACK, Child, ChildSpec, Surroundings, spawn
 from mcpd.supervisor.registry import Registry, parse_marker
 from mcpd.supervisor.slots import Claim, StartSlots
@@ -38,6 +39,8 @@ class Supervisor:
 
     def __init__(self, state_dir: Path | None, *, spawn_concurrency: int = SPAWN_CONCURRENCY) -> None:
         self.registry = Registry(state_dir)
+        self.logs = Logs()
+        """What children said."""
         self.slots = StartSlots(spawn_concurrency)
         self.swept = Swept((), ())
         """What `run` found at its start."""

@@ -42,6 +42,8 @@ def accept(left: State, supervisor: Supervisor, backends: Sequence[ManagedBacken
     supervisor.inherit(left.supervisor, {pid for heir in heirs for pid in heir.inherit(states[heir.name])})
     if left.events is not None:
         gateway.events.inherit(left.events)
+    if left.logs is not None:
+        gateway.logs.inherit(left.logs, gateway.secrets.redact)
     gateway.gate.close()
 
 

@@ -19,6 +19,7 @@ from mcpd.errors import McpdError
 from mcpd.events import EventsState  # noqa: TC001 - the same
 from mcpd.gateway import handover
 from mcpd.supervisor.adoption import SupervisorState  # noqa: TC001 - the same
+from mcpd.supervisor.logs import LogsState  # noqa: TC001 - the same
 from mcpd.wire.http_carrying import ConnectionState  # noqa: TC001 - the same
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     sessions: bytes
     """As `gateway.handover` has it."""
     events: EventsState | None = None
+    logs: LogsState | None = None
 
     def descriptors(self) -> Iterator[int]:
         """Those that have to survive the exec."""

@@ -118,6 +118,7 @@ class Upgrade:
             connections=self._server.capture(),
             sessions=sessions,
             events=self._gateway.events.capture(),
+            logs=self._gateway.logs.capture(),
         )
 
     async def _check(self) -> None:
@@ -147,6 +148,7 @@ class Upgrade:
                 while not all(each.inheritance.quiet for each in self._roster.backends):  # noqa: ASYNC110 - the same
                     await trio.sleep(LOOK)
             self._require_quiet()
+            self._gateway.part()
             with trio.move_on_after(FAREWELL):
                 while self._server.part():  # noqa: ASYNC110 - the same
                     await trio.sleep(LOOK)

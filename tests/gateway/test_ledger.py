@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+from time import perf_counter
 
 import pytest
 import trio
@@ -17,7 +18,7 @@ from mcpd.protocol.calls import Call, Caller
 from mcpd.protocol.capabilities import NOTHING
 from mcpd.protocol.versions import LATEST_HANDSHAKE, MODERN
 from mcpd.types import SessionKey
-from tests.gateway.fakes import FakeBackend, catalogue, no_ask, no_emit
+from tests.gateway.fakes import no_ask, no_emit
 
 
 def call(method="tools/call", **params):
@@ -45,13 +46,10 @@ def ledger(calls="metadata"):
     return Ledger(Events(), Audit(calls=calls))
 
 
-BACKEND = FakeBackend("b", catalogue(tools=["add"]))
-
-
 async def test_a_call_that_was_answered(written):
     kept = ledger()
     made = call(name="b_add", arguments={"a": "s3cret"})
-    kept.answered(made, b'"b_add"', BACKEND, "add", trio.current_time(), b'{"content":[]}')
+    kept.answered(made, b'"b_add"', "b", "add", perf_counter(), b'{"content":[]}', 14)
     kept.flush()
     [line] = written
     assert line.startswith(
@@ -76,7 +74,7 @@ async def test_a_call_that_was_answered(written):
 )
 async def test_how_a_call_ended(error, sent, outcome, code, why, written):
     kept = ledger()
-    kept.ended(call(name="b_add"), b'"b_add"', BACKEND if sent else None, "", trio.current_time(), error, sent)
+    kept.ended(call(name="b_add"), b'"b_add"', "b" if sent else "", "", perf_counter(), error, sent)
     kept.flush()
     about = kept._events.read("0").events[0].describe()
     assert (about["outcome"], about.get("code", 0), about.get("why", "")) == (outcome, code, why)
@@ -92,7 +90,7 @@ async def test_a_call_that_was_cancelled(written):
         try:
             await trio.sleep_forever()
         except trio.Cancelled as cancelled:
-            kept.ended(call(name="b_add"), b'"b_add"', BACKEND, "add", trio.current_time(), cancelled, True)
+            kept.ended(call(name="b_add"), b'"b_add"', "b", "add", perf_counter(), cancelled, True)
             raise
     kept.flush()
     assert "outcome=cancelled ms=" in written[0]
@@ -117,7 +115,7 @@ def test_whether_a_tool_says_that_it_failed(result, says):
 async def test_arguments_are_recorded_only_if_that_is_configured_and_never_shown_as_events(written):
     made = call(name="b_add", arguments={"a": "line\nbreak", "b": "s3cret"})
     kept = ledger("arguments")
-    kept.answered(made, b'"b_add"', BACKEND, "add", trio.current_time(), b"{}")
+    kept.answered(made, b'"b_add"', "b", "add", perf_counter(), b"{}", 2)
     kept.flush()
     assert written[0].endswith("""arguments='{"a": "line\\\\nbreak", "b": "***"}'""")
     assert "arguments" not in kept._events.read("0").events[0].describe()
@@ -125,10 +123,10 @@ async def test_arguments_are_recorded_only_if_that_is_configured_and_never_shown
 
 async def test_nothing_is_written_where_nobody_wants_it(written):
     off = ledger("off")
-    off.answered(call(name="b_add"), b'"b_add"', BACKEND, "add", trio.current_time(), b"{}")
-    quiet = ledger()
+    off.answered(call(name="b_add"), b'"b_add"', "b", "add", perf_counter(), b"{}", 2)
     logging.getLogger("mcpd.audit").setLevel(logging.WARNING)
-    quiet.answered(call(name="b_add"), b'"b_add"', BACKEND, "add", trio.current_time(), b"{}")
+    quiet = ledger()
+    quiet.answered(call(name="b_add"), b'"b_add"', "b", "add", perf_counter(), b"{}", 2)
     for each in (off, quiet):
         each.flush()
         assert each._events.last == 1, "who follows events is told all the same"
@@ -139,12 +137,12 @@ async def test_lines_wait_for_each_other_a_moment_and_not_for_long(written, nurs
     kept = ledger()
     nursery.start_soon(kept.run)
     for _ in range(3):
-        kept.answered(call(name="b_add"), b'"b_add"', BACKEND, "add", trio.current_time(), b"{}")
+        kept.answered(call(name="b_add"), b'"b_add"', "b", "add", perf_counter(), b"{}", 2)
     assert written == []
     await trio.sleep(0.2)
     assert len(written) == 3
     for _ in range(HELD_MAX):
-        kept.answered(call(name="b_add"), b'"b_add"', BACKEND, "add", trio.current_time(), b"{}")
+        kept.answered(call(name="b_add"), b'"b_add"', "b", "add", perf_counter(), b"{}", 2)
     assert len(written) == 3 + HELD_MAX, "more than that are written at once"
 
 
@@ -153,7 +151,7 @@ async def test_what_waits_is_written_at_the_end(written):
     async with trio.open_nursery() as nursery:
         nursery.start_soon(kept.run)
         await trio.testing.wait_all_tasks_blocked()
-        kept.answered(call(name="b_add"), b'"b_add"', BACKEND, "add", trio.current_time(), b"{}")
+        kept.answered(call(name="b_add"), b'"b_add"', "b", "add", perf_counter(), b"{}", 2)
         nursery.cancel_scope.cancel()
     assert len(written) == 1
 
@@ -178,7 +176,7 @@ def test_what_is_no_name_is_shown_as_such(exposed):
 
 async def test_a_record_keeps_nothing_large(written):
     kept = ledger()
-    kept.ended(call(), json.dumps("x" * 100_000).encode(), None, "", trio.current_time(), RpcError(-1, "no"), False)
+    kept.ended(call(), json.dumps("x" * 100_000).encode(), "", "", perf_counter(), RpcError(-1, "no"), False)
     [event] = kept._events.read("0").events
     assert len(event.about.exposed) < EXPOSED_MAX
 
@@ -202,7 +200,7 @@ async def test_a_modern_client_is_named_and_one_that_tells_stories_is_not(writte
     for info in (b'{"name":"m","version":"2"}', b'{"name":"%b"}' % (b"x" * 5000)):
         made = call(name="b_add")
         made.caller = Caller(SessionKey("m"), "alice", MODERN, NOTHING, client_info=info)
-        kept.answered(made, b'"b_add"', BACKEND, "add", trio.current_time(), b"{}")
+        kept.answered(made, b'"b_add"', "b", "add", perf_counter(), b"{}", 2)
     kept.flush()
     assert "principal=alice client=m/2 protocol=2026-07-28" in written[0]
     assert "client=- " in written[1]
@@ -221,7 +219,7 @@ async def test_both_forms_of_the_log_have_every_line(capsys, monkeypatch):
         for form in ("text", "json"):
             log.configure("info", lambda text: text.replace("s3cret", "***"), form)
             kept = Ledger(Events(), Config().audit)
-            kept.answered(call(name="b_s3cret"), b'"b_s3cret"', BACKEND, "s3cret", trio.current_time(), b"{}")
+            kept.answered(call(name="b_s3cret"), b'"b_s3cret"', "b", "s3cret", perf_counter(), b"{}", 2)
             kept.flush()
     finally:
         logging.getLogger("mcpd").setLevel(level)

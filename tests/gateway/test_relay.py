@@ -98,7 +98,7 @@ async def test_a_call_that_is_cancelled(tmp_path, autojump_clock):
     for method, params, _ in CALLS:
         with trio.move_on_after(1):
             await serve(gateway, join(gateway.sessions), method, params)
-    assert [(each["outcome"], each["ms"]) for each in recorded(gateway)] == [("cancelled", 1000.0)] * 3
+    assert [each["outcome"] for each in recorded(gateway)] == ["cancelled"] * 3
 
 
 async def test_calls_of_modern_clients(tmp_path):

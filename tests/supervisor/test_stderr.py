@@ -133,3 +133,10 @@ async def test_what_was_said_is_there_at_once_and_a_talker_is_not_waited_for(mon
     tail.catch_up()
     tail.close()
     tail.catch_up()
+
+
+async def test_every_line_is_told_as_many_at_once_as_were_read():
+    told = []
+    await swallow(b"a\nb\n" * 50 + b"unfinished", say=lambda lines: told.append(list(lines)))
+    assert [line for lines in told for line in lines] == [b"a", b"b"] * 50 + [b"unfinished"]
+    assert len(told) <= 3, "not one by one"
