@@ -37,6 +37,7 @@ usr/share/doc/mcpd/examples/*
 usr/share/lintian/overrides/mcpd
 usr/share/man/man1/mcpctl.1.gz
 usr/share/man/man5/mcpd.yaml.5.gz
+usr/share/man/man7/mcpd-control.7.gz
 usr/share/man/man8/mcpd.8.gz
 """
 SHARED = """attr attrs h11 idna jsonschema jsonschema_specifications mcpd outcome referencing sniffio sortedcontainers

@@ -59,7 +59,12 @@ def names(ask: Ask, parameter: str) -> frozenset[str]:
     return frozenset(filter(None, ask.query.get(parameter, "").split(",")))
 
 
-AFTER: Final = text("after", "Go on after this cursor, which is the id of an event; 0 for all that is kept.", most=64)
+AFTER: Final = text(
+    "after",
+    "Go on after this cursor, which is the id of an event; 0 for all that is kept.",
+    most=64,
+    pattern="^(0|[0-9A-Za-z]{1,32}[.][0-9]{1,18})?$",
+)
 
 TABLE: Final = (
     Operation(

@@ -83,6 +83,7 @@ TABLE: Final = (
             "required": ["lines", "cursor"],
             "properties": {"lines": {"type": "array", "items": LINE}, "cursor": {"type": "string"}},
         },
+        stream="text/event-stream",
         refusals=(HTTPStatus.NOT_FOUND,),
     ),
 )

@@ -125,10 +125,13 @@ def _responses(row: Operation, components: Schema) -> Schema:
     responses: Schema = {}
     if row.status is not None:
         good: Schema = {"description": row.summary}
+        content: Schema = {}
         if row.stream:
-            good["content"] = {row.stream: {"schema": {"type": "string"}}}
-        elif row.status != HTTPStatus.NO_CONTENT:
-            good["content"] = {JSON: {"schema": _moved(row.answer, row.id, components)}}
+            content[row.stream] = {"schema": {"type": "string"}}
+        if row.answer or not row.stream:
+            content[JSON] = {"schema": _moved(row.answer, row.id, components)}
+        if row.status != HTTPStatus.NO_CONTENT:
+            good["content"] = content
         if row.tagged:
             good["headers"] = {"ETag": {"description": "For If-Match.", "schema": {"type": "string"}}}
         responses[str(int(row.status))] = good

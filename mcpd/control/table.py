@@ -55,9 +55,10 @@ def number(name: str, summary: str, *, least: int = 0, most: int) -> Parameter:
     return Parameter(name, summary, schema, f"a whole number from {least} to {most}")
 
 
-def text(name: str, summary: str, *, most: int = 1024) -> Parameter:
-    """Any text of at most that many characters."""
-    return Parameter(name, summary, {"type": "string", "maxLength": most}, f"at most {most} characters")
+def text(name: str, summary: str, *, most: int = 1024, pattern: str = "") -> Parameter:
+    """Any text of at most that many characters. What has a `pattern` is looked at by the operation itself."""
+    schema: Schema = {"type": "string", "maxLength": most, **({"pattern": pattern} if pattern else {})}
+    return Parameter(name, summary, schema, f"at most {most} characters")
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Operation:
     status: int | None = HTTPStatus.OK
     """Of that answer; None where there is never one."""
     stream: str = ""
-    """The media type of an answer that is a stream."""
+    """The media type of an answer that is a stream, instead of the other one or as is asked for."""
     refusals: tuple[int, ...] = ()
     """The statuses that this operation itself refuses with. What all have is known: `openapi.statuses`."""
     tag: Tag = configuration

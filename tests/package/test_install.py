@@ -51,6 +51,7 @@ def test_everything_is_where_the_prefix_says(places):
         "opt/mcp/lib/tmpfiles.d/mcpd.conf",
         "opt/mcp/share/man/man8/mcpd.8",
         "opt/mcp/share/man/man5/mcpd.yaml.5",
+        "opt/mcp/share/man/man7/mcpd-control.7",
     }
     launcher = places.staged(PREFIX / "bin" / "mcpd")
     assert launcher.read_text().startswith("#!/opt/mcp/lib/mcpd/bin/python3 -I\n")
