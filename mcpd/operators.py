@@ -9,10 +9,11 @@ import os
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from mcpd.control.desk import JSON
 from mcpd.control.listener import find_control
 from mcpd.control.operations import Operations
 from mcpd.control.permission import Permission, group_id
-from mcpd.control.refusal import Refusal
+from mcpd.control.refusal import Refusal, explain
 from mcpd.control.server import MCP, Control, serve_control
 from mcpd.frontends.endpoint import Endpoint
 from mcpd.frontends.http import LOCAL, StreamableHttp
@@ -80,7 +81,13 @@ def serve_mcp(gateway: Gateway, reloader: Reloader, patience: Deadlines) -> Hand
         forget(session)
 
     gateway.sessions.forget = forget_all
-    return Endpoint(None, {MCP: front.handle}, gateway.gate).handle
+    return Endpoint(None, {MCP: front.handle}, gateway.gate, turn_away=turn_away).handle
+
+
+async def turn_away(request: Request) -> None:
+    """Connections of operators end with the program: what has not begun is better asked of the next one."""
+    body = explain(HTTPStatus.SERVICE_UNAVAILABLE, "mcpd is about to become another program")
+    request.answer(HTTPStatus.SERVICE_UNAVAILABLE, JSON + b"Retry-After: 1\r\n", body)
 
 
 def user_of(request: Request) -> str:

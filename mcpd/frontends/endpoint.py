@@ -35,9 +35,16 @@ class Endpoint:
     """Routes requests by path."""
 
     def __init__(
-        self, guard: Guard | None, fronts: dict[bytes, Callable[[Request, Verdict], Awaitable[None]]], gate: Gate
+        self,
+        guard: Guard | None,
+        fronts: dict[bytes, Callable[[Request, Verdict], Awaitable[None]]],
+        gate: Gate,
+        *,
+        turn_away: Callable[[Request], Awaitable[None]] | None = None,
     ) -> None:
-        """Without a guard somebody else has checked."""
+        """Without a guard somebody else has checked. `turn_away` answers what the gate would hold back, where no connection
+        passes to another program."""
+        self._turn_away = turn_away
         self._gate = gate
         self._guard = guard
         self._fronts = fronts
@@ -45,7 +52,7 @@ class Endpoint:
     def handle(self, request: Request) -> Awaitable[None]:
         """Answer one request: the front does, when what this returns is awaited."""
         if self._gate.closed and request.carried is None and not _is_answer(request):
-            return self._handle_later(request)
+            return (self._turn_away or self._handle_later)(request)
         head = request.head
         verdict = head.notes
         if not isinstance(verdict, Verdict):
