@@ -42,8 +42,8 @@ class Endpoint:
         *,
         turn_away: Callable[[Request], Awaitable[None]] | None = None,
     ) -> None:
-        """Without a guard somebody else has checked. `turn_away` answers what the gate would hold back, where no connection
-        passes to another program."""
+        """Without a guard somebody else has checked. `turn_away` answers what the gate would hold back, where
+        connections do not outlive the program."""
         self._turn_away = turn_away
         self._gate = gate
         self._guard = guard
