@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import signal
 import socket
 import sys
 from contextlib import closing
@@ -13,7 +14,9 @@ from pathlib import Path
 import pytest
 import trio
 
+from mcpd.control.client import Client
 from tests.e2e.backends import mini
+from tests.e2e.background import until
 from tests.e2e.test_control import controlled
 from tests.fixtures.everything_modern_headers import headers_for
 from tests.fixtures.peer_http import META, MODERN
@@ -58,6 +61,10 @@ print(json.dumps([status, text]))
 async def modern(path, method, params, **headers):
     message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": ENVELOPE}}
     return await trio.to_thread.run_sync(post, path, message, {**headers_for(message, MODERN), **headers})
+
+
+def in_flight(path) -> bool:
+    return bool(Client(path).get("/v1/status")["calls_in_flight"])
 
 
 async def test_a_client_needs_no_session():
@@ -116,3 +123,33 @@ async def test_who_may_not_change_things_may_not_have_anything_run():
         status, text = json.loads(done.stdout)
         assert (status, json.loads(text)["code"]) == (403, "not_permitted")
         assert f"uid={SOMEBODY}" in daemon.stderr
+
+
+async def test_an_upgrade_waits_for_a_call_and_what_comes_meanwhile_is_told_to_come_back(tmp_path):
+    async with controlled({"mcpServers": {"a": mini()}}) as (daemon, path):
+        go, answers = tmp_path / "go", []
+
+        async def call() -> None:
+            answers.append(await modern(path, "tools/call", {"name": "a_until", "arguments": {"file": str(go)}}))
+
+        async def turned_away() -> bool:
+            status, headers, text = await modern(path, "tools/list", {})
+            if status == 200:
+                return False
+            assert (status, headers["Retry-After"], json.loads(text)["code"]) == (503, "1", "busy")
+            return True
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call)
+            await until(lambda: in_flight(path))
+            daemon.process.send_signal(signal.SIGUSR2)
+            with trio.fail_after(LIMIT):
+                while not await turned_away():
+                    await trio.lowlevel.checkpoint()
+            assert answers == []
+            go.touch()
+        [(status, _, text)] = answers
+        assert (status, '"text"' in text) == (200, True)
+        await until(lambda: "event=upgraded" in daemon.stderr)
+        status, _, text = await modern(path, "tools/call", {"name": "a_echo", "arguments": {"text": "here"}})
+        assert (status, json.loads(text)["result"]["content"][0]["text"]) == (200, "here")
