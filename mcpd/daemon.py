@@ -38,6 +38,7 @@ from mcpd.roster import Roster
 from mcpd.supervisor.confinement import give_up_new_privileges
 from mcpd.supervisor.pipes import PipeWriter
 from mcpd.supervisor.supervisor import Supervisor
+from mcpd.switch import Switch
 from mcpd.systemd.manager import Manager
 from mcpd.systemd.status import describe, report
 from mcpd.systemd.watchdog import feed
@@ -144,6 +145,7 @@ class Daemon:
             lambda config: self.supervisor.logs.retain({spec.name for spec in config.servers})
         )
         self.reloader.redact = self._hide
+        self.switch = Switch(self.reloader, self.roster, self.gateway, prepare=self._connector, build=self._backend)
         self._upgrade: Upgrade | None = None
         self._hangups = Hangups(self.reloader)
 
@@ -277,7 +279,7 @@ class Daemon:
 
     async def _serve_operators(self, nursery: trio.Nursery, sock: ControlSocket | None) -> None:
         if sock is not None:
-            parts = (self.gateway, self.reloader, self.upgrade, self.deadlines, self.patience)
+            parts = (self.gateway, self.reloader, self.switch, self.upgrade, self.deadlines, self.patience)
             key = self.vault.seal.derive(b"mcpd entity tags")
             await nursery.start(serve_operators, sock, *parts, key)
 

@@ -57,9 +57,11 @@ class Fronts:
         websocket = WebSocketFront(gateway, config, self._patience, succeeded=entrance.stays)
         management = Management(gateway)
 
+        others = gateway.sessions.forget
+
         def forget(session: Session) -> None:
             streamable.forget(session)
-            gateway.forget(session)
+            others(session)
 
         gateway.sessions.forget = forget
         endpoint = Endpoint(

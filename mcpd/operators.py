@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mcpd.gateway.gateway import Gateway
     from mcpd.gateway.sessions import Session
     from mcpd.reload import Reloader
+    from mcpd.switch import Switch
     from mcpd.systemd.passed import Passed
     from mcpd.wire.deadlines import Deadlines
     from mcpd.wire.http_server import Handler, HttpServer, Request
@@ -47,6 +48,7 @@ async def serve_operators(
     sock: ControlSocket,
     gateway: Gateway,
     reloader: Reloader,
+    switch: Switch,
     upgrade: Callable[[], Awaitable[object]],
     deadlines: Deadlines,
     patience: Deadlines,
@@ -63,7 +65,7 @@ async def serve_operators(
             remedy = "the running program goes on as it was"
             raise Refusal(HTTPStatus.CONFLICT, "upgrade_refused", f"no upgrade: {refused}", remedy) from None
 
-    operations = Operations(gateway, reloader, upgrade=upgrade_or_refuse, key=key)
+    operations = Operations(gateway, reloader, switch, upgrade=upgrade_or_refuse, key=key)
     control = Control(operations, Permission(os.geteuid(), group_id()), serve_mcp(gateway, reloader, patience))
     control.configure(reloader.config)
     reloader.settings.append(control.configure)

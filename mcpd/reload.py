@@ -109,6 +109,11 @@ class Reloader:
         self._gateway = gateway
         self._turn = trio.Lock()
 
+    @property
+    def turn(self) -> trio.Lock:
+        """Held by whoever changes which backends there are."""
+        return self._turn
+
     async def reload(self, *, dry_run: bool = False, begin: Callable[[], None] = _whenever) -> Outcome:
         """Read the configuration and do what differs; with `dry_run` only say what. `begin` is called when it is this
         one's turn; what it raises ends it.

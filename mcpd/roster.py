@@ -37,6 +37,8 @@ class Roster:
         self.draining: list[ManagedBackend] = []
         """Those that have lost their place, and still run."""
         self._scopes: dict[ManagedBackend, trio.CancelScope] = {}
+        self._gone: dict[ManagedBackend, trio.Event] = {}
+        """Of those that drain."""
         # Backends come and go, and end with the daemon: `run` opens the nursery and outlives them all.
         self._nursery: trio.Nursery | None = None
 
@@ -48,9 +50,11 @@ class Roster:
             await trio.sleep_forever()
 
     def start(self, backends: Sequence[ManagedBackend]) -> None:
-        """Start backends. They have a place once they are in `backends`."""
+        """Start backends, but not what an operator stopped. They have a place once they are in `backends`."""
         assert self._nursery is not None
         for backend in backends:
+            if backend.tenure.held:
+                continue
             self._scopes[backend] = trio.CancelScope()
             self._nursery.start_soon(self._keep, backend)
 
@@ -60,19 +64,33 @@ class Roster:
         for backend in backends:
             log.info("backend=%s event=draining calls=%s reason=%r", backend.name, calls(backend), why)
             self.draining.append(backend)
+            self._gone[backend] = trio.Event()
             self._nursery.start_soon(self._drain, backend, why)
+
+    async def wait_gone(self, backend: ManagedBackend) -> None:
+        """Return when a backend that was retired has ended, and whatever ran for it."""
+        gone = self._gone.get(backend)
+        if gone is not None:
+            await gone.wait()
 
     async def _keep(self, backend: ManagedBackend) -> None:
         with self._scopes[backend]:
             await backend.run()
         del self._scopes[backend]
+        await self._end(backend)
+
+    async def _end(self, backend: ManagedBackend) -> None:
         await backend.tenure.close()
         if backend in self.draining:
             self.draining.remove(backend)
+            self._gone.pop(backend).set()
             log.info("backend=%s event=stopped", backend.name)
 
     async def _drain(self, backend: ManagedBackend, why: str) -> None:
         if not await backend.drain(DRAIN):
             log.warning("backend=%s event=calls_cut_short after=%gs", backend.name, DRAIN)
         backend.tenure.stop(why)
-        self._scopes[backend].cancel()
+        if backend in self._scopes:
+            self._scopes[backend].cancel()
+        else:
+            await self._end(backend)  # it never ran

@@ -47,6 +47,7 @@ RANKS = {
     "operators": 7,
     "reload": 7,
     "roster": 7,
+    "switch": 7,
 }
 """Modules and folders of the package. An import goes to a strictly lower rank, or stays in the folder."""
 

@@ -20,6 +20,8 @@ from tests.gateway.fakes import FakeBackend, catalogue, make_gateway
 class Runner(FakeBackend):
     """A backend that runs, and keeps what it was told."""
 
+    held = False
+
     def __init__(self, spec: ServerSpec, takes: float = 0.0) -> None:
         super().__init__(spec.name, catalogue(tools=["t"]), takes=takes)
         self.spec = spec

@@ -8,6 +8,8 @@ from mcpd.roster import DRAIN, Roster
 class Runner:
     """A backend as the roster knows one: it runs until it is cancelled, and has calls."""
 
+    held = False
+
     def __init__(self, name: str = "a") -> None:
         self.name = name
         self.calls = 0

@@ -32,6 +32,9 @@ WITHOUT_TEST = {
     "embedded.py": "the same: `make run`",
     "welcome.py": "the same",
     "fronts.py": "puts parts together: tests/e2e/test_transports.py and nearly all others there",
+    "cli/start.py": "three lines: tests/cli/test_switching.py",
+    "cli/stop.py": "three lines: tests/cli/test_switching.py",
+    "cli/restart.py": "three lines: tests/cli/test_switching.py",
 }
 """Modules whose behaviour is tested elsewhere, with the reason."""
 

@@ -255,8 +255,7 @@ class ManagedBackend:
 
     def capture(self) -> BackendState:
         """What the program needs to go on that takes this one's place. Changes nothing."""
-        facts = self.inheritance.capture
-        return facts(hello=self.hello, restarts=self._restart_count, ready_since=self._ready_since)
+        return self.inheritance.capture(hello=self.hello, restarts=self._restart_count, ready_since=self._ready_since)
 
     def inherit(self, state: BackendState) -> tuple[int, ...]:
         """Be what the program before had, before `run`; returns the pids of the children that this goes on with."""
@@ -266,6 +265,8 @@ class ManagedBackend:
         self.hello = state.hello or self.hello
         self._sleep = Sleep(self.spec, known=self.hello is not None, running=bool(pids))
         self._restart_count = state.restarts
+        if state.held:
+            self.tenure.hold()
         return pids
 
     def stirs(self) -> bool:

@@ -112,6 +112,8 @@ class BackendState(msgspec.Struct, frozen=True, kw_only=True):
     ready_for: float | None = None
     legacy_for: float = 0.0
     """It need not be asked for its era for so long."""
+    held: bool = False
+    """An operator stopped it."""
 
 
 def identity(spec: ServerSpec) -> str:

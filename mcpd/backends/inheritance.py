@@ -67,6 +67,7 @@ class Inheritance:
             restarts=restarts,
             ready_for=now - ready_since if ready_since is not None else None,
             legacy_for=self._connector.eras.left(now),
+            held=self._connector.over is not None,  # what ends for good has no place, and is not asked
         )
 
     def accept(self, state: BackendState) -> tuple[int, ...] | None:

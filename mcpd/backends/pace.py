@@ -41,6 +41,8 @@ class Pace:
         self.name = name
         self.error: RpcError | None = None
         """Why it failed the last time; None while all is well."""
+        self.held: BackendUnavailable | None = None
+        """Why there is no next time, for now."""
         self._restarts = Restarts(policy)
         self._looping = False
 
@@ -118,6 +120,8 @@ class Pace:
 
     def unavailable(self, state: str) -> BackendUnavailable:
         """What a call is told that cannot be sent."""
+        if self.held is not None:
+            return self.held
         error = self.error
         due = f"; it is tried again in {self.due_in:.0f} s" if self.due_in >= 1 else ""
         if isinstance(error, BackendError):
@@ -134,7 +138,7 @@ class Pace:
     def describe(self) -> dict[str, object]:
         """What operators are told of it."""
         about: dict[str, object] = {"crash_looping": self.looping}
-        error = self.error
+        error = self.held or self.error
         if error is None:
             return about
         about["error"] = error.message

@@ -24,6 +24,9 @@ VERBS: Final = {
     "resources": "resources",
     "prompts": "prompts",
     "sessions": "sessions",
+    "start": "start",
+    "stop": "stop",
+    "restart": "restart",
     "reload": "reload",
     "upgrade": "upgrade",
 }

@@ -35,17 +35,37 @@ class Runner(Protocol):
         """How the last reload went, what waits for a restart, and what is on its way out."""
 
 
+class Switch(Protocol):
+    """What stops and starts servers. Each raises KeyError for one that is not enabled, and ConfigError."""
+
+    async def stop(self, name: str) -> None:
+        """Let it finish its calls and stop it, until it is started."""
+
+    async def start(self, name: str) -> None:
+        """Start it now."""
+
+    async def restart(self, name: str) -> None:
+        """One after the other."""
+
+
 class Operations:
     """What the tables' operations work with."""
 
     def __init__(
-        self, gateway: Gateway, runner: Runner, *, upgrade: Callable[[], Awaitable[object]], key: bytes
+        self,
+        gateway: Gateway,
+        runner: Runner,
+        switch: Switch,
+        *,
+        upgrade: Callable[[], Awaitable[object]],
+        key: bytes,
     ) -> None:
         """`upgrade` becomes another program, or raises a Refusal. `key` is a secret, for entity tags."""
         self.key = key
         self.table = TABLE
         self.gateway = gateway
         self.runner = runner
+        self.switch = switch
         self.upgrade = upgrade
         self.started = time.time()
         """When mcpd began, in seconds since 1970."""

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Final
 
 from mcpd.config.faults import shorten
 from mcpd.control import tags
-from mcpd.control.refusal import Refusal
+from mcpd.control.refusal import Refusal, invalid_configuration
 from mcpd.control.table import Operation
+from mcpd.errors import ConfigError
 from mcpd.gateway import views
 from mcpd.supervisor.states import State
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from mcpd.control.ask import Ask
     from mcpd.control.operations import Operations
     from mcpd.control.table import Schema
@@ -60,6 +63,37 @@ async def show_server(operations: Operations, ask: Ask) -> object:
     return found
 
 
+async def stop(operations: Operations, ask: Ask) -> object:
+    """Let it finish its calls and stop it, until it is started or mcpd is. Raises: Refusal."""
+    return await _switched(operations, ask, operations.switch.stop)
+
+
+async def start(operations: Operations, ask: Ask) -> object:
+    """Start it now, also if it waits to be tried again. Raises: Refusal."""
+    return await _switched(operations, ask, operations.switch.start)
+
+
+async def restart(operations: Operations, ask: Ask) -> object:
+    """Stop it, then start it. Raises: Refusal."""
+    return await _switched(operations, ask, operations.switch.restart)
+
+
+async def _switched(operations: Operations, ask: Ask, work: Callable[[str], Awaitable[None]]) -> object:
+    """What became of the server."""
+    name = ask.path["name"]
+    spec = operations.gateway.config.server(name)
+    if spec is None:
+        raise no_such_server(operations, name)
+    if not spec.enabled:
+        raise Refusal(HTTPStatus.CONFLICT, "disabled", f"server {name!r} is disabled", f"mcpctl enable {name}")
+    try:
+        await work(name)
+    except ConfigError as error:
+        raise invalid_configuration(error) from None
+    # By somebody else it may have been removed meanwhile.
+    return await show_server(operations, ask)
+
+
 def no_such_server(operations: Operations, name: str) -> Refusal:
     """For a name that is not configured."""
     known = [spec.name for spec in operations.gateway.config.servers]
@@ -90,5 +124,22 @@ TABLE: Final = (
         answer=SERVER,
         tag=tags.server,
         tagged=True,
+    ),
+    *(
+        Operation(
+            "POST",
+            f"/v1/servers/{{name}}/{work.__name__}",
+            work,
+            summary,
+            changes=True,
+            answer=SERVER,
+            tag=tags.server,
+            refusals=(404, 409, 422),
+        )
+        for work, summary in (
+            (stop, "Let a server finish its calls and stop it, until it is started or mcpd is; answered when it is."),
+            (start, "Start a server now, also if it waits to be tried again; answered when it is up or has failed."),
+            (restart, "Stop a server, then start it; answered when it is up or has failed."),
+        )
     ),
 )

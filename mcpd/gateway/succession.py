@@ -120,6 +120,13 @@ class Succession:
         if scope.cancelled_caught:
             log.warning("event=subscriptions_late after=%gs", FINISH)
 
+    def put_off(self) -> None:
+        """The successors do not run: what clients are subscribed to is asked for by those that follow them, and tasks
+        are not watched any more."""
+        for listen, id, _, _ in self._watches:
+            if id in listen.tasks:
+                listen.forgo(id)
+
     async def _renew(self, topic: Topic) -> None:
         """Subscribe at the successor, for each holder, or once where one link serves all."""
         backend = topic.backend

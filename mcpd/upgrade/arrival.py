@@ -59,7 +59,8 @@ async def go_on(
         await trio.lowlevel.checkpoint()
     roster.start(roster.backends)
     with trio.move_on_after(STARTING):
-        while any(backend.state is BackendState.STOPPED and not backend.asleep for backend in roster.backends):
+        waited = [backend for backend in roster.backends if not (backend.asleep or backend.tenure.held)]
+        while any(backend.state is BackendState.STOPPED for backend in waited):
             await trio.lowlevel.checkpoint()  # until then a call would not wait for it
     gateway.gate.open()
     gateway.events.emit("mcpd", what="upgraded", version=__version__, **{"from": left.version})

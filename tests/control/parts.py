@@ -53,6 +53,23 @@ class Runner:
         return {"last_reload": None, "needs_restart": (), "draining": []}
 
 
+class Switch:
+    """Stops and starts as it is told, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+        self.error: Exception | None = None
+
+    def __getattr__(self, verb: str):
+        async def work(name: str) -> None:
+            await trio.lowlevel.checkpoint()
+            self.asked.append((verb, name))
+            if self.error is not None:
+                raise self.error
+
+        return work
+
+
 def ask(**fields) -> Ask:
     """What somebody asks, as the desk would have read it."""
     return Ask(fields.pop("who", Who()), **fields)
@@ -62,7 +79,7 @@ def operations(directory: Path) -> Operations:
     """Two servers, one of which is disabled."""
     backend = FakeBackend("b", catalogue(tools=["x"]))
     gateway = make_gateway(directory, backend, config=Config(servers=(backend.spec,), source="/etc/x.yaml"))
-    return Operations(gateway, Runner(), upgrade=trio.sleep_forever, key=KEY)
+    return Operations(gateway, Runner(), Switch(), upgrade=trio.sleep_forever, key=KEY)
 
 
 @asynccontextmanager

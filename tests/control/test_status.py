@@ -37,6 +37,6 @@ async def test_an_upgrade_is_somebody_elses_work(tmp_path):
     async def refuse():
         raise Refusal(HTTPStatus.CONFLICT, "upgrade_refused", "not now")
 
-    able = Operations(ops.gateway, ops.runner, upgrade=refuse, key=b"")
+    able = Operations(ops.gateway, ops.runner, ops.switch, upgrade=refuse, key=b"")
     with pytest.raises(Refusal, match="not now"):
         await upgrade(able, ask())
