@@ -27,6 +27,8 @@ VERBS: Final = {
     "start": "start",
     "stop": "stop",
     "restart": "restart",
+    "logs": "logs",
+    "events": "events",
     "reload": "reload",
     "upgrade": "upgrade",
 }

@@ -9,11 +9,11 @@ import socket
 import time
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlencode
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 Body = dict[str, Any]
 
@@ -26,6 +26,9 @@ before it."""
 
 QUEUE_WAIT: Final = 0.1
 """Seconds until another try where the line of those who connect is full; it is served in less."""
+
+SILENCE: Final = 60.0
+"""Seconds without a word of a stream, of which mcpd says one every fifteen."""
 
 NOT_THERE: Final = frozenset({errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR, errno.ENOTSOCK})
 
@@ -51,6 +54,14 @@ class Refused(Exception):
         self.code = str(body.get("code", ""))
         self.remedy = str(body.get("remedy", ""))
         super().__init__(str(body.get("message", f"HTTP {status}")))
+
+
+class Streamed(NamedTuple):
+    """One event of a stream, with the cursor after it."""
+
+    cursor: str
+    name: str
+    data: Body
 
 
 class _Connection(HTTPConnection):
@@ -93,6 +104,39 @@ class Client:
     def delete(self, path: str, query: Mapping[str, str] | None = None, *, if_match: str = "") -> Body:
         """Have something removed; returns when it is. Raises: Unreachable, Refused."""
         return self.ask("DELETE", path, query, if_match=if_match)
+
+    def stream(self, path: str, query: Mapping[str, str] | None = None) -> Iterator[Streamed]:
+        """What mcpd streams, until it ends the stream; the first has no name, and says where the stream begins.
+
+        Raises: Unreachable, Refused."""
+        connection = _Connection(self.path, SILENCE)
+        try:
+            connection.request("GET", path + (f"?{urlencode(query)}" if query else ""))
+            answer = connection.getresponse()
+            if answer.status != 200:
+                raise Refused(answer.status, json.loads(answer.read()))
+            cursor, name, data = "", "", ""
+            for line in answer:
+                field, _, value = line.decode().rstrip("\r\n").partition(": ")
+                if field == "id":
+                    cursor = value
+                elif field == "event":
+                    name = value
+                elif field == "data":
+                    data = value
+                elif not field:
+                    yield Streamed(cursor, name, json.loads(data) if data else {})
+                    name = data = ""
+        except PermissionError as error:
+            raise Unreachable(self.path, _why(error), permitted=False) from None
+        except TimeoutError:
+            raise Unreachable(self.path, f"silent for {SILENCE:g} s") from None
+        except OSError as error:
+            raise Unreachable(self.path, _why(error)) from None
+        except (HTTPException, ValueError) as error:
+            raise Unreachable(self.path, f"the stream broke off ({error})", parted=True) from None
+        finally:
+            connection.close()
 
     def ask(
         self,

@@ -60,12 +60,15 @@ async def follow(request: Request, gateway: Gateway, source: Source, cursor: str
         stream.end()
         return STREAMED
     request.endure()
+    following = _Following(stream, gateway, source, cursor)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_leave_with, request, nursery.cancel_scope)
-            await _send(stream, gateway, source, cursor)
+            await following.run()
             nursery.cancel_scope.cancel()
     finally:
+        # Also when there is no time for an orderly end: that mcpd stops was said just now.
+        following.send()
         stream.end()
     return STREAMED
 
@@ -75,29 +78,49 @@ async def _leave_with(request: Request, scope: trio.CancelScope) -> None:
     scope.cancel()
 
 
-async def _send(stream: Stream, gateway: Gateway, source: Source, cursor: str) -> None:
-    partings = gateway.events.partings
-    head = b"id: %b\n\n" % cursor.encode()  # rule 2
-    while True:
-        parting = gateway.events.partings != partings
-        events, after = source.read(cursor)
-        more, cursor = after != cursor and bool(events), after
-        data, head = head + _encoded(events, cursor, gateway.secrets.redact), b""
-        if data and not stream.write(data):
-            return
-        while stream.queued > ROOM:  # noqa: ASYNC110 - who reads tells nobody, and a slow one can wait
-            await trio.sleep(ROOM_LOOK)
-        if more:
-            await trio.lowlevel.checkpoint()
-            continue
-        if parting:
-            return
+class _Following:
+    """One reader, and how far it has come."""
+
+    def __init__(self, stream: Stream, gateway: Gateway, source: Source, cursor: str) -> None:
+        self._stream = stream
+        self._gateway = gateway
+        self._source = source
+        self._cursor = cursor
+        self._head = b"id: %b\n\n" % cursor.encode()  # rule 2
+
+    async def run(self) -> None:
+        """Send what comes, until mcpd parts from its readers."""
+        events, stream = self._gateway.events, self._stream
+        partings = events.partings
+        while not stream.closed:
+            parting = events.partings != partings
+            more = self.send()
+            while stream.queued > ROOM:  # noqa: ASYNC110 - who reads tells nobody, and a slow one can wait
+                await trio.sleep(ROOM_LOOK)
+            if more:
+                await trio.lowlevel.checkpoint()
+            elif parting:
+                return
+            else:
+                await self._wait()
+
+    def send(self) -> bool:
+        """Send a piece of what there is; whether there may be more."""
+        events, after = self._source.read(self._cursor)
+        more, self._cursor = after != self._cursor and bool(events), after
+        data = self._head + _encoded(events, self._cursor, self._gateway.secrets.redact)
+        self._head = b""
+        if data:
+            self._stream.write(data)
+        return more
+
+    async def _wait(self) -> None:
         with trio.move_on_after(KEEPALIVE) as silence:
-            await source.wait(cursor)
+            await self._source.wait(self._cursor)
             await trio.sleep(TOGETHER)
-        # With what was left out by a filter behind it: it will not be asked for again.
-        if silence.cancelled_caught and not stream.write(b": still here\nid: %b\n\n" % cursor.encode()):
-            return
+        if silence.cancelled_caught:
+            # With what was left out by a filter behind it: it will not be asked for again.
+            self._stream.write(b": still here\nid: %b\n\n" % self._cursor.encode())
 
 
 def _encoded(events: Iterable[tuple[str, dict[str, object]]], cursor: str, redact: Callable[[str], str]) -> bytes:
