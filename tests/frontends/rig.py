@@ -126,6 +126,8 @@ class ScriptedGateway:
     forgotten: list[object] = field(default_factory=list)
     started: trio.Event = field(default_factory=trio.Event)
     cancelled: list[str] = field(default_factory=list)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+    """Methods of requests that did not come to be served, and why."""
     settles: list[str] = field(default_factory=list)
     """Tools that become known when somebody waits for them."""
 
@@ -148,6 +150,9 @@ class ScriptedGateway:
 
     async def initialize(self, version) -> bytes:
         return initialize_result(version, b'{"name":"scripted","version":"1"}', "")
+
+    def refuse(self, caller, message, error) -> None:
+        self.refused.append((message.method, str(error)))
 
     async def serve(self, session, message, emit, ask, part):
         script = self.scripts.get(message.method)

@@ -415,6 +415,9 @@ async def test_an_id_in_use_is_refused_and_the_call_goes_on(tmp_path, nursery):
         await held.said.wait()
         reply = await post(peer)
         assert (reply.status, reply.json()["error"]["code"]) == (400, -32600)
+        [(method, reason)] = front.gateway.refused
+        assert method == "tools/call"
+        assert "already in use" in reason, "it is taken down as any other call"
         held.let_go.set()
         await until(lambda: replies)
         assert replies[0].message()["result"] == {"done": True}
