@@ -56,11 +56,16 @@ class Faults:
 
     def add(self, path: Path, reason: str, remedy: str = "", *, line: int | None = None) -> None:
         """Remember one fault. A second one at the same path is dropped: it mostly follows from the first."""
-        if path in self.paths or len(self._errors) >= MAX_FAULTS:
+        if path in self.paths or self.full:
             return
         self.paths.add(path)
         at = self.line_of(path) if line is None else line
         self._errors.append(ConfigError(reason, file=self.file, line=at, path=dotted(path), remedy=remedy))
+
+    @property
+    def full(self) -> bool:
+        """Nothing more is taken: whoever looks for more may stop."""
+        return len(self._errors) >= MAX_FAULTS
 
     def line_of(self, path: Path) -> int | None:
         """The line of that path, or of the nearest thing around it that has one."""

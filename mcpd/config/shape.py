@@ -149,6 +149,8 @@ class Shape:
         checker = extend(jsonschema.Draft202012Validator, {"pattern": pattern})
         for error in checker(self.schema).iter_errors(value):
             self._tell(error, raw, faults)
+            if faults.full:
+                return  # a body of an operator's can have a hundred thousand
 
     def _tell(self, error: ValidationError, raw: Value, faults: Faults) -> None:
         path = cast("Path", tuple(error.absolute_path))
@@ -163,7 +165,7 @@ class Shape:
             case "additionalProperties":
                 known: dict[str, object] = schema.get("properties", {})
                 for key in cast("dict[str, object]", error.instance):
-                    if key not in known:
+                    if key not in known and not faults.full:
                         faults.add((*path, key), "unknown key", _guess(key, list(known)))
             case "required":
                 for key in operand:

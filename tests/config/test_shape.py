@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcpd.config.faults import Faults
+from mcpd.config.faults import MAX_FAULTS, ConfigErrors, Faults
 from mcpd.config.shape import Shape, load_schema, octets, seconds
 
 SCHEMA = load_schema()
@@ -109,3 +109,32 @@ def test_convert_applies_bounds_to_texts():
     assert not faults.paths
     SHAPE.convert(schema, {"body": "2GiB", "session_age": "1s"}, ("limits",), faults)
     assert faults.paths == {("limits", "body"), ("limits", "session_age")}
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"properties": {"name": {"type": "string"}}, "additionalProperties": False}, 1),
+        ({"additionalProperties": {"type": "string"}}, 1),
+    ],
+)
+def test_what_has_very_many_faults_is_not_read_to_its_end(schema, value):
+    faults, told = Faults(""), []
+    tree = {f"k{number}": value for number in range(10_000)}
+    add = faults.add
+    faults.add = lambda *fault: (told.append(fault), add(*fault))
+    Shape(schema).check(tree, tree, faults)
+    assert len(told) == MAX_FAULTS
+
+
+def test_what_must_be_given_is_missed_by_its_name():
+    schema = {"type": "object", "required": ["a", "b"], "properties": {"a": {"type": "string"}}}
+    for tree, missing in (({"a": "x", "b": 1}, []), ({"a": "x"}, ["b"]), ({}, ["a", "b"]), ([], [""])):
+        faults = Faults("")
+        Shape(schema).check(tree, tree, faults)
+        found = []
+        if faults.paths:
+            with pytest.raises(ConfigErrors) as caught:
+                faults.raise_any()
+            found = [error.path for error in caught.value.errors]
+        assert found == missing
