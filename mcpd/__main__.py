@@ -9,7 +9,6 @@ import sys
 import traceback
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
@@ -17,12 +16,13 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from mcpd import __version__, log
-from mcpd.config.load import load
-from mcpd.config.options import Options, control_socket, parse, state_directory
+from mcpd.config.options import Options, control_socket, overlay_file, parse, state_directory
 from mcpd.config.plan import plan
+from mcpd.config.sources import Sources
 from mcpd.daemon import Daemon, tls_context
-from mcpd.embedded import demo_config
+from mcpd.embedded import demo
 from mcpd.errors import ConfigError, McpdError
+from mcpd.reload import tell_oddities
 from mcpd.systemd.manager import take
 from mcpd.systemd.passed import Passed
 from mcpd.upgrade.check import checking, show
@@ -33,7 +33,7 @@ from mcpd.wire.entrance import HTTP, check_exposure
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from mcpd.config.model import Config, ServerSpec
+    from mcpd.config.model import ServerSpec
 
 STDERR: Final = 2
 
@@ -51,14 +51,17 @@ def run(arguments: list[str]) -> int:
     manager = take(os.environ, pid=os.getpid())
     options = parse(arguments, version=__version__)
     try:
-        config = _read(options)
+        sources = _sources(options)
         if options.check:
+            config = sources.read().config
             if options.transport == "http":
                 trio.run(check_exposure, config.listen)
             _look_at_tls(config.servers)
             sys.stdout.write(plan(config) + "\n")
             return 0
-        if checking(os.environ):
+        trying = checking(os.environ)
+        config = sources.read(lenient=True, set_aside=not trying).config
+        if trying:
             # With faults that a start would end with: after the exec nobody would go on.
             if HTTP not in dict(show(os.environ).listeners):
                 trio.run(check_exposure, config.listen)
@@ -68,12 +71,12 @@ def run(arguments: list[str]) -> int:
         if left is not None:
             manager = replace(manager, passed=Passed(left.listeners))
         log.configure(options.log_level, config.secrets.redact, config.log.format)
+        tell_oddities(config)
         with ExitStack() as stack:
             greet = _greet if options.config is None else None
-            read = partial(_read, options)
             state = _state_directory(options, stack)
             control = control_socket(options, config, os.environ, state)
-            daemon = Daemon(config, state, manager=manager, control=control, read=read, greet=greet, left=left)
+            daemon = Daemon(config, state, manager=manager, control=control, sources=sources, greet=greet, left=left)
             trio.run(
                 daemon.run_stdio if options.transport == "stdio" else daemon.run_http,
                 strict_exception_groups=True,
@@ -104,17 +107,17 @@ def open_standard_streams() -> None:
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - for good
 
 
-def _read(options: Options) -> Config:
-    """The configuration as the command line has it. Raises: ConfigError."""
-    if options.config is None:
-        return options.override(demo_config())
+def _sources(options: Options) -> Sources:
+    """Where the command line has the configuration."""
     credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-    config = load(
+    return Sources(
         options.config,
+        built_in=demo(),
+        overlay=overlay_file(options, os.environ),
         environ=os.environ,
         credentials_directory=Path(credentials) if credentials else None,
+        override=options.override,
     )
-    return options.override(config)
 
 
 def _look_at_tls(servers: Iterable[ServerSpec]) -> None:

@@ -20,6 +20,7 @@ from mcpd import __version__
 from mcpd.backends.backend import ManagedBackend
 from mcpd.backends.connector import Connector, client_limits
 from mcpd.backends.kept import KeptCatalogues
+from mcpd.config.sources import Still
 from mcpd.control.listener import ControlSocket, passable
 from mcpd.errors import ConfigError, refusal
 from mcpd.frontends.drain import drain_stdio
@@ -46,6 +47,7 @@ from mcpd.upgrade import arrival
 from mcpd.upgrade.check import UpgradeRefused
 from mcpd.upgrade.leap import release_signals
 from mcpd.upgrade.upgrade import Upgrade
+from mcpd.watch import Watch
 from mcpd.wire.deadlines import Deadlines
 from mcpd.wire.entrance import HTTP, check_exposure, open_entrance
 from mcpd.wire.http_client import HttpClient
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mcpd.config.model import Config, Secrets, ServerSpec
+    from mcpd.config.sources import Change, Reading, Sources, Stamp
     from mcpd.upgrade.state import State
     from mcpd.wire.http_server import HttpServer
 
@@ -77,6 +80,25 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 first moment on: a child must not be left behind because mcpd was stopped while it started."""
 
 
+class OffLoop:
+    """Sources that are read and written in a thread: it takes tenths of a second, in which calls go on."""
+
+    def __init__(self, sources: Sources | Still) -> None:
+        self._sources = sources
+
+    async def read(self, change: Change | None = None) -> Reading:
+        """Raises: ConfigError, ChangeRefused."""
+        return await trio.to_thread.run_sync(self._sources.read, change)
+
+    async def write(self, reading: Reading) -> bool:
+        """Raises: ChangeRefused."""
+        return await trio.to_thread.run_sync(self._sources.write, reading)
+
+    async def stamp(self) -> Stamp:
+        """What can be seen of the files. A disk that hangs does not keep mcpd from ending."""
+        return await trio.to_thread.run_sync(self._sources.stamp, abandon_on_cancel=True)
+
+
 class Daemon:
     """One run of mcpd."""
 
@@ -87,7 +109,7 @@ class Daemon:
         *,
         manager: Manager | None = None,
         control: tuple[Path, bool] | None = None,
-        read: Callable[[], Config] | None = None,
+        sources: Sources | None = None,
         greet: Callable[[str], None] | None = None,
         left: State | None = None,
     ) -> None:
@@ -125,10 +147,10 @@ class Daemon:
         if left is not None:
             arrival.accept(left, self.supervisor, self.roster.backends, self.gateway)
         self.gateway.use(self.roster.backends)
+        files = OffLoop(sources or Still(config))
         self.reloader = Reloader(
             config,
-            # In a thread: it takes tenths of a second, in which calls go on.
-            read=partial(trio.to_thread.run_sync, read or (lambda: config)),
+            sources=files,
             prepare=self._connector,
             build=self._backend,
             roster=self.roster,
@@ -148,6 +170,7 @@ class Daemon:
         self.switch = Switch(self.reloader, self.roster, self.gateway, prepare=self._connector, build=self._backend)
         self._upgrade: Upgrade | None = None
         self._hangups = Hangups(self.reloader)
+        self._watch = Watch(files.stamp, self.reloader)
 
     @property
     def config(self) -> Config:
@@ -259,6 +282,7 @@ class Daemon:
         if self._left is None:
             self.roster.start(self.roster.backends)
         nursery.start_soon(self._hangups.run)
+        nursery.start_soon(self._watch.run)
 
     async def upgrade(self) -> NoReturn:
         """Become the code that is installed now. Raises: UpgradeRefused."""

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 import trio
 
+from mcpd.config.build import definitions
 from mcpd.config.diff import Plan
 from mcpd.config.model import Config, Limits, Listen, Secrets, ServerSpec, Tls
+from mcpd.config.origins import Conflict, Provenance
+from mcpd.config.overlay import ChangeRefused, Overlay
+from mcpd.config.sources import Reading
 from mcpd.errors import ConfigError
 from mcpd.gateway.succession import Succession
 from mcpd.reload import ADDED_WAIT, CHANGED_WAIT, Reloader
@@ -67,6 +72,8 @@ class Mcpd:
         self.wanted = Config(servers=specs)
         self.takes = takes
         self.fault: ConfigError | None = None
+        self.disk: ChangeRefused | None = None
+        self.overlay = Overlay()
         self.built: list[str] = []
         self.log: list[str] = []
         self.roster = Roster()
@@ -75,7 +82,7 @@ class Mcpd:
         self.gateway.use(self.roster.backends)
         self.reloader = Reloader(
             self.wanted,
-            read=self._read,
+            sources=self,
             prepare=self._prepare,
             build=self._build,
             roster=self.roster,
@@ -96,11 +103,22 @@ class Mcpd:
     def backend(self, name: str) -> Runner:
         return next(backend for backend in self.roster.backends if backend.name == name)
 
-    async def _read(self) -> Config:
+    async def read(self, change=None) -> Reading:
         await trio.lowlevel.checkpoint()
         if self.fault is not None:
             raise self.fault
-        return self.wanted
+        overlay = change(self.overlay, definitions([])) if change is not None else self.overlay
+        specs = (*self.wanted.servers, *(server(name, **entry.table) for name, entry in overlay.servers.items()))
+        off = {name for name, mark in overlay.marks.items() if not mark.enabled}
+        specs = tuple(msgspec.structs.replace(spec, enabled=spec.name not in off) for spec in specs)
+        return Reading(msgspec.structs.replace(self.wanted, servers=specs), overlay)
+
+    async def write(self, reading: Reading) -> bool:
+        await trio.lowlevel.checkpoint()
+        if self.disk is not None:
+            raise self.disk
+        self.overlay = reading.overlay
+        return True
 
     def _prepare(self, spec, config):
         if spec.tls.ca is not None:
@@ -302,3 +320,106 @@ async def test_what_lost_its_place_is_ended_whatever_its_successor_does(tmp_path
         await mcpd.reloader.reload()
     await trio.testing.wait_all_tasks_blocked()
     assert (a.runs, b.runs, mcpd.backend("a").runs) == (False, False, True)
+
+
+# ---- what is changed while it runs: with a real disk in tests/config/test_sources.py
+
+
+def changed(outcome):
+    return outcome.names, outcome.servers, outcome.plan.added, outcome.plan.changed, outcome.plan.removed
+
+
+async def test_servers_are_added_replaced_switched_and_removed(tmp_path, nursery, autojump_clock):
+    mcpd = Mcpd(tmp_path, A)
+    await mcpd.run(nursery)
+    reloader = mcpd.reloader
+    outcome = await reloader.add({"n": {"command": "x"}}, "alice", "mcpctl")
+    assert changed(outcome) == (("n",), {"n": {"state": "ready"}}, ("n",), {}, ())
+    entry = mcpd.overlay.servers["n"]
+    assert (entry.table, entry.added.by, entry.added.how) == ({"command": "x"}, "alice", "mcpctl")
+    with pytest.raises(ChangeRefused):
+        await reloader.add({"n": {"command": "y"}}, "bob", "curl")
+    outcome = await reloader.add({"n": {"command": "y"}}, "bob", "curl", replace=True)
+    assert changed(outcome) == (("n",), {"n": {"state": "ready"}}, (), {"n": ("command",)}, ())
+    outcome = await reloader.disable("n", "alice", "mcpctl")
+    assert changed(outcome) == (("n",), {"n": {"state": "disabled"}}, (), {}, ("n",))
+    assert [backend.name for backend in mcpd.gateway.backends] == ["a"]
+    outcome = await reloader.enable("n", "alice", "mcpctl")
+    assert changed(outcome) == (("n",), {"n": {"state": "ready"}}, ("n",), {}, ())
+    outcome = await reloader.remove("n", "alice", "mcpctl")
+    assert changed(outcome) == (("n",), {}, (), {}, ("n",))
+    assert mcpd.overlay == Overlay()
+    assert reloader.last.ok
+
+
+async def test_nothing_is_in_effect_that_could_not_be_written(tmp_path, nursery, autojump_clock):
+    mcpd = Mcpd(tmp_path, A)
+    await mcpd.run(nursery)
+    before, config = mcpd.roster.backends, mcpd.reloader.config
+    mcpd.disk = ChangeRefused("not_written", "the disk is full", "make room")
+    with pytest.raises(ChangeRefused, match="the disk is full"):
+        await mcpd.reloader.add({"n": {"command": "x"}}, "alice", "mcpctl")
+    assert (mcpd.roster.backends, mcpd.built, mcpd.reloader.config) == (before, [], config)
+    mcpd.disk = None
+    assert (await mcpd.reloader.add({"n": {"command": "x"}}, "alice", "mcpctl")).plan.added == ("n",)
+
+
+async def test_a_fault_in_what_is_added_is_nothing_that_is_wrong_with_the_configuration(
+    tmp_path, nursery, autojump_clock
+):
+    mcpd = Mcpd(tmp_path, A)
+    await mcpd.run(nursery)
+    with pytest.raises(ConfigError):
+        await mcpd.reloader.add({"n": {"command": "x", "tls": Tls(ca="/none")}}, "alice", "mcpctl")
+    assert (mcpd.overlay, mcpd.reloader.last, mcpd.reloader.note) == (Overlay(), None, "")
+
+
+async def test_what_is_tried_out_or_compared_changes_nothing(tmp_path, nursery, autojump_clock):
+    mcpd = Mcpd(tmp_path, A)
+    await mcpd.run(nursery)
+    outcome = await mcpd.reloader.try_out({"n": {"command": "x"}})
+    assert (outcome.dry_run, outcome.plan.added) == (True, ("n",))
+    assert (mcpd.overlay, mcpd.built) == (Overlay(), [])
+    await mcpd.reloader.add({"n": {"command": "x"}}, "alice", "mcpctl")
+    mcpd.want(A, B)
+    found = await mcpd.reloader.compare()
+    assert found["plan"].added == ("b",)
+    assert [(each["name"], each["in_effect"], each["by"]) for each in found["added"]] == [("n", True, "alice")]
+    assert (found["marked"], found["conflicts"], found["problems"]) == ([], (), ())
+
+
+async def test_changes_take_turns_and_none_is_lost(tmp_path, nursery, autojump_clock):
+    mcpd = Mcpd(tmp_path)
+    await mcpd.run(nursery)
+    mcpd.takes = 2.0
+    async with trio.open_nursery() as inner:
+        for name in ("a", "b", "c"):
+            inner.start_soon(mcpd.reloader.add, {name: {"command": "x"}}, "alice", "mcpctl")
+        inner.start_soon(mcpd.reloader.reload)
+    assert sorted(mcpd.overlay.servers) == ["a", "b", "c"]
+    assert sorted(backend.name for backend in mcpd.gateway.backends) == ["a", "b", "c"]
+
+
+async def test_who_no_longer_wants_it_when_it_is_their_turn_changes_nothing(tmp_path, nursery, autojump_clock):
+    mcpd = Mcpd(tmp_path)
+    await mcpd.run(nursery)
+
+    def refuse() -> None:
+        raise RuntimeError("changed meanwhile")
+
+    with pytest.raises(RuntimeError, match="changed meanwhile"):
+        await mcpd.reloader.add({"n": {"command": "x"}}, "alice", "mcpctl", begin=refuse)
+    assert mcpd.overlay == Overlay()
+
+
+async def test_a_conflict_is_told_wherever_somebody_looks(tmp_path, nursery, autojump_clock, caplog):
+    mcpd = Mcpd(tmp_path, A)
+    await mcpd.run(nursery)
+    added = Provenance(at="2026-11-28T10:00:00Z", by="alice", how="mcpctl")
+    conflict = Conflict(name="a", file="/etc/m.yaml", line=3, added=added)
+    mcpd.want(A, conflicts=(conflict,), problems=("overlay.json.broken was set aside",))
+    await mcpd.reloader.reload()
+    assert mcpd.reloader.note == "overlay.json.broken was set aside"
+    assert mcpd.reloader.describe()["conflicts"] == (conflict,)
+    levels = {(record.levelname, record.getMessage().split(" ")[0]) for record in caplog.records}
+    assert {("WARNING", "event=overlay_conflict"), ("ERROR", "event=overlay_problem")} <= levels

@@ -24,7 +24,10 @@ IN_PLACE: Final = frozenset({"prefix", "validate", "description"})
 """Keys of a server that are read at every use."""
 
 LIVE: Final = frozenset(
-    {"naming", "limits", "streams", "shutdown", "caching", "control", "log", "audit", "extensions", "instructions"}
+    {
+        *("naming", "limits", "streams", "shutdown", "caching", "control", "log", "audit"),
+        *("extensions", "instructions", "watch"),
+    }
 )
 """Sections and settings that apply to a running mcpd."""
 
@@ -32,7 +35,7 @@ FIXED: Final = frozenset({"limits.session_age", "control.socket"})
 """Exceptions from LIVE. Ended sessions are remembered for as long as their ids are good: after a longer age had been
 allowed, those forgotten before would be good again. A socket stays where it is."""
 
-_NOT_SETTINGS: Final = frozenset({"servers", "source", "secrets"})
+_NOT_SETTINGS: Final = frozenset({"servers", "source", "drop_ins", "origins", "conflicts", "problems", "secrets"})
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

@@ -79,7 +79,12 @@ class Faults:
         """Whether something at or below that path is wrong."""
         return any(other[: len(path)] == path for other in self.paths)
 
+    @property
+    def found(self) -> list[ConfigError]:
+        """All of them, in the order of the file."""
+        return sorted(self._errors, key=lambda error: error.line or 0)
+
     def raise_any(self) -> None:
-        """Raise all that was found, in the order of the file."""
+        """Raise all that was found, if any."""
         if self._errors:
-            raise ConfigErrors(sorted(self._errors, key=lambda error: error.line or 0))
+            raise ConfigErrors(self.found)

@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from mcpd.config.origins import Conflict, Origin  # noqa: TC001 - msgspec reads the annotations below
 from mcpd.redaction import REDACTED, redact_tokens
 
 Transport = Literal["stdio", "streamable-http", "sse", "websocket", "auto"]
@@ -358,10 +359,25 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     besides tasks, which mcpd understands."""
     instructions: str | None = None
     """Put before the backends' instructions."""
+    watch: bool = False
+    """Reload when the main file, or one of the directory of servers, has changed."""
     source: str = ""
-    """The file it came from, for messages."""
+    """The main file it came from, for messages."""
+    drop_ins: tuple[str, ...] = ()
+    """The other files, in their order."""
+    origins: dict[str, Origin] = {}
+    """Where each server comes from, by name."""
+    conflicts: tuple[Conflict, ...] = ()
+    """What of the overlay has no effect."""
+    problems: tuple[str, ...] = ()
+    """What is wrong with the overlay and did not keep mcpd from starting; each with its remedy."""
     secrets: Secrets = Secrets()
 
     def server(self, name: str) -> ServerSpec | None:
         """The server of that name."""
         return next((spec for spec in self.servers if spec.name == name), None)
+
+    @property
+    def oddities(self) -> tuple[str, ...]:
+        """What somebody should look at, a line each."""
+        return (*self.problems, *map(str, self.conflicts))

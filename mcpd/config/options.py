@@ -23,6 +23,8 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 SYSTEM_CONFIG = Path("/etc/mcpd/mcpd.yaml")
 """Read when there is no `--config`; where it is missing too, the daemon has a default of its own."""
 CONTROL = "control.sock"
+OVERLAY = "overlay.json"
+DEMO_OVERLAY = "overlay.demo.json"
 EX_USAGE = 64
 """sysexits(3): the command line was wrong; systemd need not try again."""
 
@@ -130,6 +132,20 @@ def state_directory(options: Options, environ: Mapping[str, str]) -> Path:
     if Path(home).is_absolute():
         return Path(home) / ".local" / "state" / "mcpd"
     raise ConfigError("no directory for state", remedy="give --state-dir DIR, or set STATE_DIRECTORY or HOME")
+
+
+def overlay_file(options: Options, environ: Mapping[str, str]) -> Path | None:
+    """Where changes that were made while mcpd ran are kept; None: nowhere.
+
+    The demo has a file of its own. On stdio, where clients run many and end them, the state directory is shared with
+    others unless it was chosen for this one.
+    """
+    if options.transport == "stdio" and options.state_dir is None:
+        return None
+    try:
+        return state_directory(options, environ).absolute() / (DEMO_OVERLAY if options.demo else OVERLAY)
+    except ConfigError:
+        return None  # which ends the start, where it is needed
 
 
 def control_socket(

@@ -39,6 +39,7 @@ def plan(config: Config) -> str:
     port = "(a free port)" if listen.port == 0 else listen.port
     lines = [
         f"configuration  {config.source or '(built in)'}",
+        *(f"               {file}" for file in _further_files(config)),
         f"listen         http://{host}:{port}/mcp, /sse and /ws",
         f"naming         separator '{naming.separator}', names up to {naming.name_max} characters",
         f"servers        {_count(config)}",
@@ -53,10 +54,15 @@ def plan(config: Config) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _further_files(config: Config) -> list[str]:
+    added = [origin.file for origin in config.origins.values() if origin.added is not None]
+    return [*config.drop_ins, *dict.fromkeys(added)]
+
+
 def warnings(config: Config) -> list[str]:
     """What is allowed and yet probably not meant, one line each, in the order of the file."""
     naming = config.naming
-    notes: list[str] = []
+    notes: list[str] = [*config.oddities]
     if not config.servers:
         notes.append("no servers: add some under 'mcpServers'")
     if naming.name_max < NAME_MAX_LOW:

@@ -30,6 +30,9 @@ QUEUE_WAIT: Final = 0.1
 SILENCE: Final = 60.0
 """Seconds without a word of a stream, of which mcpd says one every fifteen."""
 
+AGENT: Final = "mcpctl"
+"""What mcpd keeps of how something was changed."""
+
 NOT_THERE: Final = frozenset({errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR, errno.ENOTSOCK})
 
 
@@ -152,7 +155,7 @@ class Client:
 
         Raises: Unreachable, Refused."""
         target = path + (f"?{urlencode(query)}" if query else "")
-        headers = {"If-Match": if_match} if if_match else {}
+        headers = {"User-Agent": AGENT, **({"If-Match": if_match} if if_match else {})}
         data = None
         if body is not None:
             data = json.dumps(body).encode()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from mcpd.config.diff import Plan
-from mcpd.control.refusal import invalid_configuration
+from mcpd.config.overlay import ChangeRefused
+from mcpd.config.shown import shown
+from mcpd.control.refusal import Refusal, invalid_configuration, listed
 from mcpd.control.table import Operation, flag
 from mcpd.errors import ConfigError
 
@@ -25,6 +28,68 @@ async def reload(operations: Operations, ask: Ask) -> object:
         raise invalid_configuration(error) from None
 
 
+async def show_configuration(operations: Operations, ask: Ask) -> object:
+    """What is in effect, without secrets, and where it is from."""
+    return shown(operations.gateway.config)
+
+
+async def compare_configuration(operations: Operations, ask: Ask) -> object:
+    """What the files and the overlay say, against what runs."""
+    try:
+        return {"errors": [], **await operations.runner.compare()}
+    except ConfigError as error:
+        return {"errors": listed(error)}
+
+
+async def check_configuration(operations: Operations, ask: Ask) -> object:
+    """Look for faults, in what there is or in what would be added; do nothing. Raises: Refusal."""
+    tables = tables_of(ask.body or {})
+    try:
+        if tables:
+            return await operations.runner.try_out(tables)
+        return await operations.runner.reload(dry_run=True, begin=ask.require_unchanged)
+    except (ChangeRefused, ConfigError) as error:
+        raise refused(error) from None
+
+
+TABLES: Final[Schema] = {"type": "object", "additionalProperties": {"type": "object"}}
+
+SERVERS: Final[Schema] = {
+    "type": "object",
+    "description": "Servers in the form of the configuration file: see mcpd.yaml(5).",
+    "additionalProperties": False,
+    "properties": {"mcpServers": TABLES, "servers": TABLES, "$schema": {"type": "string"}},
+}
+
+STATUSES: Final = {
+    "exists": HTTPStatus.CONFLICT,
+    "in_file": HTTPStatus.CONFLICT,
+    "no_overlay": HTTPStatus.CONFLICT,
+    "changed_elsewhere": HTTPStatus.CONFLICT,
+    "no_such_server": HTTPStatus.NOT_FOUND,
+    "too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "not_written": HTTPStatus.INSUFFICIENT_STORAGE,
+}
+"""Of a change that is refused, by its code."""
+
+
+def refused(error: ChangeRefused | ConfigError) -> Refusal:
+    """As it is answered."""
+    if isinstance(error, ChangeRefused):
+        return Refusal(STATUSES[error.code], error.code, error.reason, error.remedy)
+    return invalid_configuration(error)
+
+
+def tables_of(body: Any) -> dict[str, Any]:  # noqa: ANN401 - it fits SERVERS
+    """The servers in a body. Raises: Refusal."""
+    if "mcpServers" in body and "servers" in body:
+        raise Refusal(
+            HTTPStatus.BAD_REQUEST, "bad_request", "both 'mcpServers' and 'servers'", "they mean the same; give one"
+        )
+    tables: dict[str, Any] = body.get("mcpServers", body.get("servers", {}))
+    return tables
+
+
 _PLAN: Final[Schema] = msgspec.json.schema(Plan)
 
 OUTCOME: Final[Schema] = {
@@ -34,9 +99,14 @@ OUTCOME: Final[Schema] = {
     "properties": {
         "dry_run": {"type": "boolean"},
         "plan": {"$ref": _PLAN["$ref"]},
+        "names": {
+            "type": "array",
+            "description": "The servers that were asked for, where it was not all of them.",
+            "items": {"type": "string"},
+        },
         "servers": {
             "type": "object",
-            "description": "State, and error if there is one, of each server that was started.",
+            "description": "State, and error if there is one, of each server that was started or asked for.",
             "additionalProperties": {"type": "object", "additionalProperties": {"type": "string"}},
         },
         "draining": {
@@ -50,7 +120,64 @@ OUTCOME: Final[Schema] = {
 }
 
 
+EFFECTIVE: Final[Schema] = {
+    "type": "object",
+    "description": "What is in effect; times in seconds, sizes in bytes, and *** for what may be secret.",
+    "required": ["sources", "settings", "servers", "origins", "conflicts", "problems"],
+    "properties": {
+        "sources": {"type": "array", "items": {"type": "string"}},
+        "settings": {"type": "object"},
+        "servers": TABLES,
+        "origins": TABLES,
+        "conflicts": {"type": "array", "items": {"type": "object"}},
+        "problems": {"type": "array", "items": {"type": "string"}},
+    },
+}
+
+DIFFERENCE: Final[Schema] = {
+    "type": "object",
+    "description": "Either faults in `errors`, or what differs in the other members.",
+    "required": ["errors"],
+    "properties": {
+        "errors": {"type": "array", "items": {"type": "object"}},
+        "plan": {"$ref": _PLAN["$ref"]},
+        "added": {"type": "array", "items": {"type": "object"}},
+        "marked": {"type": "array", "items": {"type": "object"}},
+        "conflicts": {"type": "array", "items": {"type": "object"}},
+        "problems": {"type": "array", "items": {"type": "string"}},
+    },
+    "$defs": _PLAN["$defs"],
+}
+
+
 TABLE: Final = (
+    Operation(
+        "GET",
+        "/v1/config",
+        show_configuration,
+        "The configuration in effect without secrets, and which file or operator each server is from.",
+        answer=EFFECTIVE,
+        tagged=True,
+    ),
+    Operation(
+        "GET",
+        "/v1/config/diff",
+        compare_configuration,
+        "What files and changes say against what runs, and which changes have no effect.",
+        answer=DIFFERENCE,
+    ),
+    Operation(
+        "POST",
+        "/v1/config/check",
+        check_configuration,
+        "Look for faults in the files, or in servers that would be added, and say what would be done.",
+        # Nothing is changed, but mcpd's own environment and files are looked into for who asks.
+        changes=True,
+        body=SERVERS,
+        body_needed=False,
+        answer=OUTCOME,
+        refusals=(409, 422),
+    ),
     Operation(
         "POST",
         "/v1/reload",

@@ -38,6 +38,7 @@ REASONS: Final = {
     502: "The server did not do its part.",
     503: "There is no room now; `Retry-After` says when to come back.",
     504: "The server did not do its part in time.",
+    507: "It could not be written down, and so was not done: the disk is full, or mcpd may not write there.",
 }
 
 REFUSAL: Final[Schema] = {

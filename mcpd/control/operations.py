@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import time
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import trio
 
-from mcpd.control import catalogue, configuration, events, logs, openapi, servers, sessions, status
+from mcpd.control import catalogue, changes, configuration, events, logs, openapi, servers, sessions, status
 from mcpd.control.refusal import Refusal
 from mcpd.control.table import decoded
 
@@ -30,6 +30,26 @@ class Runner(Protocol):
         """Read the configuration anew; what came of it. `begin` is called when it is this one's turn, and may refuse.
 
         Raises: ConfigError, with nothing changed."""
+
+    async def add(
+        self, tables: Mapping[str, Any], who: str, how: str, *, replace: bool, begin: Callable[[], None]
+    ) -> object:
+        """Add servers for good, or `replace` such; what came of it. Raises: ConfigError, ChangeRefused."""
+
+    async def remove(self, name: str, who: str, how: str, *, begin: Callable[[], None]) -> object:
+        """Remove one that was added. Raises: ConfigError, ChangeRefused."""
+
+    async def enable(self, name: str, who: str, how: str, *, begin: Callable[[], None]) -> object:
+        """Switch one on. Raises: ConfigError, ChangeRefused."""
+
+    async def disable(self, name: str, who: str, how: str, *, begin: Callable[[], None]) -> object:
+        """Switch one off. Raises: ConfigError, ChangeRefused."""
+
+    async def try_out(self, tables: Mapping[str, Any]) -> object:
+        """What `add` would do, or replace. Raises: ConfigError, ChangeRefused."""
+
+    async def compare(self) -> dict[str, object]:
+        """What the files and the overlay say, against what runs. Raises: ConfigError."""
 
     def describe(self) -> dict[str, object]:
         """How the last reload went, what waits for a restart, and what is on its way out."""
@@ -76,6 +96,7 @@ class Operations:
 TABLE: Final[tuple[Operation, ...]] = (
     *status.TABLE,
     *servers.TABLE,
+    *changes.TABLE,
     *catalogue.TABLE,
     *sessions.TABLE,
     *configuration.TABLE,

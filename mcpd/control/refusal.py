@@ -55,7 +55,7 @@ def invalid_configuration(error: ConfigError) -> Refusal:
         HTTPStatus.UNPROCESSABLE_ENTITY,
         "invalid_configuration",
         f"the configuration has {len(shown)} fault{'s' if len(shown) > 1 else ''}, and nothing was changed",
-        "mend what 'errors' names, then reload",
+        "mend what 'errors' names, then try again",
         details={"errors": shown},
     )
 

@@ -77,9 +77,13 @@ def test_schema_and_model_have_the_same_server():
         _same(SERVER["properties"][key]["default"], getattr(spec, key))
 
 
+FOUND = {"source", "drop_ins", "origins", "conflicts", "problems", "secrets"}
+"""What a configuration says of itself, and nobody sets."""
+
+
 def test_the_top_of_the_schema_is_the_model():
     keys = set(SCHEMA["properties"]) - {"$schema", "mcpServers"}
-    assert keys == set(Config.__struct_fields__) - {"source", "secrets"}
+    assert keys == set(Config.__struct_fields__) - FOUND
     assert SCHEMA["properties"]["instructions"]["default"] is Config().instructions
 
 
@@ -98,7 +102,7 @@ def test_every_key_has_a_description():
 
 def test_the_sample_has_every_key_with_its_default():
     config = load(ROOT / "etc" / "mcpd.yaml", environ={})
-    assert msgspec.structs.replace(config, servers=(), source="", secrets=Secrets()) == Config()
+    assert msgspec.structs.replace(config, servers=(), source="", origins={}, secrets=Secrets()) == Config()
     program, remote = config.servers
     chosen = {"name": "", "description": "", "command": None, "args": (), "url": None, "enabled": True}
     bare = ServerSpec(name="", transport="stdio")

@@ -34,6 +34,7 @@ class Runner:
 
     def __init__(self) -> None:
         self.asked: list[bool] = []
+        self.changes: list[tuple] = []
         self.turn = trio.Lock()
         self.answer: object = {"plan": {}}
         self.error: Exception | None = None
@@ -44,6 +45,33 @@ class Runner:
         if begin is not None:
             begin()
         self.asked.append(dry_run)
+        await trio.lowlevel.checkpoint()
+        if self.error is not None:
+            raise self.error
+        return self.answer
+
+    async def add(self, tables, who: str, how: str, *, replace: bool, begin) -> object:
+        return await self._changed("add", tables, who, how, replace, begin=begin)
+
+    async def remove(self, name: str, who: str, how: str, *, begin) -> object:
+        return await self._changed("remove", name, who, how, begin=begin)
+
+    async def enable(self, name: str, who: str, how: str, *, begin) -> object:
+        return await self._changed("enable", name, who, how, begin=begin)
+
+    async def disable(self, name: str, who: str, how: str, *, begin) -> object:
+        return await self._changed("disable", name, who, how, begin=begin)
+
+    async def try_out(self, tables) -> object:
+        return await self._changed("try_out", tables)
+
+    async def compare(self) -> dict[str, object]:
+        return await self._changed("compare")
+
+    async def _changed(self, *asked, begin=None):
+        if begin is not None:
+            begin()
+        self.changes.append(asked)
         await trio.lowlevel.checkpoint()
         if self.error is not None:
             raise self.error

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import mcpd
+from mcpd.control.configuration import STATUSES
 from mcpd.control.operations import TABLE
 from mcpd.control.refusal import _CODES
 from mcpd.control.server import LIMITS
@@ -24,7 +25,7 @@ def entries(title: str) -> dict[str, str]:
 
 def codes() -> set[str]:
     """What refusals are made with, as constants."""
-    found = {code for code, _ in _CODES.values()} | {"refused"}
+    found = {code for code, _ in _CODES.values()} | {"refused", *STATUSES}
     for path in (*SOURCE.glob("*.py"), *SOURCE.glob("control/*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             match node:
