@@ -35,10 +35,16 @@ if TYPE_CHECKING:
     from mcpd.wire.http_server import Handler, HttpServer, Request
 
 LIMITS: Final = HttpLimits(
-    head=16 * 1024, body=4 * 1024 * 1024, idle=60.0, connections=256, setting="the control socket's bound"
+    head=16 * 1024,
+    body=4 * 1024 * 1024,
+    idle=60.0,
+    connections=256,
+    per_user=192,
+    setting="the control socket's bound",
 )
 """Operators are few, and what they send is small: the arguments of a call are the largest. A thousand that come at once
-take turns: some wait in the kernel, some are told to come back. Unused connections go early, being a share of that."""
+take turns: some wait in the kernel, some are told to come back. Unused connections go early, being a share of that, and
+one user leaves room for another, who may have come to see what is the matter."""
 
 MCP: Final = b"/mcp"
 

@@ -31,6 +31,8 @@ class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
     backends' share."""
     setting: str = "limits.connections"
     """What the last one is called where it is reached."""
+    per_user: int = 0
+    """Of these, one user may have so many who connects by a socket in the file system; 0: all."""
 
 
 class ClientLimits(msgspec.Struct, frozen=True, kw_only=True):

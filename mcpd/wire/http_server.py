@@ -7,11 +7,13 @@ import logging
 import math
 import os
 import socket
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from mcpd.wire.credentials import peer_credentials
 from mcpd.wire.http_carrying import ConnectionState, capture, take_up
 from mcpd.wire.http_connection import JSON, Connection, Handler, error_body
 from mcpd.wire.http_limits import HttpLimits
@@ -77,6 +79,9 @@ class HttpServer:
         # The nursery is serve_http's own, which this object does not outlive in any useful way.
         self._nursery = nursery
         self._connections: set[Connection] = set()
+        self._users: Counter[int] = Counter()
+        """How many of them each user has, where that is bounded."""
+        self._user: dict[Connection, int] = {}
         self._accepting = trio.CancelScope()
         self._listeners = 0
         self._heard = 0
@@ -206,13 +211,21 @@ class HttpServer:
             self._refused += 1
             self._refuse(sock, f"all {self._limits.connections} connections are in use ({self._limits.setting})")
             return
+        user = _user_of(sock) if self._limits.per_user else None
+        if user is not None and self._users[user] >= self._limits.per_user:
+            self._refused += 1
+            self._refuse(sock, f"all {self._limits.per_user} connections that user {user} may have are in use")
+            return
         self._accepted += 1
         if sock.family != socket.AF_UNIX:
             try:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             except OSError:
                 pass  # gone again already: its task will see
-        self._serve(sock)
+        connection = self._serve(sock)
+        if user is not None:
+            self._users[user] += 1
+            self._user[connection] = user
 
     def _refuse(self, sock: socket.socket, reason: str) -> None:
         now = trio.current_time()
@@ -229,7 +242,7 @@ class HttpServer:
             pass
         sock.close()
 
-    def _serve(self, sock: socket.socket, state: ConnectionState | None = None) -> None:
+    def _serve(self, sock: socket.socket, state: ConnectionState | None = None) -> Connection:
         connection = Connection(
             sock,
             self._handler,
@@ -245,10 +258,21 @@ class HttpServer:
         self._connections.add(connection)
         self._deadlines.add(connection)
         self._nursery.start_soon(connection.run)
+        return connection
 
     def _end(self, connection: Connection) -> None:
         self._connections.discard(connection)
+        user = self._user.pop(connection, None)
+        if user is not None:
+            self._users[user] -= 1
+            if not self._users[user]:
+                del self._users[user]
         self._requests += connection.requests
+
+
+def _user_of(sock: socket.socket) -> int | None:
+    who = peer_credentials(sock)
+    return who.uid if who is not None else None
 
 
 async def serve_http(

@@ -11,6 +11,7 @@ import pytest
 import mcpd
 from mcpd.control.configuration import STATUSES
 from mcpd.control.operations import TABLE
+from mcpd.control.reading import BODY_MAX
 from mcpd.control.refusal import _CODES
 from mcpd.control.server import LIMITS
 
@@ -51,5 +52,6 @@ def test_every_error_is_in_the_manual():
 
 
 def test_the_bounds_are_those_in_the_manual():
-    assert (LIMITS.connections, LIMITS.idle, LIMITS.head, LIMITS.body) == (256, 60, 16 << 10, 4 << 20)
+    assert (LIMITS.connections, LIMITS.per_user, LIMITS.idle) == (256, 192, 60)
+    assert (LIMITS.head, LIMITS.body, BODY_MAX) == (16 << 10, 4 << 20, 1 << 20)
     assert (LIMITS.head_timeout, LIMITS.body_stall) == (10, 30)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import trio
 from mcpd.control.server import LIMITS
 from tests.e2e.backends import mini
 from tests.e2e.background import ENVIRONMENT
-from tests.e2e.test_control import controlled, mcpctl
+from tests.e2e.test_control import SOMEBODY_ELSE, controlled, mcpctl
 from tests.fixtures.peer import HttpPeer
 from tests.supervisor.processes import wait_until
 
@@ -73,7 +74,7 @@ async def test_a_thousand_who_stay_are_bounded_and_keep_nobody_from_calling_tool
             for each in held:
                 each.connect(str(path))
             # Those that are too many are told so, and whoever comes now.
-            turned_away = held[LIMITS.connections :]
+            turned_away = held[LIMITS.per_user :]
             for each in turned_away:
                 each.settimeout(LIMIT)
                 answer = await trio.to_thread.run_sync(each.recv, 4096)
@@ -104,6 +105,20 @@ async def test_a_thousand_who_stay_are_bounded_and_keep_nobody_from_calling_tool
                     output = b"".join([chunk async for chunk in process.stdout])
             assert json.loads(output)["pid"] == daemon.pid
         assert (await mcpctl(path, "status")).returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+async def test_one_user_leaves_room_for_another():
+    async with controlled({"mcpServers": {}}) as (_daemon, path):
+        path.parent.chmod(0o755)
+        path.chmod(0o666)
+        with ExitStack() as stack:
+            for _ in range(CLIENTS):
+                stack.enter_context(socket.socket(socket.AF_UNIX)).connect(str(path))
+            status, _, body = await ask(path)
+            assert (status, json.loads(body)["message"]) == (503, "all 192 connections that user 0 may have are in use")
+            done = await mcpctl(path, "status", program=("-c", SOMEBODY_ELSE))
+            assert (done.returncode, done.stderr) == (0, b"")
 
 
 HALVES = {

@@ -4,16 +4,18 @@ import errno
 import json
 import os
 import socket
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
+import trio.lowlevel
 from trio.testing import wait_all_tasks_blocked
 
 from mcpd.wire import http_server
 from mcpd.wire.deadlines import Deadlines
 from mcpd.wire.http_limits import HttpLimits
-from mcpd.wire.http_server import SETTLE, HttpServer
+from mcpd.wire.http_server import SETTLE, HttpServer, serve_http
 from mcpd.wire.listeners import open_listeners
 from tests.wire.http_peer import TEXT, Client, chunked, post, serving
 
@@ -565,3 +567,34 @@ async def test_listeners_that_nobody_accepts_from_are_an_ailment():
             with broken, pytest.raises(ExceptionGroup):
                 await server.accept_all([first, broken])
             assert server.ailment() == "2 of 2 listening sockets have nobody who accepts"
+
+
+async def test_one_user_has_a_share_of_the_connections(tmp_path):
+    path = str(tmp_path / "s")
+    deadlines = Deadlines()
+    limits = HttpLimits(connections=4, per_user=2)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(deadlines.run)
+            server = await nursery.start(partial(serve_http, [listener], echo, limits=limits, deadlines=deadlines))
+            first, second = [await trio.open_unix_socket(path) for _ in range(2)]
+            third = await trio.open_unix_socket(path)
+            answer = b"".join([chunk async for chunk in third])
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert b"all 2 connections that user %d may have are in use" % os.getuid() in answer
+            await first.aclose()
+            while server.statistics().connections > 1:
+                await trio.lowlevel.checkpoint()
+            fourth = await trio.open_unix_socket(path)
+            await fourth.send_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert b"".join([chunk async for chunk in fourth]).startswith(b"HTTP/1.1 200 ")
+            await second.aclose()
+            while server.statistics().connections:
+                await trio.lowlevel.checkpoint()
+            assert not server._users
+            assert not server._user
+            for each in (third, fourth):
+                await each.aclose()
+            nursery.cancel_scope.cancel()
