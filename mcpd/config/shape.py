@@ -171,6 +171,8 @@ class Shape:
                 for key in operand:
                     if key not in cast("dict[str, object]", error.instance):
                         faults.add((*path, key), "missing", "it must be given")
+            case "not" | "minProperties":
+                faults.add(path, f"expected {schema['title']}" if "title" in schema else "not allowed")
             case "type" | "anyOf" | "pattern":
                 kinds = operand if isinstance(operand, list) else [operand]
                 words = " or ".join(_WORDS[str(kind)] for kind in kinds if str(kind) in _WORDS)

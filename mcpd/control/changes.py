@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from mcpd.config.faults import shorten
 from mcpd.config.overlay import ChangeRefused
 from mcpd.control import tags
-from mcpd.control.configuration import OUTCOME, SERVERS, refused, tables_of
-from mcpd.control.refusal import Refusal
+from mcpd.control.configuration import OUTCOME, SERVERS, TABLES, refused, tables_of
 from mcpd.control.table import Operation, flag
 from mcpd.errors import ConfigError
 
@@ -18,6 +16,7 @@ if TYPE_CHECKING:
 
     from mcpd.control.ask import Ask
     from mcpd.control.operations import Operations
+    from mcpd.control.table import Schema
 
 HOW_MAX: Final = 80
 """Characters of the name by which a program introduces itself."""
@@ -26,8 +25,6 @@ HOW_MAX: Final = 80
 async def add_servers(operations: Operations, ask: Ask) -> object:
     """Add servers for good. Raises: Refusal."""
     tables = tables_of(ask.body)
-    if not tables:
-        raise Refusal(HTTPStatus.BAD_REQUEST, "bad_request", "no server is given", "put one under 'mcpServers'")
     return await made(
         operations.runner.add(tables, str(ask.who), how(ask), replace=ask.flag("replace"), begin=ask.require_unchanged)
     )
@@ -66,6 +63,17 @@ def how(ask: Ask) -> str:
     return shorten(ask.request.head.headers.get(b"user-agent", b"HTTP").decode("latin-1"), HOW_MAX)
 
 
+SOME: Final[Schema] = {**TABLES, "title": "a map of servers", "minProperties": 1}
+
+ADDED: Final[Schema] = {
+    **SERVERS,
+    "title": "at least one server, under either 'mcpServers' or 'servers'",
+    "properties": {**SERVERS["properties"], "mcpServers": SOME, "servers": SOME},
+    "anyOf": [{"required": ["mcpServers"]}, {"required": ["servers"]}],
+    "not": {"required": ["mcpServers", "servers"]},
+}
+
+
 TABLE: Final = (
     Operation(
         "POST",
@@ -74,7 +82,7 @@ TABLE: Final = (
         "Add servers that stay after a restart; answered when each is up, or why it is not is known.",
         changes=True,
         query=(flag("replace", "Replace what was added under the same name before."),),
-        body=SERVERS,
+        body=ADDED,
         answer=OUTCOME,
         refusals=(409, 422, 507),
         tag=tags.servers,

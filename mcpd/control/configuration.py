@@ -56,9 +56,11 @@ TABLES: Final[Schema] = {"type": "object", "additionalProperties": {"type": "obj
 
 SERVERS: Final[Schema] = {
     "type": "object",
+    "title": "servers under 'mcpServers' or 'servers', which mean the same",
     "description": "Servers in the form of the configuration file: see mcpd.yaml(5).",
     "additionalProperties": False,
     "properties": {"mcpServers": TABLES, "servers": TABLES, "$schema": {"type": "string"}},
+    "anyOf": [{"not": {"required": ["mcpServers"]}}, {"not": {"required": ["servers"]}}],
 }
 
 STATUSES: Final = {
@@ -81,11 +83,7 @@ def refused(error: ChangeRefused | ConfigError) -> Refusal:
 
 
 def tables_of(body: Any) -> dict[str, Any]:  # noqa: ANN401 - it fits SERVERS
-    """The servers in a body. Raises: Refusal."""
-    if "mcpServers" in body and "servers" in body:
-        raise Refusal(
-            HTTPStatus.BAD_REQUEST, "bad_request", "both 'mcpServers' and 'servers'", "they mean the same; give one"
-        )
+    """The servers in a body."""
     tables: dict[str, Any] = body.get("mcpServers", body.get("servers", {}))
     return tables
 

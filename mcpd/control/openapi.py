@@ -165,7 +165,7 @@ def _moved(schema: Schema, owner: str, components: Schema) -> Schema:
             return [moved(each) for each in value]
         if not isinstance(value, dict):
             return value
-        other = {key: moved(each) for key, each in value.items() if key != "$schema"}
+        other = {key: moved(each) for key, each in value.items() if key != "$schema" or isinstance(each, dict)}
         reference = value.get("$ref")
         if isinstance(reference, str) and reference.startswith(_DEFINED):
             other["$ref"] = f"#/components/schemas/{owner}.{reference.removeprefix(_DEFINED)}"

@@ -35,13 +35,26 @@ async def test_what_is_asked_for_goes_on_with_who_and_how(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("body", [{}, {"servers": {}}, {"servers": TABLES, "mcpServers": TABLES}])
-async def test_nothing_or_twice_is_no_change(tmp_path, body):
-    ops = operations(tmp_path)
-    with pytest.raises(Refusal) as caught:
-        await add_servers(ops, ask(body=body))
-    assert (caught.value.status, caught.value.code) == (400, "bad_request")
-    assert ops.runner.changes == []
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({}, "expected at least one server, under either 'mcpServers' or 'servers', got a map"),
+        ({"servers": {}}, "expected a map of servers"),
+        (
+            {"servers": TABLES, "mcpServers": TABLES},
+            "expected at least one server, under either 'mcpServers' or 'servers'",
+        ),
+        ({"servers": {"n": 1}}, "expected a map, got 1"),
+        ({"servers": TABLES, "listen": {}}, "unknown key"),
+    ],
+)
+async def test_nothing_or_twice_is_no_change(tmp_path, body, message):
+    kind = "Content-Type: application/json"
+    async with controlled(tmp_path) as (path, ops):
+        status, _, answer = await send(path, request("POST", "/v1/servers", kind, body=json.dumps(body)))
+        assert (status, answer["code"]) == (400, "invalid_body")
+        assert [error["message"] for error in answer["errors"]] == [message]
+        assert ops.runner.changes == []
 
 
 @pytest.mark.parametrize("code", STATUSES)
