@@ -21,6 +21,7 @@ from mcpd.backends.backend import ManagedBackend
 from mcpd.backends.connector import Connector, client_limits
 from mcpd.backends.kept import KeptCatalogues
 from mcpd.config.sources import Still
+from mcpd.control.diagnosis import Facts
 from mcpd.control.listener import ControlSocket, passable
 from mcpd.errors import ConfigError, refusal
 from mcpd.frontends.drain import drain_stdio
@@ -56,7 +57,7 @@ from mcpd.wire.tls import client_context
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
     from pathlib import Path
 
     from mcpd.config.model import Config, Secrets, ServerSpec
@@ -115,6 +116,7 @@ class Daemon:
     ) -> None:
         self.manager = manager or Manager()
         self._control_path = control
+        self.state_dir = state_dir
         self._left = left
         """What the program before left, whose place this one takes in the process."""
         self._stopping = False
@@ -215,7 +217,7 @@ class Daemon:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._heed, signals, nursery, lambda: self.fronts.drain(self.config.shutdown.grace))
                 await self._start(nursery)
-                await self._serve_operators(nursery, control)
+                await self._serve_operators(nursery, control, entrance.addresses)
                 self._estate = None
                 server: HttpServer = await nursery.start(
                     self.fronts.serve, entrance, self.deadlines, self.reloader, self._bequeath
@@ -301,11 +303,16 @@ class Daemon:
             else:
                 self._estate = data
 
-    async def _serve_operators(self, nursery: trio.Nursery, sock: ControlSocket | None) -> None:
+    async def _serve_operators(
+        self, nursery: trio.Nursery, sock: ControlSocket | None, addresses: Sequence[tuple[str, int]] = ()
+    ) -> None:
         if sock is not None:
             parts = (self.gateway, self.reloader, self.switch, self.upgrade, self.deadlines, self.patience)
             key = self.vault.seal.derive(b"mcpd entity tags")
-            await nursery.start(serve_operators, sock, *parts, key)
+            listen = tuple(f"http://{format_address(*each)}" for each in addresses)
+            group, missing = self.supervisor.cgroup, self.supervisor.cgroup_missing
+            facts = Facts(listen, self.state_dir, "" if group is None else str(group), missing)
+            await nursery.start(serve_operators, sock, *parts, key, facts)
 
     def _tell_manager(self, nursery: trio.Nursery, ailment: Callable[[], str | None]) -> None:
         """Up: say so to the service manager, and keep it informed."""

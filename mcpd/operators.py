@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     import trio
 
+    from mcpd.control.diagnosis import Facts
     from mcpd.control.listener import ControlSocket
     from mcpd.gateway.gateway import Gateway
     from mcpd.gateway.sessions import Session
@@ -53,6 +54,7 @@ async def serve_operators(
     deadlines: Deadlines,
     patience: Deadlines,
     key: bytes,
+    facts: Facts,
     *,
     task_status: trio.TaskStatus[HttpServer],
 ) -> None:
@@ -65,7 +67,7 @@ async def serve_operators(
             remedy = "the running program goes on as it was"
             raise Refusal(HTTPStatus.CONFLICT, "upgrade_refused", f"no upgrade: {refused}", remedy) from None
 
-    operations = Operations(gateway, reloader, switch, upgrade=upgrade_or_refuse, key=key)
+    operations = Operations(gateway, reloader, switch, upgrade=upgrade_or_refuse, key=key, facts=facts)
     control = Control(operations, Permission(os.geteuid(), group_id()), serve_mcp(gateway, reloader, patience))
     control.configure(reloader.config)
     reloader.settings.append(control.configure)

@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import trio
 
-from mcpd.control import catalogue, changes, configuration, events, logs, openapi, servers, sessions, status
+from mcpd.control import (
+    catalogue,
+    changes,
+    configuration,
+    diagnosis,
+    events,
+    logs,
+    openapi,
+    servers,
+    sessions,
+    status,
+)
+from mcpd.control.diagnosis import Facts
 from mcpd.control.refusal import Refusal
 from mcpd.control.table import decoded
 
@@ -79,8 +91,10 @@ class Operations:
         *,
         upgrade: Callable[[], Awaitable[object]],
         key: bytes,
+        facts: Facts | None = None,
     ) -> None:
         """`upgrade` becomes another program, or raises a Refusal. `key` is a secret, for entity tags."""
+        self.facts = facts or Facts()
         self.key = key
         self.table = TABLE
         self.gateway = gateway
@@ -95,6 +109,7 @@ class Operations:
 
 TABLE: Final[tuple[Operation, ...]] = (
     *status.TABLE,
+    *diagnosis.TABLE,
     *servers.TABLE,
     *changes.TABLE,
     *catalogue.TABLE,

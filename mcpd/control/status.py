@@ -34,6 +34,7 @@ async def status(operations: Operations, ask: Ask) -> object:
         "sessions": len(gateway.sessions),
         "calls_in_flight": gateway.in_flight,
         "configuration": gateway.config.source,
+        "listen": list(operations.facts.listen),
         **operations.runner.describe(),
     }
 
@@ -48,7 +49,7 @@ STATUS: Final[Schema] = {
     "type": "object",
     "required": [
         *("version", "pid", "time", "started", "uptime", "status", "states", "sessions", "calls_in_flight"),
-        *("configuration", "last_reload", "needs_restart", "draining"),
+        *("configuration", "listen", "last_reload", "needs_restart", "draining"),
     ],
     "properties": {
         "version": {"type": "string"},
@@ -61,6 +62,7 @@ STATUS: Final[Schema] = {
         "sessions": {"type": "integer"},
         "calls_in_flight": {"type": "integer"},
         "configuration": {"type": "string", "description": "The file."},
+        "listen": {"type": "array", "items": {"type": "string"}, "description": "Where clients connect: URLs."},
         "last_reload": {
             "type": ["object", "null"],
             "required": ["at", "ok", "errors"],
