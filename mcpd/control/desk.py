@@ -57,7 +57,9 @@ class Desk:
             if ask.if_match is not None:
                 ask = self._conditional(ask, operation)
             if operation.changes:
-                log.info("event=operation method=%s path=%r %s", operation.method, request.head.path, who.logged)
+                log.info(
+                    "event=operation method=%s path=%r %s", operation.method, request.head.path[:PATH_TOLD], who.logged
+                )
                 self._tell(request, who)
             answer = await operation.work(self._operations, ask)
         except Refusal as refusal:
@@ -67,7 +69,7 @@ class Desk:
                 self._tell(request, who, refusal.code)
         except Exception:
             # The crash boundary of one operation.
-            log.exception("event=operation_failed path=%r", request.head.path)
+            log.exception("event=operation_failed path=%r", request.head.path[:PATH_TOLD])
             if not request.answered:
                 failed = Refusal(
                     HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "mcpd failed to do this", "its log says why"
@@ -100,7 +102,7 @@ class Desk:
 def refuse(request: Request, who: Who, refusal: Refusal, *, log_it: bool) -> None:
     """Answer what is not carried out, if nothing was answered yet."""
     if log_it:
-        log.warning("event=operation_refused path=%r %s reason=%s", request.head.path, who.logged, refusal)
+        log.warning("event=operation_refused path=%r %s reason=%s", request.head.path[:PATH_TOLD], who.logged, refusal)
     if not request.answered:
         request.answer(refusal.status, JSON + HEADERS + refusal.headers, refusal.encode())
 
