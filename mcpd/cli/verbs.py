@@ -29,6 +29,8 @@ VERBS: Final = {
     "restart": "restart",
     "logs": "logs",
     "events": "events",
+    "import": "imports",
+    "connect": "connect",
     "reload": "reload",
     "upgrade": "upgrade",
 }
