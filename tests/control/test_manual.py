@@ -14,6 +14,8 @@ from mcpd.control.operations import TABLE
 from mcpd.control.reading import BODY_MAX
 from mcpd.control.refusal import _CODES
 from mcpd.control.server import LIMITS
+from mcpd.control.stream import KEEPALIVE
+from mcpd.events import CALLS_KEPT, GAP, KINDS, OTHERS_KEPT
 
 SOURCE = Path(mcpd.__file__).parent
 PAGE = (SOURCE.parent / "man" / "mcpd-control.7").read_text(encoding="utf-8")
@@ -49,6 +51,13 @@ def test_everything_that_may_be_in_a_query_is_in_the_manual(row):
 def test_every_error_is_in_the_manual():
     assert {"not_found", "busy", "invalid_body"} <= codes(), "the search finds nothing"
     assert set(entries("REFUSALS")) == codes()
+
+
+def test_every_kind_of_event_is_in_the_manual():
+    assert set(entries("EVENTS")) == {*KINDS, GAP}
+    page = " ".join(PAGE.split())
+    assert f"the latest {CALLS_KEPT} calls are kept, and {OTHERS_KEPT} of everything else" in page
+    assert f"A comment comes every {KEEPALIVE:g} seconds" in page
 
 
 def test_the_bounds_are_those_in_the_manual():
