@@ -81,7 +81,9 @@ class ChildEnded(BackendCrashed):
     """A child ended by itself. `exit` says how; None when it only closed its pipes."""
 
     def __init__(self, child: Child, why: Failure, redact: Redact) -> None:
-        super().__init__(child.name, why.reason, remedy=why.remedy, detail=redact(child.stderr.tail()), kind=why.kind)
+        super().__init__(
+            child.name, why.reason, remedy=why.remedy, detail=child.stderr.tail(clear=redact), kind=why.kind
+        )
         self.exit: Exit | None = child.exit
         self.needs_operator = why.needs_operator
 
@@ -269,7 +271,7 @@ async def _open(child: Child, link: Link, redact: Redact) -> None:
             child.name,
             f"it did not say what it is in {seconds:g} s",
             remedy=f"raise servers.{child.name}.timeouts.init if it starts slowly, or run its command by hand",
-            detail=redact(child.stderr.tail()),
+            detail=child.stderr.tail(clear=redact),
             kind=failures.Kind.TIMED_OUT,
         ) from None
 
@@ -328,7 +330,7 @@ async def _read(carrier: StdioCarrier, link: Link, redact: Redact) -> None:
                         "backend=%s event=junk_on_stdout reason=%r line=%.120r",
                         child.name,
                         error.message,
-                        bytes(line or b""),
+                        redact(bytes(line or b"").decode("utf-8", "replace")),
                     )
     await fail_dead(child, link, redact)
 

@@ -6,6 +6,7 @@ Times are seconds (float), sizes are bytes (int). The defaults here are the ones
 
 from __future__ import annotations
 
+import json
 from typing import Literal
 
 import msgspec
@@ -48,6 +49,8 @@ class Secrets(msgspec.Struct, frozen=True):
     def of(cls, values: set[str]) -> Secrets:
         """Keep what is long enough to be worth hiding."""
         kept = {value.strip() for value in values}
+        # JSON, and a message that quotes it, may write one in another way.
+        kept |= {form for v in kept for form in (json.dumps(v)[1:-1], repr(v)[1:-1])}
         # Output is redacted line by line, so the lines of a longer secret (a PEM file) count by themselves.
         kept |= {line for v in kept if "\n" in v for line in v.splitlines() if len(line) >= 16 and line[0] != "-"}
         return cls(tuple(sorted((v for v in kept if len(v) >= SECRET_MIN), key=lambda v: (-len(v), v))))

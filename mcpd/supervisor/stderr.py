@@ -28,6 +28,9 @@ TAIL_BYTES = 64 << 10
 LINE_MAX = 4 << 10
 """Bytes kept of one line: a traceback line fits ten times; a dumped document does not fill the ring alone."""
 
+WORD_MAX = 512
+"""Bytes of a word that a long line is not cut within: half a secret would not be known for one."""
+
 CUT = b" [cut]"
 """Ends a line of which the rest was dropped."""
 
@@ -124,10 +127,11 @@ class StderrTail:
         lines = [*self._lines, bytes(self._partial)] if self._partial else list(self._lines)
         return [printable(line) for line in lines[-count:]] if count > 0 else []
 
-    def tail(self, lines: int = 5, limit: int = 1000) -> str:
-        """The last words in one line of at most `limit` characters, for an error message; secrets are not
-        removed yet."""
-        text = " | ".join(line for line in (each.strip() for each in self.lines(lines)) if line)
+    def tail(self, lines: int = 5, limit: int = 1000, clear: Callable[[str], str] = str) -> str:
+        """The last words in one line of at most `limit` characters, for an error message. `clear` removes secrets,
+        before the line is cut: what is left of one would not be known for one.
+        """
+        text = clear(" | ".join(line for line in (each.strip() for each in self.lines(lines)) if line))
         return text if len(text) <= limit else "…" + text[len(text) - limit + 1 :]
 
     def fileno(self) -> int:
@@ -177,8 +181,10 @@ class StderrTail:
 
     def _keep(self, line: bytes) -> None:
         if len(line) > LINE_MAX:
-            self.dropped += len(line) - LINE_MAX
-            line = line[:LINE_MAX] + CUT
+            whole = line.rfind(b" ", LINE_MAX - WORD_MAX, LINE_MAX)
+            end = whole if whole > 0 else LINE_MAX
+            self.dropped += len(line) - end
+            line = line[:end] + CUT
         self._lines.append(line)
         if self._say is not None:
             self._heard.append(line)

@@ -140,3 +140,10 @@ async def test_every_line_is_told_as_many_at_once_as_were_read():
     await swallow(b"a\nb\n" * 50 + b"unfinished", say=lambda lines: told.append(list(lines)))
     assert [line for lines in told for line in lines] == [b"a", b"b"] * 50 + [b"unfinished"]
     assert len(told) <= 3, "not one by one"
+
+
+async def test_a_secret_is_not_cut_in_two_before_it_is_known_for_one():
+    tail = await swallow(b"x" * 80 + b" s3cret-s3cret\n")
+    assert tail.tail(limit=8, clear=lambda text: text.replace("s3cret-s3cret", "***")) == "…xxx ***"
+    tail = await swallow(b"x" * (LINE_MAX - 7) + b" s3cret-s3cret and more\n")
+    assert tail.lines() == ["x" * (LINE_MAX - 7) + " [cut]"]
