@@ -34,6 +34,10 @@ WITHOUT_TEST = {
     "fronts.py": "puts parts together: tests/e2e/test_transports.py and nearly all others there",
     "cli/start.py": "three lines: tests/cli/test_switching.py",
     "cli/stop.py": "three lines: tests/cli/test_switching.py",
+    "cli/enable.py": "three lines: tests/cli/test_changing.py",
+    "cli/disable.py": "three lines: tests/cli/test_changing.py",
+    "cli/remove_server.py": "the same",
+    "cli/planned.py": "what reload and config say: tests/cli/test_reload.py",
     "cli/restart.py": "three lines: tests/cli/test_switching.py",
 }
 """Modules whose behaviour is tested elsewhere, with the reason."""

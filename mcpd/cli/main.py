@@ -40,7 +40,13 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run mcpctl with these arguments; returns its exit status."""
     verb = asked_for(arguments)
-    options = parser([verb] if verb is not None else VERBS).parse_args(arguments)
+    words, command = arguments, []
+    if verb is not None and "--" in arguments and hasattr(load(verb), "COMMAND_BEHIND"):
+        # A parser takes each further '--' away, and which one differs between versions of Python.
+        behind = arguments.index("--")
+        words, command = arguments[:behind], arguments[behind + 1 :]
+    options = parser([verb] if verb is not None else VERBS).parse_args(words)
+    options.command = command
     client = Client(options.socket or default_path(os.environ, uid=os.geteuid()))
     try:
         return _carry_out(load(options.verb), client, options)

@@ -40,5 +40,10 @@ def show(answer: Body, options: Namespace) -> None:
         lines.append(("restart", f"needed for {', '.join(answer['needs_restart'])}"))
     if answer["draining"]:
         lines.append(("draining", ", ".join(answer["draining"])))
+    lines += [("problem", problem) for problem in answer["problems"]]
+    lines += [
+        ("conflict", f"{each['name']}: {each['file']}:{each['line']} wins over what was added: mcpctl config diff")
+        for each in answer["conflicts"]
+    ]
     for label, text in lines:
         print(f"{label:15}{text}")

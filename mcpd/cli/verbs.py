@@ -2,7 +2,8 @@
 
 A verb's module has SUMMARY (a line for `--help`), `arguments` (its own, for the parser), and either `ask` (what it has
 mcpd do, the answer as JSON) with `show` (what people read of the answer), or `run`, which does both and returns the
-exit status: for what goes on for a while, or has an exit status of its own.
+exit status: for what goes on for a while, or has an exit status of its own. With COMMAND_BEHIND what
+is behind `--` is a command, which the parser does not see: `options.command`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ VERBS: Final = {
     "resources": "resources",
     "prompts": "prompts",
     "sessions": "sessions",
+    "add-server": "add_server",
+    "remove-server": "remove_server",
+    "enable": "enable",
+    "disable": "disable",
     "start": "start",
     "stop": "stop",
     "restart": "restart",
@@ -31,6 +36,7 @@ VERBS: Final = {
     "events": "events",
     "import": "imports",
     "connect": "connect",
+    "config": "config",
     "reload": "reload",
     "upgrade": "upgrade",
 }

@@ -16,6 +16,8 @@ ANSWER = {
     "last_reload": None,
     "needs_restart": [],
     "draining": [],
+    "conflicts": [],
+    "problems": [],
 }
 
 
@@ -38,4 +40,13 @@ def test_a_reload_that_failed_is_said_with_its_faults(capsys):
         "               f:2: wrong too",
         "restart        needed for listen.port",
         "draining       old",
+    ]
+
+
+def test_what_of_the_overlay_is_not_in_effect_is_said(capsys):
+    conflicts = [{"name": "a", "file": "/etc/m.yaml", "line": 3}]
+    show({**ANSWER, "conflicts": conflicts, "problems": ["overlay.json.broken was set aside"]}, Namespace())
+    assert capsys.readouterr().out.splitlines()[4:] == [
+        "problem        overlay.json.broken was set aside",
+        "conflict       a: /etc/m.yaml:3 wins over what was added: mcpctl config diff",
     ]

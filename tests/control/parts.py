@@ -78,7 +78,7 @@ class Runner:
         return self.answer
 
     def describe(self) -> dict[str, object]:
-        return {"last_reload": None, "needs_restart": (), "draining": []}
+        return {"last_reload": None, "needs_restart": (), "draining": [], "conflicts": [], "problems": []}
 
 
 class Switch:
