@@ -143,9 +143,9 @@ def _unknown(kind: str, name: str) -> SpawnFailed:
     return SpawnFailed(f"{kind} '{name}' does not exist", remedy=f"correct {kind}, or add it", needs_operator=True)
 
 
-def _rules(view: View) -> list[tuple[bytes, bool]]:
+def _rules(view: View) -> list[tuple[bytes, bool, bool]]:
     try:
-        return [(os.fsencode(path), write) for path, write in rules(view, entries=entries_of)]
+        return [(os.fsencode(path), write, named) for path, write, named in rules(view, entries=entries_of)]
     except TooManyRules as error:
         raise SpawnFailed(
             f"the directories around its paths have too many entries, as '{error}'",

@@ -14,6 +14,7 @@ from mcpd.supervisor import reaper
 from mcpd.supervisor.adoption import ChildState, SupervisorState, adopt, capture
 from mcpd.supervisor.cgroup import Cgroup, CgroupUnusable, find_delegated
 from mcpd.supervisor.exits import SpawnFailed
+from mcpd.supervisor.launch import REPORT_WAIT
 from mcpd.supervisor.logs import Logs
 from mcpd.supervisor.process import STOP_SLACK, Child, ChildSpec, Surroundings, spawn
 from mcpd.supervisor.registry import Registry, parse_marker
@@ -52,6 +53,7 @@ class Supervisor:
         self._children: dict[int, Child] = {}
         self._nursery: trio.Nursery | None = None
         self._closing = False
+        self._ended = False
         self._left: dict[int, ChildState] = {}
         """Of the program before, not adopted yet."""
         self._unwanted: list[int] = []
@@ -80,7 +82,7 @@ class Supervisor:
                 finally:
                     await self.stop_all()
         finally:
-            self._nursery = None
+            self._nursery, self._ended = None, True
             with trio.CancelScope(shield=True):
                 await self._end_rest()
         raise AssertionError("sleep_forever returned")
@@ -97,6 +99,10 @@ class Supervisor:
             if self._nursery is None or self._closing:
                 raise SpawnFailed("mcpd is stopping")
             child = await spawn(spec, around=self._around)
+            if self._ended:
+                child.kill_now()
+                await child.run()
+                raise SpawnFailed("mcpd has stopped")
             # No await from here on: a child is either not made or looked after.
             child.stdout.on_first = slot.release
             child.on_end = slot.release
@@ -154,15 +160,18 @@ class Supervisor:
         return tuple(self._children.values())
 
     async def stop_all(self) -> None:
-        """Stop all children at the same time, and refuse new ones. Shielded; bounded by the longest
-        ladder."""
+        """Stop all children at the same time, and refuse new ones. Shielded; bounded by the longest ladder, and where
+        one is just being made by the time that this may take."""
         self._closing = True
         with trio.CancelScope(shield=True):
             while self._making or self._children:
-                if self._making:
-                    await self._made.park()
-                    continue
                 children = self.children()
+                if not children:
+                    with trio.move_on_after(REPORT_WAIT) as scope:
+                        await self._made.park()
+                    if scope.cancelled_caught:
+                        return
+                    continue
                 bound = max(2 * child.spec.stop.total for child in children) + 2 * STOP_SLACK
                 with trio.move_on_after(bound) as scope:
                     async with trio.open_nursery() as nursery:

@@ -165,12 +165,19 @@ STEPS: tuple[Callable[[Plan], None], ...] = (
 
 
 def make_ruleset(plan: Plan) -> int:
-    """A descriptor of the rules, from paths and whether they may be written to."""
+    """A descriptor of the rules: from paths, whether they may be written to, and whether they must be there. The others
+    were seen in a directory a moment ago, as files are that programs make in /tmp and remove again.
+    """
     version = system_call(plan, "syscall", LANDLOCK_CREATE_RULESET, None, 0, CREATE_RULESET_VERSION)
     handled = RIGHTS[min(version, max(RIGHTS))]
     ruleset = system_call(plan, "syscall", LANDLOCK_CREATE_RULESET, handled.to_bytes(8, sys.byteorder), 8, 0)
-    for path, write in plan["paths"]:
-        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    for path, write, named in plan["paths"]:
+        try:
+            fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        except FileNotFoundError:
+            if named:
+                raise
+            continue
         rights = handled if write else handled & READING
         if os.fstat(fd).st_mode & 0o170000 != 0o040000:
             rights &= OF_FILES

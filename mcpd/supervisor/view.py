@@ -75,18 +75,18 @@ def rules(
     *,
     resolve: Callable[[str], str] = os.path.realpath,
     entries: Callable[[str], list[str]],
-) -> list[tuple[str, bool]]:
-    """What is allowed: paths, and whether they may be written to. `entries` gives the names in a directory without
-    symbolic links.
+) -> list[tuple[str, bool, bool]]:
+    """What is allowed: paths, whether they may be written to, and whether a list names them; what was only found in a
+    directory may be gone before the rule is made. `entries` gives the names in a directory without symbolic links.
 
     Raises: OSError of `entries`; TooManyRules.
     """
     modes = view.modes(resolve)
-    found: list[tuple[str, bool]] = []
+    found: list[tuple[str, bool, bool]] = []
     for path, access in _allowed("/", modes["/"], modes, entries):
         if len(found) == RULES_MAX:
             raise TooManyRules(path)
-        found.append((path, access is Access.WRITE))
+        found.append((path, access is Access.WRITE, path in modes))
     return found
 
 

@@ -6,7 +6,9 @@ The state travels in sealed memory, whose descriptor an environment variable nam
 
 Rules.
 1. Between the capture of the state and the exec nothing else runs.
-2. A signal that comes meanwhile is not lost: it is the new program's.
+2. A signal that comes meanwhile is not lost: it is the new program's. The kernel keeps it for that as long as every
+   thread has it blocked, so those that wait for work are given the work of not taking it; what one of them took before
+   is sent again. (One that is at work, and writes a catalogue to the disk, may still take a signal with it.)
 """
 
 from __future__ import annotations
@@ -15,7 +17,10 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from typing import TYPE_CHECKING, Final, NoReturn
+
+import trio
 
 from mcpd.upgrade.check import UpgradeRefused, command
 from mcpd.upgrade.state import State, StateRefused, decode, encode, seal, unseal
@@ -28,6 +33,10 @@ LEAVING: Final = "MCPD_TAKEOVER"
 
 HELD: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
 """Signals that mean something to mcpd."""
+
+HOLD_WAIT: Final = 1.0
+"""Seconds for a thread to block them; it takes microseconds once the thread runs. Without it a signal might be lost, an
+upgrade that waited for ever would be worse."""
 
 
 def leap(capture: Callable[[], State], came: list[int], environ: Mapping[str, str]) -> NoReturn:
@@ -48,9 +57,10 @@ def leap(capture: Callable[[], State], came: list[int], environ: Mapping[str, st
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):  # nobody reads it, which is no reason to stay
                 stream.flush()
-        while came:
-            signal.raise_signal(came.pop())  # it is blocked, so it waits for the new program
-        os.execve(sys.executable, command(), {**os.environ, **environ, LEAVING: str(memory)})
+        with others_held():
+            while came:
+                signal.raise_signal(came.pop())  # it is blocked, so it waits for the new program
+            os.execve(sys.executable, command(), {**os.environ, **environ, LEAVING: str(memory)})
     except OSError as error:
         for fd in travelling:
             with contextlib.suppress(OSError):  # one of them may be what is wrong
@@ -96,3 +106,26 @@ def signals_held() -> Iterator[list[int]]:
         for each in came:
             signal.raise_signal(each)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def others_held() -> Iterator[None]:
+    """No other thread that was waiting for work takes a signal. Inside `signals_held`. Blocks, for a moment."""
+    over, held = threading.Event(), threading.Semaphore(0)
+
+    def hold() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+        held.release()
+        over.wait()
+        # Also in a thread that was made for this, and has the mask of the one that made it: it may start children.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
+
+    try:
+        others = threading.active_count() - 1
+        for _ in range(others):
+            trio.lowlevel.start_thread_soon(hold, lambda _outcome: None)
+        for _ in range(others):
+            held.acquire(timeout=HOLD_WAIT)
+        yield
+    finally:
+        over.set()

@@ -9,8 +9,9 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from mcpd.supervisor import supervisor as module
 from mcpd.supervisor.exits import Exit, SpawnFailed
-from mcpd.supervisor.process import ChildSpec, StopLadder
+from mcpd.supervisor.process import Child, ChildSpec, StopLadder, Surroundings, spawn
 from mcpd.supervisor.supervisor import Supervisor
 from mcpd.supervisor.tree import read_process, scan
 from tests.supervisor.processes import HOSTILE, alive, wait_until
@@ -68,6 +69,39 @@ async def test_children_are_stopped_at_the_same_time(nursery):
     assert [child.exit for child in children] == [Exit(signal=signal.SIGKILL)] * 8
     with pytest.raises(SpawnFailed, match="mcpd is stopping"):
         await supervisor.spawn(make("echo"))
+
+
+async def test_a_child_that_is_never_made_holds_up_neither_the_others_nor_the_end(monkeypatch):
+    monkeypatch.setattr(module, "REPORT_WAIT", 0.05)
+    stuck, released = trio.Event(), trio.Event()
+    made: list[Child] = []
+
+    async def hang(spec: ChildSpec, *, around: Surroundings) -> Child:
+        with trio.CancelScope(shield=True):  # as when a file system does not answer
+            stuck.set()
+            await released.wait()
+            made.append(await spawn(spec, around=around))
+        return made[0]
+
+    supervisor = Supervisor(None)
+    async with trio.open_nursery() as callers:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(supervisor.run)
+            other = await supervisor.spawn(make("echo"))
+            monkeypatch.setattr(module, "spawn", hang)
+
+            async def call() -> None:
+                with pytest.raises(SpawnFailed, match="mcpd has stopped"):
+                    await supervisor.spawn(make("echo"))
+
+            callers.start_soon(call)
+            await stuck.wait()
+            nursery.cancel_scope.cancel()
+        assert supervisor.making
+        assert alive(other.pid) == []
+        released.set()
+    assert made[0].exit == Exit(signal=signal.SIGKILL)
+    made[0].close()
 
 
 async def test_a_child_that_ends_is_forgotten_and_another_takes_its_place(nursery):

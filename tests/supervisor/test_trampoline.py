@@ -92,10 +92,16 @@ def test_user_and_groups():
 
 def test_a_kernel_without_landlock_is_told_apart_from_a_path_that_is_missing():
     needs_landlock()
-    report = bounce({"privileges": True, "paths": [(b"/", False), (b"/mcpd/no", True)]}, "true")[1]
+    report = bounce({"privileges": True, "paths": [(b"/", False, True), (b"/mcpd/no", True, True)]}, "true")[1]
     assert report == ("rules", errno.ENOENT, b"/mcpd/no")
-    report = bounce({"privileges": True, "paths": [(b"/", False)]}, "true", through=[sys.executable, "-c", FILTERED])[1]
+    filtered = [sys.executable, "-c", FILTERED]
+    report = bounce({"privileges": True, "paths": [(b"/", False, True)]}, "true", through=filtered)[1]
     assert report == ("rules", errno.EPERM, b"")
+
+
+def test_what_was_seen_in_a_directory_and_is_gone_is_no_failure():
+    needs_landlock()
+    assert bounce({"privileges": True, "paths": [(b"/", False, True), (b"/mcpd/no", True, False)]}, "true")[1] is None
 
 
 FILTERED = """
@@ -115,7 +121,8 @@ def test_what_is_read_only_is_not_written(tmp_path):
     needs_landlock()
     (tmp_path / "kept").write_text("as it was\n")
     (tmp_path / "free").mkdir()
-    plan = {"privileges": True, "paths": [(b"/", False), (os.fsencode(tmp_path / "free"), True), (b"/dev", True)]}
+    paths = [(b"/", False, True), (os.fsencode(tmp_path / "free"), True, True), (b"/dev", True, True)]
+    plan = {"privileges": True, "paths": paths}
     script = """
         exec 2> /dev/null
         cat kept
@@ -138,8 +145,8 @@ def test_what_has_no_rule_can_neither_be_read_nor_listed(tmp_path):
     needs_landlock()
     (tmp_path / "secret").write_text("s")
     top = tmp_path.parts[1]
-    allowed: list[tuple[bytes, bool]] = [(b"/dev/null", True)]
-    allowed += [(os.fsencode(path), False) for path in Path("/").iterdir() if path.name != top and path.exists()]
+    allowed: list[tuple[bytes, bool, bool]] = [(b"/dev/null", True, True)]
+    allowed += [(os.fsencode(path), False, False) for path in Path("/").iterdir() if path.name != top]
     script = "exec 2> /dev/null; cat secret || echo not read; ls . || echo not listed; ls / || echo nor above"
     said, report = bounce({"privileges": True, "paths": allowed, "cwd": os.fsencode(tmp_path)}, "sh", "-c", script)
     assert (said.splitlines(), report) == (["not read", "not listed", "nor above"], None)

@@ -16,8 +16,9 @@ TREE = {
 def allowed(**lists: list[str]) -> dict[str, bool]:
     view = View(**{name: tuple(paths) for name, paths in lists.items()})
     found = rules(view, resolve=lambda path: path, entries=lambda path: TREE[path])
-    assert len(dict(found)) == len(found), "no path has two rules"
-    return dict(found)
+    writable = {path: write for path, write, _ in found}
+    assert len(writable) == len(found), "no path has two rules"
+    return writable
 
 
 def test_nothing_said_is_nothing_restricted():
@@ -100,9 +101,15 @@ def test_links_are_followed_in_the_lists_and_passed_over_in_directories(tmp_path
     (tmp_path / "other").touch()
     (tmp_path / "link").symlink_to("real")
     assert sorted(entries_of(str(tmp_path))) == ["other", "real"]
-    found = dict(rules(View(inaccessible_paths=(str(tmp_path / "link"),)), entries=entries_of))
-    assert found[str(tmp_path / "other")]
-    assert not {str(tmp_path), str(tmp_path / "real"), str(tmp_path / "link")} & set(found)
+    found = rules(View(inaccessible_paths=(str(tmp_path / "link"),)), entries=entries_of)
+    assert (str(tmp_path / "other"), True, False) in found
+    assert not {str(tmp_path), str(tmp_path / "real"), str(tmp_path / "link")} & {path for path, _, _ in found}
+
+
+def test_what_a_list_names_is_told_from_what_was_found_in_a_directory():
+    view = View(read_only_paths=("/etc/mcpd",), inaccessible_paths=("/home/me/.ssh",))
+    found = rules(view, resolve=lambda path: path, entries=lambda path: TREE[path])
+    assert [path for path, _, named in found if named] == ["/dev", "/etc/mcpd", "/proc"]
 
 
 def test_the_number_of_rules_is_bounded():

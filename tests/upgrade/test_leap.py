@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+from pathlib import Path
 
 import pytest
+import trio
 
 from mcpd.supervisor.adoption import SupervisorState
 from mcpd.upgrade import leap as module
 from mcpd.upgrade.check import UpgradeRefused
-from mcpd.upgrade.leap import HELD, LEAVING, arrive, leap, release_signals, signals_held
+from mcpd.upgrade.leap import HELD, LEAVING, arrive, leap, others_held, release_signals, signals_held
 from mcpd.upgrade.state import State, StateRefused, encode, seal
 
 
@@ -95,6 +98,32 @@ def test_a_signal_that_another_thread_took_is_the_new_programs(monkeypatch, pipe
         assert came_here == [signal.SIGHUP], "and where there was none, it is this program's, once"
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def blocked_in_each_thread() -> list[set[int]]:
+    lines = [path.read_text().splitlines() for path in Path("/proc/self/task").glob("*/status")]
+    masks = [int(line.split()[1], 16) for each in lines for line in each if line.startswith("SigBlk:")]
+    return [{number for number in HELD if mask >> (number - 1) & 1} for mask in masks]
+
+
+async def test_a_thread_that_waits_for_work_takes_none_with_it():
+    together, blocked = threading.Barrier(3), []
+
+    def meet() -> None:
+        together.wait()
+        blocked.append(signal.pthread_sigmask(signal.SIG_BLOCK, ()) & set(HELD))
+
+    async def work_for_three() -> None:
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(trio.to_thread.run_sync, meet)
+
+    await work_for_three()  # after which as many threads wait for more
+    assert len(blocked_in_each_thread()) >= 4
+    with signals_held(), others_held():
+        assert all(blocked == set(HELD) for blocked in blocked_in_each_thread())
+    await work_for_three()
+    assert blocked == [set()] * 6, "what they start from now on can be told to end"
 
 
 def test_signals_that_were_blocked_on_the_way_are_let_in():
