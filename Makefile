@@ -73,11 +73,13 @@ clean:
 	rm -rf .venv .venv-* .cache build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# What checks the manual pages; where it is missing it is installed, by root.
+# What checks the manual pages, and shells that are completed; what is missing is installed, by root.
+PROGRAMS := mandoc zsh fish
 mandoc:
-	@command -v mandoc >/dev/null || { apt-get install -y --no-install-recommends mandoc || \
-	  { apt-get update && apt-get install -y --no-install-recommends mandoc; }; } >/dev/null 2>&1 || \
-	  echo "mandoc is not here and cannot be installed: whether the manual pages are right for it is not tested" >&2
+	@for each in $(PROGRAMS); do command -v $$each >/dev/null || missing=1; done; test -z "$$missing" || \
+	  { apt-get install -y --no-install-recommends $(PROGRAMS) || \
+	  { apt-get update && apt-get install -y --no-install-recommends $(PROGRAMS); }; } >/dev/null 2>&1 || \
+	  echo "not all of $(PROGRAMS) are here or can be installed: what needs them is not tested" >&2
 
 # Debian splits venv from Python; where it is missing it is installed, by root.
 $(READY): pyproject.toml

@@ -9,6 +9,8 @@ FAILED: Final = 1
 """mcpd refused it, or could not do it."""
 USAGE: Final = 2
 """The command line is wrong."""
+ATTENTION: Final = 3
+"""Nothing is broken, but somebody should look at something."""
 UNAVAILABLE: Final = 69
 """mcpd cannot be reached."""
 NOT_PERMITTED: Final = 77
@@ -18,4 +20,4 @@ INVALID: Final = 78
 INTERRUPTED: Final = 130
 """Ended by the keyboard, as a shell says it of SIGINT."""
 
-ALL: Final = (OK, FAILED, USAGE, UNAVAILABLE, NOT_PERMITTED, INVALID, INTERRUPTED)
+ALL: Final = (OK, FAILED, USAGE, ATTENTION, UNAVAILABLE, NOT_PERMITTED, INVALID, INTERRUPTED)

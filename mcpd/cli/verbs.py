@@ -37,6 +37,8 @@ VERBS: Final = {
     "import": "imports",
     "connect": "connect",
     "config": "config",
+    "doctor": "doctor",
+    "completion": "completion",
     "reload": "reload",
     "upgrade": "upgrade",
 }
