@@ -9,12 +9,14 @@ import socket
 import time
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from urllib.parse import urlencode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from http.client import HTTPResponse
 
+T = TypeVar("T")
 Body = dict[str, Any]
 
 LOOK_TIME: Final = 10.0
@@ -32,6 +34,8 @@ SILENCE: Final = 60.0
 
 AGENT: Final = "mcpctl"
 """What mcpd keeps of how something was changed."""
+
+FULL: Final = "too many connect to it"
 
 NOT_THERE: Final = frozenset({errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR, errno.ENOTSOCK})
 
@@ -77,6 +81,14 @@ class _Connection(HTTPConnection):
         self.sock.settimeout(self.timeout)
         self.sock.connect(str(self._path))
 
+    def send_all(self, method: str, target: str, data: bytes | None, headers: Mapping[str, str]) -> HTTPResponse:
+        """Send a request; the head of its answer."""
+        try:
+            self.request(method, target, data, headers)
+        except BrokenPipeError:
+            pass  # it was answered before it was read
+        return self.getresponse()
+
 
 class _Busy(Exception):
     """All connections are in use; it is worth another try."""
@@ -112,12 +124,10 @@ class Client:
         """What mcpd streams, until it ends the stream; the first has no name, and says where the stream begins.
 
         Raises: Unreachable, Refused."""
-        connection = _Connection(self.path, SILENCE)
+        connection = None
         try:
-            connection.request("GET", path + (f"?{urlencode(query)}" if query else ""))
-            answer = connection.getresponse()
-            if answer.status != 200:
-                raise Refused(answer.status, json.loads(answer.read()))
+            target = path + (f"?{urlencode(query)}" if query else "")
+            connection, answer = self._patiently(lambda: self._open(target), LOOK_TIME)
             cursor, name, data = "", "", ""
             for line in answer:
                 field, _, value = line.decode().rstrip("\r\n").partition(": ")
@@ -139,7 +149,23 @@ class Client:
         except (HTTPException, ValueError) as error:
             raise Unreachable(self.path, f"the stream broke off ({error})", parted=True) from None
         finally:
+            if connection is not None:
+                connection.close()
+
+    def _open(self, target: str) -> tuple[_Connection, HTTPResponse]:
+        """A stream that has begun. Raises: what a connection raises, Refused, _Busy."""
+        connection = _Connection(self.path, SILENCE)
+        try:
+            answer = connection.send_all("GET", target, None, {})
+            if answer.status >= 300:
+                raise _refusal(answer, json.loads(answer.read()))
+        except BlockingIOError:
             connection.close()
+            raise _Busy(QUEUE_WAIT, FULL) from None
+        except BaseException:
+            connection.close()
+            raise
+        return connection, answer
 
     def ask(
         self,
@@ -160,10 +186,14 @@ class Client:
         if body is not None:
             data = json.dumps(body).encode()
             headers["Content-Type"] = "application/json"
+        return self._patiently(lambda: self._ask(method, target, data, headers, timeout), timeout)
+
+    def _patiently(self, attempt: Callable[[], T], timeout: float) -> T:
+        """What an attempt gives that finds mcpd not busy. Raises: Unreachable, and what it raises."""
         until = time.monotonic() + timeout
         while True:
             try:
-                return self._ask(method, target, data, headers, timeout)
+                return attempt()
             except _Busy as busy:
                 # Those that were turned away together do not come back together.
                 wait = busy.after * (0.5 + os.getpid() % 64 / 64)
@@ -175,11 +205,7 @@ class Client:
         """Raises: Unreachable, Refused, _Busy."""
         connection = _Connection(self.path, timeout)
         try:
-            try:
-                connection.request(method, target, data, headers)
-            except BrokenPipeError:
-                pass  # it was answered before it was read
-            answer = connection.getresponse()
+            answer = connection.send_all(method, target, data, headers)
             text = answer.read()
             body = json.loads(text) if text else {}
             if not isinstance(body, dict):
@@ -189,7 +215,7 @@ class Client:
         except TimeoutError:
             raise Unreachable(self.path, f"no answer within {timeout:g} s") from None
         except BlockingIOError:
-            raise _Busy(QUEUE_WAIT, "too many connect to it") from None
+            raise _Busy(QUEUE_WAIT, FULL) from None
         except ConnectionResetError:  # with http.client's own for an end without an answer
             raise Unreachable(self.path, "it ended the connection without an answer", parted=True) from None
         except OSError as error:
@@ -199,12 +225,16 @@ class Client:
         finally:
             connection.close()
         if answer.status >= 300:
-            after = answer.headers.get("Retry-After", "")
-            if body.get("code") == "busy" and after.isdigit():
-                raise _Busy(float(after), str(body.get("message", "")))
-            raise Refused(answer.status, body)
+            raise _refusal(answer, body)
         self.etag = answer.headers.get("ETag", "")
         return body
+
+
+def _refusal(answer: HTTPResponse, body: Body) -> Exception:
+    after = answer.headers.get("Retry-After", "")
+    if body.get("code") == "busy" and after.isdigit():
+        return _Busy(float(after), str(body.get("message", "")))
+    return Refused(answer.status, body)
 
 
 def _why(error: OSError) -> str:

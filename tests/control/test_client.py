@@ -157,6 +157,14 @@ def test_it_comes_back_when_it_is_told_to(tmp_path):
     assert len(server.asked) == 3
 
 
+def test_who_follows_comes_back_too(tmp_path):
+    with Answers(tmp_path / "s", BUSY, answer(200, "id: a.1\n\nid: a.2\nevent: x\ndata: {}\n\n")) as server:
+        assert [each.cursor for each in Client(tmp_path / "s").stream("/v1/events")] == ["a.1", "a.2"]
+    assert len(server.asked) == 2
+    with Answers(tmp_path / "t", answer(403, '{"code": "not_permitted"}')), pytest.raises(Refused):
+        next(Client(tmp_path / "t").stream("/v1/events"))
+
+
 def test_it_does_not_come_back_for_ever(tmp_path):
     later = answer(503, '{"code": "busy", "message": "full"}', "Retry-After: 100")
     with Answers(tmp_path / "s", later), pytest.raises(Unreachable, match="busy: full"):
