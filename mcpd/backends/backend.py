@@ -84,22 +84,19 @@ class ManagedBackend:
         self._instances = Instances(connector, self._ears, at_failure=self._look)
         self._leases = Leases(connector, self._ears, at_failure=self._look)
         self._pace = Pace(spec.name, RestartPolicy.of(spec.restart))
-        self._description = Description(connector, self._lists, self._instances, self._leases, self._pace)
+        parts = (connector, self._lists, self._instances, self._leases, self._pace)
+        self._description = Description(*parts)
         self._verdict = trio.Event()
         self._lobby = Lobby()
         self._sleep = Sleep(spec, known=known is not None)
         self._wake = trio.Event()
         self._interests = Interests(
-            spec,
-            self._instances,
-            link=lambda: self._link,
-            link_for=self._link_for,
-            updated=self._ears.resource_updated,
+            spec, self._instances, link=lambda: self._link, link_for=self._link_for, updated=self._ears.resource_updated
         )
         self._restart_count = 0
         self._ready_since: float | None = None
         self.tenure = Tenure(self)
-        self.inheritance = Inheritance(connector, self._lists, self._instances, self._leases, link=lambda: self._link)
+        self.inheritance = Inheritance(*parts, link=lambda: self._link)
 
     # ---- staying alive -------------------------------------------------------------------------------------
 

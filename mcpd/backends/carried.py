@@ -28,6 +28,7 @@ from mcpd.protocol.calls import Caller
 from mcpd.protocol.capabilities import ClientCapability
 from mcpd.protocol.handshake import ServerHello  # noqa: TC001 - the same
 from mcpd.protocol.versions import Version
+from mcpd.supervisor.restart import History
 from mcpd.types import SessionKey
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ class BackendState(msgspec.Struct, frozen=True, kw_only=True):
     links: tuple[LinkState, ...] = ()
     leases: tuple[LeaseState, ...] = ()
     restarts: int = 0
+    failures: History = History()
     ready_for: float | None = None
     legacy_for: float = 0.0
     """It need not be asked for its era for so long."""

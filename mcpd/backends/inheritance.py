@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mcpd.backends.leases import Leases
     from mcpd.backends.link import Link
     from mcpd.backends.lists import Lists
+    from mcpd.backends.pace import Pace
     from mcpd.protocol.handshake import ServerHello
 
 
@@ -32,6 +33,7 @@ class Inheritance:
         lists: Lists,
         instances: Instances,
         leases: Leases,
+        pace: Pace,
         *,
         link: Callable[[], Link | None],
     ) -> None:
@@ -39,6 +41,7 @@ class Inheritance:
         self._lists = lists
         self._instances = instances
         self._bequest = Bequest(connector, leases)
+        self._pace = pace
         self._link = link
         self._left: BackendState | None = None
 
@@ -65,6 +68,7 @@ class Inheritance:
             links=(*self._instances.capture(), *([link] if link is not None else [])),
             leases=self._bequest.capture(),
             restarts=restarts,
+            failures=self._pace.capture(),
             ready_for=now - ready_since if ready_since is not None else None,
             legacy_for=self._connector.eras.left(now),
             held=self._connector.over is not None,  # what ends for good has no place, and is not asked
@@ -89,6 +93,7 @@ class Inheritance:
         `Leases.run` are running.
         """
         if self._left is not None:
+            self._pace.inherit(self._left.failures)
             if self._left.legacy_for:
                 # Not before: it is counted on a clock that runs only now.
                 self._connector.eras.note(trio.current_time(), self._left.legacy_for)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from mcpd.errors import BackendError, BackendUnavailable, RpcError
-from mcpd.supervisor.restart import Mode, RestartPolicy, Restarts
+from mcpd.supervisor.restart import History, Mode, RestartPolicy, Restarts
 from mcpd.supervisor.states import Event
 
 if TYPE_CHECKING:
@@ -90,6 +90,15 @@ class Pace:
         if self.error is not None:
             self.error = None
             self._restarts.reset()
+
+    def capture(self) -> History:
+        """What another program needs to know of it. Changes nothing."""
+        return self._restarts.history(now=trio.current_time())
+
+    def inherit(self, history: History) -> None:
+        """Go on from where another program was: an attempt is made at once, and what comes of it counts as before."""
+        self._restarts.remember(history, now=trio.current_time())
+        self._looping = self.looping
 
     def wake(self) -> bool:
         """Whether a call may make an attempt happen before its time."""

@@ -121,6 +121,17 @@ class RestartStatistics:
     next_at: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class History:
+    """What decides of the next delays, for another program to go on with."""
+
+    failures: int = 0
+    score: float = 0.0
+    limited: bool = False
+    ends: tuple[float, ...] = ()
+    """Seconds ago, the oldest first."""
+
+
 class Restarts:
     """One backend's history of failures. Its owner asks `next_delay` after each end."""
 
@@ -203,6 +214,14 @@ class Restarts:
         """Forget the history: an operator started it, or its configuration changed."""
         self._clear()
         self._ends.clear()
+
+    def history(self, *, now: float) -> History:
+        return History(self._failures, self._score, self._limited, tuple(now - end for end in self._ends))
+
+    def remember(self, history: History, *, now: float) -> None:
+        """Go on from there, with an attempt that is due at once."""
+        self._failures, self._score, self._limited = history.failures, history.score, history.limited
+        self._ends.extend(now - end for end in history.ends)
 
     @property
     def looping(self) -> bool:

@@ -14,6 +14,7 @@ from mcpd.backends.backend import ManagedBackend
 from mcpd.backends.base import Catalogue, Entry
 from mcpd.backends.carried import BackendState, LeaseState, LinkState, Owner, capture_link, identity
 from mcpd.backends.opening import LEGACY_FOR, Era
+from mcpd.errors import BackendUnavailable
 from mcpd.protocol import jsonrpc
 from mcpd.protocol.capabilities import ClientCapability, ServerCapabilities
 from mcpd.protocol.handshake import ServerHello
@@ -234,6 +235,28 @@ async def test_without_a_link_what_was_known_is_known_until_the_server_is_up(aut
     assert backend.catalogue == TOOLS
     assert backend.hello == HELLO
     assert connector.eras.recall(trio.current_time()) is Era.LEGACY
+
+
+async def test_one_that_keeps_failing_is_not_hammered_by_the_next_program(autojump_clock):
+    connector = MemoryConnector(make_spec(), Deadlines())
+    connector.failures = [BackendUnavailable("b", "it is broken")] * 100
+    before = ManagedBackend(connector.spec, connector, Heard())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(before.run)
+        await connector.wait_attempts(10)
+        await wait_all_tasks_blocked()
+        state = before.capture()
+        nursery.cancel_scope.cancel()
+    state = msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=BackendState)
+    after = ManagedBackend(connector.spec, connector, Heard())
+    after.inherit(state)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(after.run)
+        await after.wait_verdict()
+        await wait_all_tasks_blocked()
+        assert after.describe()["crash_looping"] is True
+        assert after.describe()["next_attempt_in"] > 60, "ten attempts came before"
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_remote_link_is_not_captured(autojump_clock):

@@ -52,6 +52,23 @@ def test_modes(mode, failed, restarted):
     assert (restarts.statistics().next_at is not None) == restarted
 
 
+@pytest.mark.parametrize("apart", [0.5, 12.0], ids=["a score", "a limit"])
+def test_another_program_goes_on_with_the_history(apart):
+    one, other = Restarts(RestartPolicy()), Restarts(RestartPolicy())
+    now = 1000.0
+    for _ in range(20):
+        now += apart
+        one.next_delay(now=now, failed=True, uptime=apart, random=0.0)
+    assert one.looping
+    other.remember(one.history(now=now), now=5.0)  # its clock is another one
+    assert other.looping
+    assert other.next_at is None, "an attempt is due at once"
+    for later in (1.0, 2.0, 400.0):
+        delay = one.next_delay(now=now + later, failed=True, uptime=0.0, random=0.0)
+        assert other.next_delay(now=5.0 + later, failed=True, uptime=0.0, random=0.0) == delay
+    assert other.statistics().failures == one.statistics().failures == 23
+
+
 def test_always_does_not_spin_on_a_clean_exit():
     restarts = Restarts(RestartPolicy())
     found = [restarts.next_delay(now=0.0, failed=False, uptime=0.0, random=0.0) for _ in range(3)]
