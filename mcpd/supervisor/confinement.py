@@ -101,9 +101,10 @@ class Identity:
         return cls(entry.pw_uid, gid, groups, entry.pw_name, entry.pw_dir, entry.pw_shell)
 
     def change(self) -> tuple[int, int, list[int]] | None:
-        """What has to be changed; None where mcpd itself is just that."""
-        mine = (os.getuid(), os.getgid(), set(os.getgroups()) | {os.getgid()})
-        if (self.uid, self.gid) == mine[:2] and set(self.groups) <= mine[2]:
+        """What has to be changed; None where mcpd itself is just that. More groups, as SupplementaryGroups= gives it,
+        are something to be changed: who names a user gives a server what that user has.
+        """
+        if (self.uid, self.gid, set(self.groups)) == (os.getuid(), os.getgid(), {*os.getgroups(), os.getgid()}):
             return None
         return self.uid, self.gid, list(self.groups)
 

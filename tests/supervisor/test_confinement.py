@@ -78,6 +78,18 @@ def test_mcpds_own_user_is_no_change():
     assert Confinement(user=ME.pw_name).plan(no_new_privileges=True)["environment"]["HOME"] == ME.pw_dir
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root gives itself groups")
+def test_groups_that_mcpd_was_given_besides_are_not_its_users():
+    script = (
+        "from mcpd.supervisor.confinement import Confinement\n"
+        "plan = Confinement(user='root').plan(no_new_privileges=True)\n"
+        "print(plan['user'])\n"
+    )
+    argv = ["setpriv", "--groups=0,65533", sys.executable, "-c", script]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert done.stdout == f"(0, 0, {sorted({0, *os.getgrouplist('root', 0)})})\n"
+
+
 def test_a_directory_that_cannot_be_taken_apart_is_named(tmp_path):
     (tmp_path / "file").touch()
     view = View(inaccessible_paths=(str(tmp_path / "file" / "below"),))
