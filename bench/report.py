@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.bridge import Bridge, bridge_lines, errors
 from bench.bridge import ratio as bridge_ratio
+from bench.command import Command, command_lines
 from bench.exact import BYTES, Exact
 from bench.memory import KINDS, Memory
 from bench.startup import MANY, SLOW_SECONDS, Startup
@@ -23,6 +24,7 @@ TRANSLATION_RATIO = 1.25
 SDK_CPU_RATIO = 10.0
 SDK_RESULT_RATIO = 2.0
 HANG_SECONDS = 1.0
+COMMAND_SECONDS = 0.1
 READY_SECONDS = 1.0
 FIRST_LIST_SECONDS = 0.05
 # Ten thousand sessions that leave less behind leave 0.2 KiB each: the noise of the allocator, and no leak.
@@ -41,6 +43,7 @@ class Report:
     throughput: Throughput | None = None
     memory: dict[str, Memory] | None = None
     startup: Startup | None = None
+    command: Command | None = None
     exact: Exact | None = None
     bridge: Bridge | None = None
 
@@ -203,6 +206,11 @@ def judge(report: Report) -> list[Target]:
         targets += _memory_targets(report.memory["mcpd"])
     if report.startup:
         targets += _startup_targets(report.startup)
+    if report.command:
+        text = f"mcpctl status, from its start to its end: ≤ {1000 * COMMAND_SECONDS:g} ms (median)"
+        took = report.command.median
+        met = None if took is None else took <= COMMAND_SECONDS
+        targets.append(Target(text, report.command.problem[:34] if took is None else f"{1000 * took:.1f} ms", met))
     return targets
 
 
@@ -364,6 +372,8 @@ def render(report: Report) -> str:
         lines += memory_lines(report.memory)
     if report.startup:
         lines += startup_lines(report.startup)
+    if report.command:
+        lines += command_lines(report.command)
     if report.exact:
         lines += exact_lines(report.exact)
     lines += ["", "Targets", *(t.line() for t in judge(report))]
@@ -385,6 +395,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "memory": {n: asdict(m) for n, m in report.memory.items()} if report.memory is not None else None,
         "startup": asdict(report.startup)["results"] if report.startup else None,
         "known": asdict(report.startup)["known"] if report.startup else None,
+        "mcpctl": asdict(report.command) if report.command else None,
         "bridge": report.bridge.samples if report.bridge else None,
         "exact": report.exact.results if report.exact else None,
         "targets": [asdict(t) for t in judge(report)],

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.bridge import measure_bridge
+from bench.command import measure_command
 from bench.exact import measure_exact
 from bench.memory import measure_memory
 from bench.report import Report
@@ -19,7 +20,7 @@ from bench.throughput import measure_throughput
 if TYPE_CHECKING:
     from bench.peers import Peer
 
-SECTIONS = ("load", "bridge", "memory", "start", "exact")
+SECTIONS = ("load", "bridge", "memory", "start", "mcpctl", "exact")
 
 
 def cpu_model() -> str:
@@ -53,6 +54,8 @@ def run(peers: list[Peer], sections: list[str], *, rounds: int, seconds: float, 
                 report.memory = measure_memory(rig)
             if "start" in sections:
                 report.startup = measure_startup(rig)
+            if "mcpctl" in sections:
+                report.command = measure_command(rig)
             if "exact" in sections:
                 report.exact = measure_exact(rig)
     return report

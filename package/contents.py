@@ -27,6 +27,7 @@ usr/lib/systemd/user/mcpd.service
 usr/lib/systemd/user/mcpd.socket
 usr/lib/sysusers.d/mcpd.conf
 usr/lib/tmpfiles.d/mcpd.conf
+usr/share/bash-completion/completions/mcpctl
 usr/share/doc/mcpd/ARCHITECTURE.md.gz
 usr/share/doc/mcpd/README.md
 usr/share/doc/mcpd/changelog.Debian.gz
@@ -34,11 +35,13 @@ usr/share/doc/mcpd/changelog.gz
 usr/share/doc/mcpd/copyright
 usr/share/doc/mcpd/docs/compatibility.md.gz
 usr/share/doc/mcpd/examples/*
+usr/share/fish/vendor_completions.d/mcpctl.fish
 usr/share/lintian/overrides/mcpd
 usr/share/man/man1/mcpctl.1.gz
 usr/share/man/man5/mcpd.yaml.5.gz
 usr/share/man/man7/mcpd-control.7.gz
 usr/share/man/man8/mcpd.8.gz
+usr/share/zsh/vendor-completions/_mcpctl
 """
 SHARED = """attr attrs h11 idna jsonschema jsonschema_specifications mcpd outcome referencing sniffio sortedcontainers
 trio trio_websocket typing_extensions.py wsproto"""

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from package.errors import PackageError
 from package.project import ROOT, read_project
 from package.start import calculator_faults, poisoned_environment
-from package.tree import Entry, Tree, launcher
+from package.tree import COMPLETIONS, Entry, Tree, launcher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -233,6 +233,10 @@ def _system_files(root: Path, places: Places) -> Iterator[tuple[str, Entry]]:
         yield str(places.prefix / "bin" / name), Entry(text.encode(), 0o755)
     for page in sorted((root / "man").glob("*.[1-8]")):
         yield str(places.prefix / "share" / "man" / f"man{page.suffix[1:]}" / page.name), Entry(page.read_bytes())
+    for shell, place in COMPLETIONS.items():
+        # Of zsh that is Debian's own place; elsewhere it is the other one.
+        file = places.prefix / "share" / place.replace("vendor-completions", "site-functions")
+        yield str(file), Entry((root / "completions" / f"mcpctl.{shell}").read_bytes())
     yield str(places.prefix / "share/doc/mcpd/examples/mcpd.yaml"), Entry((root / "etc" / "mcpd.yaml").read_bytes())
     yield f"/{CONFIGURATION}", Entry((root / "package" / "files" / "mcpd.yaml").read_bytes())
     if places.systemd is None:

@@ -34,6 +34,12 @@ UNITS = {
     "systemd/*.socket": "usr/lib/systemd/system",
     "systemd/user/*": "usr/lib/systemd/user",
 }
+COMPLETIONS = {
+    "bash": "bash-completion/completions/mcpctl",
+    "zsh": "zsh/vendor-completions/_mcpctl",
+    "fish": "fish/vendor_completions.d/mcpctl.fish",
+}
+"""Where shells of Debian look for the completion of commands, below /usr/share."""
 REMEDY = "install the package of mcpd that was made for this release"
 
 
@@ -57,6 +63,7 @@ def whole_tree(root: Path, project: Project, wheels: Mapping[int, list[Wheel]], 
         **libraries(wheels, cache),
         **system_files(root),
         **manual_pages(root),
+        **completions(root),
         **documentation(root),
     }
 
@@ -125,6 +132,14 @@ def manual_pages(root: Path) -> Tree:
     return {
         f"usr/share/man/man{path.suffix[1:]}/{path.name}.gz": Entry(compressed(path.read_bytes()))
         for path in sorted((root / "man").glob("*.[1-8]"))
+    }
+
+
+def completions(root: Path) -> Tree:
+    """completions/mcpctl.SHELL, where that shell looks for it."""
+    return {
+        f"usr/share/{place}": Entry((root / "completions" / f"mcpctl.{shell}").read_bytes())
+        for shell, place in COMPLETIONS.items()
     }
 
 

@@ -94,6 +94,13 @@ def test_words_that_bash_took_apart_are_joined(capsys):
     assert capsys.readouterr().out.startswith("status\t")
 
 
+@pytest.mark.parametrize("shell", SCRIPTS)
+def test_what_is_installed_is_what_is_printed(shell, capsys):
+    run(Away(), Namespace(shell=shell, complete=None))
+    installed = Path(__file__).parents[2] / "completions" / f"mcpctl.{shell}"
+    assert capsys.readouterr().out == installed.read_text()
+
+
 # ---- in real shells
 
 

@@ -50,6 +50,9 @@ def test_everything_is_where_the_prefix_says(places):
         "opt/mcp/lib/sysusers.d/mcpd.conf",
         "opt/mcp/lib/tmpfiles.d/mcpd.conf",
         "opt/mcp/share/man/man8/mcpd.8",
+        "opt/mcp/share/bash-completion/completions/mcpctl",
+        "opt/mcp/share/zsh/site-functions/_mcpctl",
+        "opt/mcp/share/fish/vendor_completions.d/mcpctl.fish",
         "opt/mcp/share/man/man5/mcpd.yaml.5",
         "opt/mcp/share/man/man7/mcpd-control.7",
     }
@@ -66,7 +69,7 @@ def test_everything_is_where_the_prefix_says(places):
 
 def test_without_systemd_there_are_no_units(places):
     tree = system_tree(ROOT, Places(PREFIX, None, places.destdir))
-    assert not [path for path in tree if "systemd" in path or ".d/" in path]
+    assert not [path for path in tree if "systemd" in path or "sysusers.d" in path or "tmpfiles.d" in path]
 
 
 def test_nothing_is_left(places):
