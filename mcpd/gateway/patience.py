@@ -99,11 +99,11 @@ class Patience:
 
     def _worth_waiting(self, limit: float) -> bool:
         now = trio.current_time() - self._started
+        # Each of them, and from the first moment on: a look sees what was done since the one before.
+        stirring = [backend.stirs() for backend in self._unknown.values()]
         if now >= limit:
             return False
-        if now < self._least:
-            return True
-        return now < STIRRING_MAX and any(backend.stirs() for backend in self._unknown.values())
+        return now < self._least or (now < STIRRING_MAX and any(stirring))
 
     async def for_name(self, name: str, known: Callable[[], bool]) -> None:
         """Wait until a name is known, as long as a backend without a verdict could offer it."""

@@ -51,6 +51,25 @@ async def test_a_quiet_one_is_given_up_after_the_least_time(autojump_clock):
     assert not patience.all_judged
 
 
+class Counted(FakeBackend):
+    """Tells as a process does: whether it has worked since the look before."""
+
+    worked = True
+
+    def stirs(self) -> bool:
+        worked, self.worked = self.worked, False
+        return worked
+
+
+async def test_what_was_done_at_the_start_is_no_sign_of_life_later(autojump_clock):
+    (quick,) = starting("quick")
+    hanging = [Counted(name, catalogue(tools=["t"]), takes=math.inf) for name in ("one", "two")]
+    patience, _ = begin(quick, *hanging)
+    ready(patience, quick)
+    await patience.settle(FIRST_WAIT)
+    assert trio.current_time() == pytest.approx(PATIENCE_MIN)
+
+
 async def test_one_that_works_is_waited_for_until_it_falls_quiet(autojump_clock, nursery):
     quick, slow = starting("quick", "slow")
     patience, _ = begin(quick, slow)
