@@ -6,7 +6,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Final
 
-from mcpd.cli import statuses
+from mcpd.cli import statuses, terminal
 from mcpd.cli.doctoring import running
 from mcpd.cli.doctoring.finding import Finding, Level, error, ok
 from mcpd.cli.doctoring.reaching import unreachable
@@ -72,7 +72,8 @@ def show(found: list[Finding]) -> None:
     """What is worst comes last, where a terminal shows it."""
     for each in sorted(found, key=lambda one: one.level):
         first, *more = each.message.splitlines()
-        print(f"{WORDS[each.level]:8} {each.code:16} {printable(first)}")
+        word = terminal.paint(f"{WORDS[each.level]:8}", terminal.STATES[each.level.name.lower()])
+        print(f"{word} {each.code:16} {printable(first)}")
         for line in more:
             print(f"{'':25} {printable(line)}")
         if each.remedy:
