@@ -39,6 +39,10 @@ WITHOUT_TEST = {
     "cli/remove_server.py": "the same",
     "cli/planned.py": "what reload and config say: tests/cli/test_reload.py",
     "cli/restart.py": "three lines: tests/cli/test_switching.py",
+    "cli/mcp.py": "tests/e2e/test_call.py: against a daemon and its servers",
+    "cli/call.py": "tests/e2e/test_call.py: against a daemon and its servers",
+    "cli/read.py": "tests/e2e/test_call.py: against a daemon and its servers",
+    "cli/prompt.py": "tests/e2e/test_call.py: against a daemon and its servers",
 }
 """Modules whose behaviour is tested elsewhere, with the reason."""
 

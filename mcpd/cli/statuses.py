@@ -11,6 +11,8 @@ USAGE: Final = 2
 """The command line is wrong."""
 ATTENTION: Final = 3
 """Nothing is broken, but somebody should look at something."""
+TOOL_FAILED: Final = 4
+"""The tool was called, and says that it failed."""
 UNAVAILABLE: Final = 69
 """mcpd cannot be reached."""
 NOT_PERMITTED: Final = 77
@@ -20,4 +22,4 @@ INVALID: Final = 78
 INTERRUPTED: Final = 130
 """Ended by the keyboard, as a shell says it of SIGINT."""
 
-ALL: Final = (OK, FAILED, USAGE, ATTENTION, UNAVAILABLE, NOT_PERMITTED, INVALID, INTERRUPTED)
+ALL: Final = (OK, FAILED, USAGE, ATTENTION, TOOL_FAILED, UNAVAILABLE, NOT_PERMITTED, INVALID, INTERRUPTED)

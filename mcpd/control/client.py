@@ -71,7 +71,9 @@ class Streamed(NamedTuple):
     data: Body
 
 
-class _Connection(HTTPConnection):
+class Connection(HTTPConnection):
+    """To mcpd, whatever is asked over it. `timeout` is in seconds, for each time that something is waited for."""
+
     def __init__(self, path: Path, timeout: float) -> None:
         super().__init__("mcpd", timeout=timeout)
         self._path = path
@@ -152,9 +154,9 @@ class Client:
             if connection is not None:
                 connection.close()
 
-    def _open(self, target: str) -> tuple[_Connection, HTTPResponse]:
+    def _open(self, target: str) -> tuple[Connection, HTTPResponse]:
         """A stream that has begun. Raises: what a connection raises, Refused, _Busy."""
-        connection = _Connection(self.path, SILENCE)
+        connection = Connection(self.path, SILENCE)
         try:
             answer = connection.send_all("GET", target, None, {})
             if answer.status >= 300:
@@ -203,7 +205,7 @@ class Client:
 
     def _ask(self, method: str, target: str, data: bytes | None, headers: dict[str, str], timeout: float) -> Body:
         """Raises: Unreachable, Refused, _Busy."""
-        connection = _Connection(self.path, timeout)
+        connection = Connection(self.path, timeout)
         try:
             answer = connection.send_all(method, target, data, headers)
             text = answer.read()

@@ -137,7 +137,7 @@ def test_every_verb_and_option_is_in_the_manual():
     assert documented == known
     for name, each in _subparsers().items():
         own = {option for action in each._actions for option in action.option_strings}
-        part = PAGE.split(f"\n.It Cm {name}", 1)[1].split("\n.It Cm", 1)[0].split("\n.Sh", 1)[0]
+        part = re.split(rf"\n\.It Cm {name}(?=\s)", PAGE, maxsplit=1)[1].split("\n.It Cm", 1)[0].split("\n.Sh", 1)[0]
         shared = {"--socket", "--json", "--help", "-h"}
         assert {"-" + flag for flag in flags_in(part)} == own - shared, name
 
