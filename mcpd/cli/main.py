@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from mcpd import __version__
 from mcpd.cli import statuses
-from mcpd.cli.verbs import VERBS, asked_for, load
+from mcpd.cli.verbs import GROUPS, VERBS, asked_for, load
 from mcpd.control.client import Client, Refused, Unreachable, default_path
 
 if TYPE_CHECKING:
@@ -76,16 +76,33 @@ def parser(names: Iterable[str] = VERBS) -> argparse.ArgumentParser:
         target.add_argument(
             "--json", action="store_true", default=default or False, help="print the answer as JSON, for scripts"
         )
-    verbs = result.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for name in names:
-        verb = load(name)
-        each = verbs.add_parser(name, parents=[shared], help=verb.SUMMARY, description=verb.SUMMARY, allow_abbrev=False)
+    verbs = result.add_subparsers(dest="verb", metavar="VERB", required=True, help="see below")
+    modules = {name: load(name) for name in names}
+    for name, verb in modules.items():
+        each = verbs.add_parser(name, parents=[shared], description=verb.SUMMARY, allow_abbrev=False)
         verb.arguments(each)
+    result.epilog = listed({name: verb.SUMMARY for name, verb in modules.items()})
     return result
 
 
+def listed(summaries: dict[str, str]) -> str:
+    """The verbs in their groups, a line each."""
+    left = dict(summaries)
+    groups = {title: {name: left.pop(name) for name in names if name in left} for title, names in GROUPS.items()}
+    lines: list[str] = []
+    for title, verbs in {**groups, "more": left}.items():
+        if verbs:
+            lines += ["", f"{title}:", *(f"  {name:14}{summary}" for name, summary in verbs.items())]
+    return "\n".join([*lines[1:], "", "'mcpctl VERB --help' says what a verb takes, mcpctl(1) everything."])
+
+
 def _top() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(prog="mcpctl", description="Operate a running mcpd.", allow_abbrev=False)
+    result = argparse.ArgumentParser(
+        prog="mcpctl",
+        description="Operate a running mcpd.",
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     result.add_argument("--version", action="version", version=f"mcpctl {__version__}")
     return result
 

@@ -47,6 +47,17 @@ VERBS: Final = {
 }
 """Verb → module, in the order of `--help` and of the manual page."""
 
+GROUPS: Final = {
+    "look": (*("status", "servers", "show", "tools", "resources", "prompts", "sessions"), *("logs", "events", "top")),
+    "change servers": (
+        *("add-server", "remove-server", "import", "enable", "disable", "start", "stop", "restart", "check"),
+    ),
+    "use servers": ("call", "read", "prompt"),
+    "mcpd itself": ("config", "reload", "upgrade", "doctor"),
+    "other programs": ("connect", "completion"),
+}
+"""What verbs are for, as `--help` lists them; those of no group come last."""
+
 VALUED: Final = frozenset({"--socket"})
 """Options before the verb that take the word after them."""
 

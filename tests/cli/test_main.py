@@ -11,8 +11,8 @@ import trio
 
 from mcpd import __version__
 from mcpd.cli import statuses
-from mcpd.cli.main import main, parser, run
-from mcpd.cli.verbs import VERBS
+from mcpd.cli.main import listed, main, parser, run
+from mcpd.cli.verbs import VERBS, load
 from mcpd.errors import ConfigError
 from tests.control.parts import controlled
 from tests.e2e.background import ENVIRONMENT
@@ -105,7 +105,21 @@ except SystemExit:
     print(*sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=ENVIRONMENT)
-    assert {each for each in VERBS.values() if f"mcpd.cli.{each}" in done.stdout.split()} == {VERBS[verb]}
+    modules = done.stdout.split()
+    assert {each for each in VERBS.values() if f"mcpd.cli.{each}" in modules} == {VERBS[verb]}
+    assert not [name for name in modules if name.partition(".")[0] in FORBIDDEN]
+    assert not [name for name in modules if name.startswith(("mcpd.gateway", "mcpd.backends", "mcpd.wire"))]
+
+
+def test_help_lists_every_verb_in_its_group(capsys):
+    with pytest.raises(SystemExit) as caught:
+        run(["--help"])
+    assert caught.value.code == statuses.OK
+    lines = capsys.readouterr().out.splitlines()
+    for name in VERBS:
+        assert f"  {name:14}{load(name).SUMMARY}" in lines
+    assert "change servers:" in lines
+    assert listed({"odd": "it is in none"}).startswith("more:\n  odd           it is in none\n")
 
 
 def test_the_keyboard_ends_it(monkeypatch):

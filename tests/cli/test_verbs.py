@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import mcpd.cli
-from mcpd.cli.verbs import VERBS, asked_for, load
+from mcpd.cli.verbs import GROUPS, VERBS, asked_for, load
 
 AROUND = {
     *("main", "verbs", "statuses", "table", "listing", "switching", "changing", "planned", "following"),
@@ -45,3 +45,9 @@ def test_every_verb_has_what_it_takes(name):
 )
 def test_which_verb_a_command_line_asks_for(arguments, verb):
     assert asked_for(arguments) == verb
+
+
+def test_every_verb_is_in_one_group():
+    grouped = [name for names in GROUPS.values() for name in names]
+    assert len(set(grouped)) == len(grouped)
+    assert set(VERBS) <= set(grouped)
