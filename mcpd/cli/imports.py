@@ -126,7 +126,7 @@ def _entries(source: str | None, skipped: list[Body]) -> list[Entry]:
     found: list[Entry] = []
     looked: list[Path] = []
     for client in [source] if source is not None else TITLES:
-        for file in files(client, around):
+        for file in dict.fromkeys(files(client, around)):  # in the home directory, the user's own are the project's
             looked.append(file)
             try:
                 found += entries(file, client)

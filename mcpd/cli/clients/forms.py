@@ -104,9 +104,8 @@ def _project(file: Path) -> Path | None:
     if file.parent.name == ".vscode":
         return file.parent.parent
     # A home directory has these folders too, and is no project.
-    if file.parent.name in (".cursor", ".codex") and file.parent.parent == Path.cwd():
-        return file.parent.parent
-    return None
+    folder = file.parent.parent
+    return folder if file.parent.name in (".cursor", ".codex") and folder == Path.cwd() != Path.home() else None
 
 
 def _maps(value: object) -> Iterator[tuple[str, Table]]:

@@ -69,7 +69,7 @@ def write(client: str, file: Path, table: Table) -> Path | None:
         new = with_entry(client, (old or b"").decode("utf-8"), table).encode()
         if new == old:
             raise NoChange
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make(file.parent)
         kept = _keep(file) if old is not None else None
         _replace(file, new)
     except OSError as error:
@@ -81,6 +81,14 @@ def write(client: str, file: Path, table: Table) -> Path | None:
 
 class NoChange(Exception):
     """The entry is there already, just so."""
+
+
+def _make(folder: Path) -> None:
+    """A folder and those above it, where they are missing; they belong to whom the one above belongs."""
+    if not folder.is_dir():
+        _make(folder.parent)
+        folder.mkdir(mode=0o700)
+        _same_owner(folder.parent, folder)
 
 
 def _keep(file: Path) -> Path:

@@ -66,3 +66,12 @@ def test_nothing_is_named_by_an_empty_file_and_none_is_missing(tmp_path):
         entries(Path(tmp_path / "none"))
     with pytest.raises(Unreadable, match="directory"):
         entries(tmp_path)
+
+
+def test_a_home_directory_is_no_project(tmp_path, monkeypatch):
+    furnish(tmp_path, tmp_path / "project")
+    monkeypatch.chdir(tmp_path)
+    found = [entries(tmp_path / ".cursor" / "mcp.json")[0].project]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    found.append(entries(tmp_path / ".cursor" / "mcp.json")[0].project)
+    assert found == [tmp_path, None]

@@ -104,3 +104,6 @@ def test_it_is_not_in_the_way_of_a_file_of_root(tmp_path, monkeypatch):
     write("cursor", file, {"url": URL})
     about = file.stat()
     assert owners == [(about.st_uid, about.st_gid)] * 2
+    owners.clear()
+    write("cursor", tmp_path / "a" / "b" / "mcp.json", {"url": URL})
+    assert len(owners) == 3, "folders that were made, too"
