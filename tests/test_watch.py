@@ -1,5 +1,5 @@
 """When a change of the files leads to a reload. That real files are seen to change: tests/config/test_sources.py;
-with the daemon as a process: tests/e2e."""
+with the daemon as a process: tests/e2e/test_changes.py."""
 
 from __future__ import annotations
 
