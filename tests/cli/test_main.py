@@ -107,7 +107,9 @@ except SystemExit:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=ENVIRONMENT)
     modules = done.stdout.split()
     assert {each for each in VERBS.values() if f"mcpd.cli.{each}" in modules} == {VERBS[verb]}
-    assert not [name for name in modules if name.partition(".")[0] in FORBIDDEN]
+    # Verbs that are MCP clients read and write its messages as mcpd does.
+    slow = {*FORBIDDEN} - {"msgspec"}
+    assert not [name for name in modules if name.partition(".")[0] in slow]
     assert not [name for name in modules if name.startswith(("mcpd.gateway", "mcpd.backends", "mcpd.wire"))]
 
 
