@@ -72,6 +72,9 @@ def ask(client: Client, options: Namespace) -> Body:
     outcome: Body = {}
     if ready and not options.dry_run:
         outcome = _send(client, ready, places, skipped)
+    for each in skipped:
+        if "environment variable" in each["reason"] and not options.fill:
+            each["remedy"] = "set it for mcpd, or have its value from here put in with --fill"
     return {
         "dry_run": options.dry_run,
         "imported": [_told(one, places[name], outcome, shown=options.dry_run) for name, one in ready.items()],

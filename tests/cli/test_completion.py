@@ -62,6 +62,10 @@ def words(line: str, client=None) -> list[str]:
         ("import cursor --dry-run ", []),
         ("completion ", ["bash", "zsh", "fish"]),
         ("logs github g", ["github", "git"]),
+        ("call ", ["github_x"]),
+        ("call github_x ", []),
+        ("prompt ", ["greet"]),
+        ("add-server ", []),
     ],
 )
 def test_what_may_come_next(line, expected):
@@ -90,6 +94,10 @@ def test_words_that_bash_took_apart_are_joined(capsys):
     assert joined(["read", "file", ":", "///a"]) == ["read", "file:///a"]
     assert joined(["read", "file", ":"]) == ["read", "file:"]
     assert joined(["x", ""]) == ["x", ""]
+    run(Daemon(), Namespace(shell="bash", complete=["read", "file", ":", "/"]))
+    assert capsys.readouterr().out == "///a\t\n", "bash keeps what is before the colon"
+    run(Daemon(), Namespace(shell="fish", complete=["read", "file:"]))
+    assert capsys.readouterr().out == "file:///a\t\n"
     run(Daemon(), Namespace(shell="bash", complete=[]))
     assert capsys.readouterr().out.startswith("status\t")
 

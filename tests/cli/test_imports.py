@@ -108,14 +108,21 @@ def test_only_some(home):
 
 def test_one_that_mcpd_refuses_keeps_no_other_out(home):
     errors = [
-        {"path": "mcpServers.linear.headers.Authorization", "message": "LINEAR_KEY is not set", "remedy": "set it"},
+        {
+            "path": "mcpServers.linear.headers.Authorization",
+            "message": "the environment variable X is not set",
+            "remedy": "r",
+        },
         {"path": "mcpServers.q", "message": "wrong"},
     ]
     daemon = Daemon(refusals=[Refused(422, {"code": "invalid_configuration", "message": "2 faults", "errors": errors})])
     answer = ask(daemon, options("cursor"))
     assert [set(sent) for sent in daemon.sent] == [{"linear", "pg", "q", "sso"}, {"pg", "sso"}]
     assert {each["name"]: (each["reason"], each["remedy"]) for each in answer["skipped"]} == {
-        "linear": ("headers.Authorization: LINEAR_KEY is not set", "set it"),
+        "linear": (
+            "headers.Authorization: the environment variable X is not set",
+            "set it for mcpd, or have its value from here put in with --fill",
+        ),
         "q": ("wrong", ""),
     }
 

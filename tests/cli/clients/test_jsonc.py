@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mcpd.cli.clients.jsonc import plain, put, read
 
@@ -86,3 +88,34 @@ def test_it_is_indented_as_the_file_is():
     assert put(json.dumps({"a": {"b": 1}}, indent=4), ("a", "c"), {"d": 1}) == json.dumps(
         {"a": {"b": 1, "c": {"d": 1}}}, indent=4
     )
+
+
+KEYS = st.text(max_size=6)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | KEYS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    content=st.dictionaries(KEYS, VALUES, max_size=4),
+    servers=st.none() | st.dictionaries(KEYS, VALUES, max_size=3),
+    indent=st.sampled_from([None, 0, 2, "\t"]),
+    note=st.sampled_from(["", " // a, b: {", " /* x */"]),
+    ascii_only=st.booleans(),
+)
+def test_it_is_put_into_any_file(content, servers, indent, note, ascii_only):
+    if servers is not None:
+        content = {**content, "mcpServers": servers}
+    if not isinstance(content.get("mcpServers", {}), dict):
+        return
+    text = json.dumps(content, indent=indent, ensure_ascii=ascii_only)
+    if indent is not None:
+        text = "\n".join(line + note for line in text.split("\n"))
+    new = put(text, ("mcpServers", "mcpd"), {"url": "u"})
+    assert read(new) == {**content, "mcpServers": {**content.get("mcpServers", {}), "mcpd": {"url": "u"}}}
+    if "mcpd" not in content.get("mcpServers", {}):
+        rest = iter(new)
+        assert all(character in rest for character in text if not character.isspace())
