@@ -140,6 +140,7 @@ class Daemon:
         self.sessions = Sessions(self.vault, config.limits, clock=time.time, first_serial=secrets.randbits(31))
         self.gateway = Gateway(config, sessions=self.sessions, logs=self.supervisor.logs)
         self.sessions.forget = self.gateway.forget
+        self.gateway.usage = self.supervisor.usage
         self.kept = KeptCatalogues(state_dir / "catalogues", self.vault.seal.derive(b"mcpd kept catalogues"))
         self._estate: bytes | None = None  # what the last run left, until clients are served
         self.fronts = Fronts(self.gateway, config, self.patience)

@@ -197,6 +197,20 @@ class Events:
     def _others_since(self, number: int) -> list[Event]:
         return list(takewhile(lambda event: event.number > number, reversed(self._others)))[::-1]
 
+    def calls_since(self, when: float) -> list[Call]:
+        """Calls of this program that ended later than that, by `perf_counter`, the oldest first."""
+        recent = takewhile(
+            lambda call: not isinstance(call, Event) and call.ended > when, (call for _, call in reversed(self._calls))
+        )
+        return [call for call in recent if not isinstance(call, Event)][::-1]
+
+    def keeps_since(self, when: float) -> bool:
+        """Whether all calls are kept that ended later than that."""
+        if len(self._calls) < (self._calls.maxlen or 0):
+            return True
+        oldest = self._calls[0][1]
+        return isinstance(oldest, Event) or oldest.ended <= when
+
     async def wait_more(self, cursor: str) -> None:
         """Return when something has happened since `cursor`, or when all are to look (`part`)."""
         if cursor == self.cursor:

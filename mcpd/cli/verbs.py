@@ -37,6 +37,7 @@ VERBS: Final = {
     "restart": "restart",
     "logs": "logs",
     "events": "events",
+    "top": "top",
     "import": "imports",
     "connect": "connect",
     "config": "config",

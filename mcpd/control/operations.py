@@ -18,6 +18,7 @@ from mcpd.control import (
     configuration,
     diagnosis,
     events,
+    load,
     logs,
     openapi,
     servers,
@@ -116,6 +117,7 @@ TABLE: Final[tuple[Operation, ...]] = (
     *sessions.TABLE,
     *configuration.TABLE,
     *openapi.TABLE,
+    *load.TABLE,
     *logs.TABLE,
     *events.TABLE,
 )

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from mcpd.gateway.succession import Succession
     from mcpd.protocol.jsonrpc import Buffer, Members, Message
     from mcpd.protocol.versions import Version
+    from mcpd.supervisor.usage import Usage
     from mcpd.types import SessionKey
 
 log = logging.getLogger("mcpd.gateway")
@@ -70,6 +71,8 @@ class Gateway:
         self.events = sessions.events = Events()
         self.logs = logs or Logs()
         """What servers said."""
+        self.usage: Callable[[], Awaitable[dict[str, Usage]]] = _nothing_used
+        """What processes of servers use now, by the server's name."""
         self.secrets = config.secrets
         """What operators are not shown: also what was secret in a former configuration that is still in use."""
         self.ledger = Ledger(self.events, config.audit)
@@ -326,6 +329,10 @@ class Gateway:
             return
         for backend in self.backends:
             backend.roots_changed(caller.key)
+
+
+async def _nothing_used() -> dict[str, Usage]:
+    return {}  # nobody has processes
 
 
 def _unheard(method: str, params: Buffer) -> None:

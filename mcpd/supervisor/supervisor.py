@@ -21,6 +21,7 @@ from mcpd.supervisor.registry import Registry, parse_marker
 from mcpd.supervisor.slots import Claim, StartSlots
 from mcpd.supervisor.strays import Strays, Swept
 from mcpd.supervisor.tree import ProcessInfo, Snapshot, become_subreaper, kill_until_gone, with_descendants
+from mcpd.supervisor.usage import Usage, measure
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -154,6 +155,10 @@ class Supervisor:
         self._children[child.pid] = child
         self._nursery.start_soon(self._live, child)
         return child
+
+    async def usage(self) -> dict[str, Usage]:
+        """What the processes of each server use now, by its name."""
+        return await measure(self.children(), self._around.scanner)
 
     def children(self) -> tuple[Child, ...]:
         """Those of which something may still be there."""
