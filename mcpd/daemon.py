@@ -170,7 +170,14 @@ class Daemon:
             lambda config: self.supervisor.logs.retain({spec.name for spec in config.servers})
         )
         self.reloader.redact = self._hide
-        self.switch = Switch(self.reloader, self.roster, self.gateway, prepare=self._connector, build=self._backend)
+        self.switch = Switch(
+            self.reloader,
+            self.roster,
+            self.gateway,
+            prepare=self._connector,
+            build=self._backend,
+            supervisor=self.supervisor,
+        )
         self._upgrade: Upgrade | None = None
         self._hangups = Hangups(self.reloader)
         self._watch = Watch(files.stamp, self.reloader)

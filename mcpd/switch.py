@@ -1,4 +1,4 @@
-"""Servers that an operator stops, starts and restarts while mcpd runs. What the configuration says stays as it is.
+"""Servers that an operator stops, starts, restarts and checks. What the configuration says stays as it is.
 
 Theory of operation. A backend that is to stop is replaced by another one of the same configuration, which has what
 clients see of it and is not running. It loses its place as in a reload: calls in flight are let finish, then whatever
@@ -22,6 +22,7 @@ import msgspec
 import trio
 
 from mcpd.roster import DRAIN
+from mcpd.trial import attempt, for_trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from mcpd.gateway.succession import Succession
     from mcpd.reload import Reloader
     from mcpd.roster import Roster
+    from mcpd.supervisor.supervisor import Supervisor
 
 log = logging.getLogger("mcpd")
 
@@ -41,6 +43,9 @@ VERDICT_WAIT: Final = 30.0
 
 LADDER: Final = 15.0
 """Seconds for what ran to end, after its calls: as long as the usual stop ladder takes at most, twice over."""
+
+CHECKS: Final = 2
+"""At a time; each is a process more than is configured."""
 
 WHY: Final = "an operator stopped it"
 
@@ -56,7 +61,10 @@ class Switch:
         *,
         prepare: Callable[[ServerSpec, Config], Connector],
         build: Callable[[Connector], ManagedBackend],
+        supervisor: Supervisor,
     ) -> None:
+        self._supervisor = supervisor
+        self._checks = trio.CapacityLimiter(CHECKS)
         self._reloader = reloader
         self._roster = roster
         self._gateway = gateway
@@ -90,6 +98,16 @@ class Switch:
         async with self._reloader.turn:
             backend = self._find(name)
         await self._renew(backend)
+
+    async def check(self, name: str) -> dict[str, object]:
+        """Start another one beside it, look, and end it; also where it is disabled. What came of it, as JSON has it.
+        Raises: KeyError, when none of that name is configured; ConfigError."""
+        config = self._reloader.config
+        spec = config.server(name)
+        if spec is None:
+            raise KeyError(name)
+        async with self._checks:
+            return await attempt(self._prepare(for_trial(spec), config), self._supervisor)
 
     async def _renew(self, backend: ManagedBackend) -> None:
         """Have another one run in the place of this one, when this one has ended."""

@@ -48,6 +48,7 @@ RANKS = {
     "reload": 7,
     "roster": 7,
     "switch": 7,
+    "trial": 7,
     "watch": 7,
 }
 """Modules and folders of the package. An import goes to a strictly lower rank, or stays in the folder."""

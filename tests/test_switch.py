@@ -53,7 +53,7 @@ async def running(directory, nursery) -> Mcpd:
     it.roster.backends = tuple(map(it._build, (SimpleNamespace(spec=A), SimpleNamespace(spec=B))))
     it.gateway.use(it.roster.backends)
     it.reloader._build = it._build
-    it.switch = Switch(it.reloader, it.roster, it.gateway, prepare=it._prepare, build=it._build)
+    it.switch = Switch(it.reloader, it.roster, it.gateway, prepare=it._prepare, build=it._build, supervisor=None)
     await it.run(nursery)
     return it
 

@@ -35,6 +35,7 @@ VERBS: Final = {
     "start": "start",
     "stop": "stop",
     "restart": "restart",
+    "check": "check",
     "logs": "logs",
     "events": "events",
     "top": "top",

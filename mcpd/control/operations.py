@@ -80,6 +80,9 @@ class Switch(Protocol):
     async def restart(self, name: str) -> None:
         """One after the other."""
 
+    async def check(self, name: str) -> dict[str, object]:
+        """Start another one beside it, look, and end it; also one that is not enabled."""
+
 
 class Operations:
     """What the tables' operations work with."""

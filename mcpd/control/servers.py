@@ -78,6 +78,17 @@ async def restart(operations: Operations, ask: Ask) -> object:
     return await _switched(operations, ask, operations.switch.restart)
 
 
+async def check(operations: Operations, ask: Ask) -> object:
+    """Start it once as mcpd would, beside what runs of it, and say what happened. Raises: Refusal."""
+    name = ask.path["name"]
+    try:
+        return await operations.switch.check(name)
+    except KeyError:
+        raise no_such_server(operations, name) from None
+    except ConfigError as error:
+        raise invalid_configuration(error) from None
+
+
 async def _switched(operations: Operations, ask: Ask, work: Callable[[str], Awaitable[None]]) -> object:
     """What became of the server."""
     name = ask.path["name"]
@@ -141,5 +152,25 @@ TABLE: Final = (
             (start, "Start a server now, also if it waits to be tried again; answered when it is up or has failed."),
             (restart, "Stop a server, then start it; answered when it is up or has failed."),
         )
+    ),
+    Operation(
+        "POST",
+        "/v1/servers/{name}/check",
+        check,
+        "Start a server once as mcpd would, beside what runs of it, end it, and say what happened.",
+        changes=True,
+        answer={
+            "type": "object",
+            "required": ["name", "ok", "seconds", "state", "server", "stderr"],
+            "properties": {
+                **SERVER["properties"],
+                "ok": {"type": "boolean", "description": "It came up, and everything could be listed."},
+                "seconds": {"type": "number", "description": "Until then, or until it failed."},
+                "server": {"type": ["object", "null"], "description": "What it says that it is."},
+                "stderr": {"type": "array", "items": {"type": "string"}, "description": "Its last lines."},
+            },
+        },
+        tag=tags.server,
+        refusals=(404, 422),
     ),
 )

@@ -94,6 +94,7 @@ class Switch:
             self.asked.append((verb, name))
             if self.error is not None:
                 raise self.error
+            return {"name": name, "ok": True, "seconds": 0.5, "state": "ready", "server": None, "stderr": []}
 
         return work
 

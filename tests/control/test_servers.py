@@ -5,7 +5,7 @@ import pytest
 
 from mcpd.config.model import Config
 from mcpd.control.refusal import Refusal
-from mcpd.control.servers import list_servers, restart, show_server, start, stop
+from mcpd.control.servers import check, list_servers, restart, show_server, start, stop
 from mcpd.errors import ConfigError
 from tests.control.parts import ask, operations
 
@@ -38,3 +38,15 @@ async def test_what_is_switched_is_there_and_enabled(work, tmp_path):
     with pytest.raises(Refusal) as caught:
         await work(ops, ask(path={"name": "b"}))
     assert (caught.value.status, caught.value.remedy) == (409, "mcpctl enable b")
+
+
+async def test_a_check_is_answered_with_what_happened(tmp_path):
+    ops = operations(tmp_path)
+    assert (await check(ops, ask(path={"name": "b"})))["ok"] is True
+    ops.switch.error = ConfigError("no such file", path="mcpServers.b.tls")
+    with pytest.raises(Refusal) as caught:
+        await check(ops, ask(path={"name": "b"}))
+    assert (caught.value.status, caught.value.code) == (422, "invalid_configuration")
+    ops.switch.error = KeyError("c")
+    with pytest.raises(Refusal, match="no server 'c'"):
+        await check(ops, ask(path={"name": "c"}))
