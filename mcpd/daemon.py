@@ -20,6 +20,7 @@ from mcpd import __version__
 from mcpd.backends.backend import ManagedBackend
 from mcpd.backends.connector import Connector, client_limits
 from mcpd.backends.kept import KeptCatalogues
+from mcpd.collector import Collector
 from mcpd.config.sources import Still
 from mcpd.control.diagnosis import Facts
 from mcpd.control.listener import ControlSocket, passable
@@ -170,6 +171,9 @@ class Daemon:
             lambda config: self.supervisor.logs.retain({spec.name for spec in config.servers})
         )
         self.reloader.redact = self._hide
+        clocks = (self.deadlines, self.patience)
+        collector = Collector(self.gateway, self.fronts, self.supervisor.slots, self.reloader, clocks)
+        self.fronts.scrape = collector.scrape
         self.switch = Switch(
             self.reloader,
             self.roster,
@@ -320,7 +324,7 @@ class Daemon:
             listen = tuple(f"http://{format_address(*each)}" for each in addresses)
             group, missing = self.supervisor.cgroup, self.supervisor.cgroup_missing
             facts = Facts(listen, self.state_dir, "" if group is None else str(group), missing)
-            await nursery.start(serve_operators, sock, *parts, key, facts)
+            await nursery.start(serve_operators, sock, *parts, key, facts, self.fronts.scrape)
 
     def _tell_manager(self, nursery: trio.Nursery, ailment: Callable[[], str | None]) -> None:
         """Up: say so to the service manager, and keep it informed."""

@@ -103,6 +103,7 @@ class EventsState(msgspec.Struct, frozen=True, kw_only=True):
     run: str
     last: int
     lost: tuple[int, int]
+    upgrades: int = 0
     events: tuple[tuple[int, float, str, dict[str, object]], ...]
 
 
@@ -124,6 +125,8 @@ class Events:
         self._others: deque[Event] = deque(maxlen=others)
         self._calls_lost = self._others_lost = 0
         """The number of the newest event that was pushed out of a ring; 0 while none was."""
+        self.upgrades = 0
+        """How often another program took over in this process."""
         self.partings = 0
         """How often `part` was called."""
         self._more: trio.Event | None = None
@@ -224,12 +227,19 @@ class Events:
         """Everything as it is now. Changes nothing."""
         kept = merge(self._calls_since(0), self._others)
         events = tuple((event.number, event.at, event.kind, event.details()) for event in kept)
-        return EventsState(run=self.run, last=self.last, lost=(self._calls_lost, self._others_lost), events=events)
+        return EventsState(
+            run=self.run,
+            last=self.last,
+            lost=(self._calls_lost, self._others_lost),
+            events=events,
+            upgrades=self.upgrades,
+        )
 
     def inherit(self, state: EventsState) -> None:
         """Go on where another program was (rule 4). What was told here already comes after it."""
         own = list(self._others)
         self.run, self.last = state.run, state.last
+        self.upgrades = state.upgrades + 1
         self._others.clear()
         self._calls_lost, self._others_lost = state.lost
         for number, at, kind, about in state.events:

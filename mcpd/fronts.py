@@ -12,6 +12,7 @@ from mcpd.frontends.endpoint import Endpoint
 from mcpd.frontends.guard import Guard
 from mcpd.frontends.http import StreamableHttp
 from mcpd.frontends.management import Management
+from mcpd.frontends.metrics import Metrics
 from mcpd.frontends.sse import MESSAGES, HttpSse
 from mcpd.frontends.websocket import WebSocketFront
 from mcpd.wire.http_limits import HttpLimits
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mcpd.config.model import Config
+    from mcpd.frontends.metrics import Scrape
     from mcpd.gateway.gateway import Gateway
     from mcpd.gateway.sessions import Session
     from mcpd.reload import Reloader
@@ -36,6 +38,8 @@ class Fronts:
         self.streamable = StreamableHttp(gateway, config, patience)
         self.server: HttpServer | None = None
         """What serves them, once it does."""
+        self.scrape: Scrape = _nothing
+        """Says what is measured; the daemon's."""
         self._gateway = gateway
         self._patience = patience
         self._scope = trio.CancelScope()
@@ -56,6 +60,7 @@ class Fronts:
         sse = HttpSse(gateway, config, self._patience)
         websocket = WebSocketFront(gateway, config, self._patience, succeeded=entrance.stays)
         management = Management(gateway)
+        metrics = Metrics(self.scrape)
 
         others = gateway.sessions.forget
 
@@ -80,6 +85,7 @@ class Fronts:
                 b"/readyz": management.readyz,
                 b"/servers": management.servers,
                 b"/tools": management.tools,
+                b"/metrics": metrics.handle,
             },
             gateway.gate,
         )
@@ -107,6 +113,11 @@ class Fronts:
             await drain_http(self.server, self._gateway, grace)
             self._scope.cancel()
             await self._ended.wait()
+
+
+async def _nothing(accept: str) -> tuple[str, bytes]:
+    """Before there is a daemon, nothing is measured."""
+    return "text/plain", b""
 
 
 def http_limits(config: Config) -> HttpLimits:

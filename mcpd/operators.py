@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from mcpd.control.diagnosis import Facts
     from mcpd.control.listener import ControlSocket
+    from mcpd.control.metrics import Scrape
     from mcpd.gateway.gateway import Gateway
     from mcpd.gateway.sessions import Session
     from mcpd.reload import Reloader
@@ -55,6 +56,7 @@ async def serve_operators(
     patience: Deadlines,
     key: bytes,
     facts: Facts,
+    scrape: Scrape,
     *,
     task_status: trio.TaskStatus[HttpServer],
 ) -> None:
@@ -67,7 +69,7 @@ async def serve_operators(
             remedy = "the running program goes on as it was"
             raise Refusal(HTTPStatus.CONFLICT, "upgrade_refused", f"no upgrade: {refused}", remedy) from None
 
-    operations = Operations(gateway, reloader, switch, upgrade=upgrade_or_refuse, key=key, facts=facts)
+    operations = Operations(gateway, reloader, switch, upgrade=upgrade_or_refuse, key=key, facts=facts, scrape=scrape)
     control = Control(operations, Permission(os.geteuid(), group_id()), serve_mcp(gateway, reloader, patience))
     control.configure(reloader.config)
     reloader.settings.append(control.configure)

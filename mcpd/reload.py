@@ -113,6 +113,8 @@ class Reloader:
         self.config = config
         """What is in effect."""
         self.last: LastReload | None = None
+        self.succeeded = self.refused = 0
+        """Reloads, and changes by operators, since the start: those that took effect, and those that had a fault."""
         self.needs_restart: tuple[str, ...] = ()
         """Settings for which the file says something else than what is in effect."""
         self.settings: list[Callable[[Config], None]] = []
@@ -253,6 +255,7 @@ class Reloader:
             seconds=round(trio.current_time() - began, 3),
         )
         self.last = LastReload(at=time.time(), ok=True)
+        self.succeeded += 1
         self.needs_restart = plan.needs_restart
         log.info("event=reloaded %s", plan)
         self._gateway.events.emit(
@@ -322,6 +325,7 @@ class Reloader:
     def _failed(self, error: ConfigError) -> None:
         lines = str(error).splitlines()
         self.last = LastReload(at=time.time(), ok=False, errors=tuple(lines))
+        self.refused += 1
         log.error("event=reload_failed faults=%d nothing has changed", len(lines))
         self._gateway.events.emit("reload", ok=False, errors=lines[:FAULTS_TOLD])
         for line in lines:

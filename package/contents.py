@@ -43,8 +43,8 @@ usr/share/man/man7/mcpd-control.7.gz
 usr/share/man/man8/mcpd.8.gz
 usr/share/zsh/vendor-completions/_mcpctl
 """
-SHARED = """attr attrs h11 idna jsonschema jsonschema_specifications mcpd outcome referencing sniffio sortedcontainers
-trio trio_websocket typing_extensions.py wsproto"""
+SHARED = """attr attrs h11 idna jsonschema jsonschema_specifications mcpd outcome prometheus_client referencing sniffio
+sortedcontainers trio trio_websocket typing_extensions.py wsproto"""
 COMPILED = "_yaml msgspec rpds yaml shared.pth"
 
 LISTED = re.compile(r"(?P<mode>\S+) (?P<owner>\S+) +\d+ \S+ \S+ \./(?P<path>.*?)/?(?: -> (?P<target>.*))?")

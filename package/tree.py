@@ -152,8 +152,8 @@ def documentation(root: Path) -> Tree:
         f"{DOC}/changelog.gz": Entry(compressed((root / "CHANGELOG.md").read_bytes())),
         f"{DOC}/examples/mcpd.yaml": Entry((root / "etc" / "mcpd.yaml").read_bytes()),
     }
-    for path in sorted((root / "examples").iterdir()):
-        tree[f"{DOC}/examples/{path.name}"] = Entry(path.read_bytes())
+    for path in sorted(path for path in (root / "examples").rglob("*") if path.is_file()):
+        tree[f"{DOC}/examples/{path.relative_to(root / 'examples')}"] = Entry(path.read_bytes())
     return tree
 
 

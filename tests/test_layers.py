@@ -37,6 +37,7 @@ RANKS = {
     "frontends": 5,
     "control": 5,
     "cli": 6,
+    "collector": 7,
     "daemon": 7,
     "upgrade": 7,
     "__main__": 7,
@@ -82,6 +83,7 @@ INSIDE_FUNCTIONS = {
     ("wire/websocket_stream.py", "trio_websocket"): "the same",
     ("supervisor/trampoline.py", "ctypes"): "twice the time of the start; only some settings need it",
     ("supervisor/trampoline.py", "resource"): "a file to load; only limits need it",
+    ("metrics/text.py", "prometheus_client"): "5 MiB and 50 ms that a daemon that nobody scrapes does not pay for",
     ("wire/tls.py", "ssl"): "several MiB of memory that a daemon without https backends does not pay for",
 }
 """Imports inside functions, each with its reason. Everything else is imported at the top."""

@@ -84,10 +84,10 @@ class ManagedBackend:
         self._instances = Instances(connector, self._ears, at_failure=self._look)
         self._leases = Leases(connector, self._ears, at_failure=self._look)
         self._pace = Pace(spec.name, RestartPolicy.of(spec.restart))
-        parts = (connector, self._lists, self._instances, self._leases, self._pace)
-        self._description = Description(*parts)
-        self._verdict = trio.Event()
         self._lobby = Lobby()
+        parts = (connector, self._lists, self._instances, self._leases, self._pace)
+        self._description = Description(*parts, self._lobby)
+        self._verdict = trio.Event()
         self._sleep = Sleep(spec, known=known is not None)
         self._wake = trio.Event()
         self._interests = Interests(

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mcpd.backends.leases import Leases
     from mcpd.backends.link import Link
     from mcpd.backends.lists import Lists
+    from mcpd.backends.lobby import Lobby
     from mcpd.backends.pace import Pace
     from mcpd.protocol.handshake import ServerHello
 
@@ -19,12 +20,15 @@ if TYPE_CHECKING:
 class Description:
     """Of one server. The parts of it that last are given once, what changes with each description."""
 
-    def __init__(self, connector: Connector, lists: Lists, instances: Instances, leases: Leases, pace: Pace) -> None:
+    def __init__(
+        self, connector: Connector, lists: Lists, instances: Instances, leases: Leases, pace: Pace, lobby: Lobby
+    ) -> None:
         self._connector = connector
         self._lists = lists
         self._instances = instances
         self._leases = leases
         self._pace = pace
+        self._lobby = lobby
 
     def of(
         self,
@@ -49,6 +53,7 @@ class Description:
             **self._lists.catalogue.counts(),
             "restarts": restarts,
             "calls_in_flight": sum(each.in_flight for each in (link, self._instances, self._leases) if each),
+            "calls_waiting": len(self._lobby),
             "sessions": len(self._instances),
             "leases": len(self._leases),
             **self._pace.describe(),

@@ -20,6 +20,7 @@ from mcpd.control import (
     events,
     load,
     logs,
+    metrics,
     openapi,
     servers,
     sessions,
@@ -32,6 +33,7 @@ from mcpd.control.table import decoded
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from mcpd.control.metrics import Scrape
     from mcpd.control.table import Operation
     from mcpd.gateway.gateway import Gateway
 
@@ -96,8 +98,11 @@ class Operations:
         upgrade: Callable[[], Awaitable[object]],
         key: bytes,
         facts: Facts | None = None,
+        scrape: Scrape | None = None,
     ) -> None:
-        """`upgrade` becomes another program, or raises a Refusal. `key` is a secret, for entity tags."""
+        """`upgrade` becomes another program, or raises a Refusal. `key` is a secret, for entity tags. `scrape` says
+        what is measured: the media type and the text, by an Accept header."""
+        self.scrape = scrape or metrics.unmeasured
         self.facts = facts or Facts()
         self.key = key
         self.table = TABLE
@@ -123,6 +128,7 @@ TABLE: Final[tuple[Operation, ...]] = (
     *load.TABLE,
     *logs.TABLE,
     *events.TABLE,
+    *metrics.TABLE,
 )
 
 

@@ -105,6 +105,8 @@ class StreamableHttp:
         self._deadlines = deadlines
         self._terms = Terms(config, deadlines)
         self._modern = ModernHttp(gateway, self._terms)
+        self.resumed = 0
+        """Streams that clients went on with after a loss, since the start."""
 
     def configure(self, config: Config) -> None:
         """Go by other settings from now on."""
@@ -293,6 +295,7 @@ class StreamableHttp:
         outlet = GetStream(streams, request, stream, self._config.streams.keepalive, self._deadlines)
         streams.listening = outlet
         if position is not None:
+            self.resumed += 1
             outlet.replay(position[1])
         session.listen(outlet)
         request.carry(bytes)
@@ -311,6 +314,7 @@ class StreamableHttp:
             refuse(request, 400, "nothing is kept (any more) for this Last-Event-ID; send the request again")
             return
         stream = request.open_stream(200, EVENTS)
+        self.resumed += 1
         exchange.resume(request, stream, event)
         if stream.ended:
             return

@@ -94,6 +94,7 @@ class Gateway:
             events=self.events,
             note=lambda server, text: self.logs.voice(server, self._redact).note(text),
         )
+        self.tally = self.notices.tally = self.ledger.tally
         self.levels = Levels(sessions)
         self.gate = Gate()
         self.router = Router(())

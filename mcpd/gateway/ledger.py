@@ -25,6 +25,7 @@ import trio
 
 from mcpd.entries import quoted
 from mcpd.errors import BackendError, ProtocolError, RpcError
+from mcpd.gateway.tally import Tally
 from mcpd.log import write_entries
 from mcpd.protocol import jsonrpc
 from mcpd.protocol.calls import LOCAL, client_text
@@ -144,6 +145,7 @@ class Ledger:
 
     def __init__(self, events: Events, audit: Audit) -> None:
         self._events = events
+        self.tally = Tally()
         self._waiting: list[Record] = []
         self._some = trio.Event()
         self._writes = self._tells = False
@@ -217,9 +219,9 @@ class Ledger:
         if caller.client_info is not None and len(caller.client_info) > INFO_MAX:
             caller = msgspec.structs.replace(caller, client_info=None)  # rule 4
         received = len(params) if type(params) is bytes else memoryview(params).nbytes
-        record = Record(
-            began, perf_counter(), caller, method, exposed, backend, name, outcome, code, why, received, size, ""
-        )
+        ended = perf_counter()
+        self.tally.note(backend, method, outcome, code, why, ended - began, received, size)
+        record = Record(began, ended, caller, method, exposed, backend, name, outcome, code, why, received, size, "")
         self._events.note_call(record)
         if not self._writes:
             return

@@ -24,12 +24,13 @@ from mcpd.errors import INTERNAL_ERROR, METHOD_NOT_FOUND, BackendError, Protocol
 from mcpd.gateway import tasks
 from mcpd.gateway.listens import RESOURCE_UPDATED, TASK_CHANGED
 from mcpd.gateway.sessions import UPDATED
+from mcpd.gateway.tally import Tally
 from mcpd.protocol import jsonrpc
 from mcpd.protocol.capabilities import ASKED_FOR, NOTHING
 from mcpd.protocol.convert import Untranslatable, down_request
 from mcpd.protocol.edits import members_or_none, text
 from mcpd.protocol.handshake import ServerState
-from mcpd.supervisor.states import USABLE
+from mcpd.supervisor.states import USABLE, State
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from mcpd.gateway.sessions import Session, Sessions
     from mcpd.gateway.subscriptions import Subscriptions
     from mcpd.protocol.jsonrpc import Buffer
-    from mcpd.supervisor.states import State
     from mcpd.types import SessionKey
 
 log = logging.getLogger("mcpd.gateway")
@@ -69,6 +69,8 @@ class Notices:
         note: Callable[[str, str], None],
     ) -> None:
         self._events = events
+        self.tally = Tally()
+        """Who counts starts and failures; the gateway's."""
         self._note = note
         self._sessions = sessions
         self._subscriptions = subscriptions
@@ -168,6 +170,8 @@ class Notices:
     def stepped(self, backend: Backend, before: State) -> None:
         if backend.state in USABLE and before not in USABLE:
             self._note(backend.name, backend.state.value)
+        if backend.state is State.STARTING:
+            self.tally.starts[backend.name] += 1
         self._events.emit("state", server=backend.name, **{"from": before.value, "to": backend.state.value})
 
     def failed(self, backend: Backend, failure: RpcError, delay: float | None) -> None:
@@ -177,6 +181,7 @@ class Notices:
         retry = None if delay is None else round(delay, 1)
         again = "it is not tried again" if retry is None else f"it is tried again in {retry:g} s"
         self._note(backend.name, f"{reason}; {again}")
+        self.tally.failed(backend.name, why)
         self._events.emit("restart", server=backend.name, why=why, reason=reason, retry_in=retry)
 
     def resource_updated(self, backend: Backend, params: Buffer, owner: SessionKey | None) -> None:

@@ -72,6 +72,7 @@ def _configure(gateway: Gateway, config: Config) -> None:
     gateway.notices.delay = config.streams.list_changed_delay
     gateway.patience.separator = config.naming.separator
     gateway.ledger.configure(config.audit)
+    gateway.tally.retain({spec.name for spec in config.servers})
     gateway.list_ttl = int(config.caching.list_ttl * 1000)
     gateway.modern.extensions = (EXTENSION, *config.extensions)
 

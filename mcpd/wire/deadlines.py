@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import trio
 
+from mcpd.metrics.histogram import LAG, Histogram
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -38,6 +40,8 @@ class DeadlinesStatistics:
     entries: int
     sweeps: int
     expired: int
+    lag: Histogram
+    """How late sweeps were, in seconds: how long the event loop was busy with something else."""
 
 
 class Deadlines:
@@ -55,12 +59,14 @@ class Deadlines:
         self._swept = -math.inf
         self._sweeps = 0
         self._expired = 0
+        self._lag = Histogram(LAG)
 
     def add(self, entry: Expiring) -> None:
         """Watch `entry`, which must be hashable by identity. O(1)."""
         self._entries[entry] = None
         if entry.deadline < self._wake:
-            self._wake = max(entry.deadline, self._swept + self._resolution)
+            # Not in the past: a sweep that is asked for too late is not late.
+            self._wake = max(entry.deadline, self._swept + self._resolution, trio.current_time())
             if self._scope is not None:
                 self._scope.deadline = self._wake
 
@@ -70,7 +76,7 @@ class Deadlines:
 
     def statistics(self) -> DeadlinesStatistics:
         """How much is watched and how much has expired."""
-        return DeadlinesStatistics(len(self._entries), self._sweeps, self._expired)
+        return DeadlinesStatistics(len(self._entries), self._sweeps, self._expired, self._lag.copy())
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
         """Sweep for ever: asleep until the earliest deadline known, for good when there is none.
@@ -82,7 +88,9 @@ class Deadlines:
             while True:
                 with trio.CancelScope(deadline=self._wake) as self._scope:
                     await trio.sleep_forever()
-                self._sweep(trio.current_time())
+                now = trio.current_time()
+                self._lag.observe(max(0.0, now - self._wake))
+                self._sweep(now)
         finally:
             self._scope = None
 

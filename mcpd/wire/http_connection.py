@@ -97,6 +97,7 @@ class Connection:
         self.carried: tuple[Request, bool, bytes] | None = None
         """A request that another program began to answer: whether it opened a stream, and the handler's word."""
         self.requests = 0
+        self.dropped = False
         self.deadline = trio.current_time() + limits.idle
         self.handler = handler
         """What the serving loop calls; it looks here each time that it begins anew."""
@@ -151,6 +152,7 @@ class Connection:
     def drop(self, reason: str) -> None:
         """Break the connection at once; a handler learns of it by its next write, or `is_gone`."""
         if not self._closed:
+            self.dropped = True
             logger.info("event=client-dropped peer=%s reason=%r", self.peer, reason)
             # A reset, because the kernel would go on offering megabytes to a reader that does not read.
             try:

@@ -58,6 +58,10 @@ class HttpServerStatistics:
     accepted: int
     refused: int
     requests: int
+    dropped: int
+    """Connections whose clients did not read."""
+    queued: int
+    """Bytes that clients have not read yet."""
 
 
 class HttpServer:
@@ -93,11 +97,15 @@ class HttpServer:
         self._refused = 0
         self._complain_from = -math.inf
         self._requests = 0
+        self._dropped = 0
 
     def statistics(self) -> HttpServerStatistics:
         """Connections and requests, now and in all."""
         requests = self._requests + sum(connection.requests for connection in self._connections)
-        return HttpServerStatistics(len(self._connections), self._accepted, self._refused, requests)
+        queued = sum(connection.out.queued for connection in self._connections)
+        return HttpServerStatistics(
+            len(self._connections), self._accepted, self._refused, requests, self._dropped, queued
+        )
 
     def ailment(self) -> str | None:
         """What is wrong when it should accept connections and somewhere does not; None when all is well."""
@@ -268,6 +276,7 @@ class HttpServer:
             if not self._users[user]:
                 del self._users[user]
         self._requests += connection.requests
+        self._dropped += connection.dropped
 
 
 def _user_of(sock: socket.socket) -> int | None:

@@ -4,6 +4,7 @@ from mcpd.backends.description import Description
 from mcpd.backends.instances import Instances
 from mcpd.backends.leases import Leases
 from mcpd.backends.lists import Lists
+from mcpd.backends.lobby import Lobby
 from mcpd.backends.pace import Pace
 from mcpd.errors import BackendUnavailable
 from mcpd.protocol.capabilities import ServerCapabilities
@@ -30,6 +31,7 @@ BLANK = {
     "calls_in_flight": 0,
     "sessions": 0,
     "leases": 0,
+    "calls_waiting": 0,
     "crash_looping": False,
 }
 
@@ -45,7 +47,7 @@ def described(state=State.STARTING, *, pid=None, failed=(), fetched=False, error
     pace = Pace("b", RestartPolicy())
     pace.error = error
     facts = {"asleep": False, "hello": None, "link": None, "restarts": 0, **facts}
-    return Description(connector, lists, instances, leases, pace).of(state, **facts)
+    return Description(connector, lists, instances, leases, pace, Lobby()).of(state, **facts)
 
 
 def test_of_what_nothing_is_known_yet():
