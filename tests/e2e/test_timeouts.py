@@ -65,13 +65,24 @@ async def test_a_call_that_hangs(kind, era):
 @pytest.mark.parametrize(("kind", "era"), BOTH_ERAS)
 async def test_progress_keeps_a_call_alive_up_to_the_maximum(kind, era):
     async with daemon_with(kind, era, timeouts=SHORT) as (_, peer):
-        meta = {"progressToken": "p"}
-        assert await peer.call_text("e_sleep", {"seconds": 1.6}, meta=meta) == "slept"
-        assert len(peer.notifications("notifications/progress")) >= 6
-        with pytest.raises(PeerError, match=r"in 2.4 s \(raise servers.e.timeouts.call_max"):
-            await peer.call("e_sleep", {"seconds": 30}, meta=meta)
-        with pytest.raises(PeerError, match="call_idle"):
-            await peer.call("e_sleep", {"seconds": 30})
+
+        async def sleep_in_time():
+            assert await peer.call_text("e_sleep", {"seconds": 1.6}, meta={"progressToken": "p"}) == "slept"
+            said = peer.notifications("notifications/progress")
+            assert len([each for each in said if each["progressToken"] == "p"]) >= 6
+
+        async def sleep_too_long():
+            with pytest.raises(PeerError, match=r"in 2.4 s \(raise servers.e.timeouts.call_max"):
+                await peer.call("e_sleep", {"seconds": 30}, meta={"progressToken": "q"})
+
+        async def sleep_silently():
+            with pytest.raises(PeerError, match="call_idle"):
+                await peer.call("e_sleep", {"seconds": 30})
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sleep_in_time)
+            nursery.start_soon(sleep_too_long)
+            nursery.start_soon(sleep_silently)
 
 
 @pytest.mark.parametrize("era", ["legacy", "modern"])
