@@ -46,6 +46,12 @@ SERVER: Final[Schema] = {
             "properties": {key: {"type": "string"} for key in ("kind", "reason", "remedy")},
         },
         "next_attempt_in": {"type": "number", "description": "Seconds."},
+        "origin": {
+            "type": "object",
+            "description": "Of one that is asked for by its name: the file that defines it, or who added it.",
+            "required": ["file"],
+            "properties": {"file": {"type": "string"}, "line": {"type": ["integer", "null"]}},
+        },
     },
 }
 
@@ -57,10 +63,12 @@ async def list_servers(operations: Operations, ask: Ask) -> object:
 
 async def show_server(operations: Operations, ask: Ask) -> object:
     """One of them. Raises: Refusal."""
-    found = views.server(operations.gateway, ask.path["name"])
+    name = ask.path["name"]
+    found = views.server(operations.gateway, name)
     if found is None:
-        raise no_such_server(operations, ask.path["name"])
-    return found
+        raise no_such_server(operations, name)
+    origin = operations.gateway.config.origins.get(name)
+    return found if origin is None else {**found, "origin": origin}
 
 
 async def stop(operations: Operations, ask: Ask) -> object:

@@ -65,8 +65,8 @@ async def started(*, failures=(), prepare=None, wait=True, modern=False, kept=No
 
 def ended(code: int | None) -> ChildEnded:
     class Tail:
-        def tail(self) -> str:
-            return ""
+        def tail(self, *, clear) -> str:
+            return clear("")
 
     class Child:
         name = "b"

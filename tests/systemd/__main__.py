@@ -25,7 +25,7 @@ import trio
 
 from tests.fixtures.peer import ROOT
 from tests.packages import SetupError
-from tests.systemd import checks_life, checks_restart, checks_settings, checks_soak, checks_upgrade, package
+from tests.systemd import checks_life, checks_restart, checks_settings, checks_soak, checks_upgrade, day, package
 from tests.systemd.box import booted
 from tests.systemd.image import RELEASES, image
 from tests.systemd.machine import NotHere, install_tools, obstacle
@@ -136,6 +136,8 @@ def main(arguments: list[str]) -> int:
             rounds = QUICK_ROUNDS if given.quick else ROUNDS
             for version in versions:
                 failed += trio.run(drive, version, deb, checks, rounds)
+            if given.check is None:
+                failed += day.main([f"--debian={version}" for version in versions], deb)
     except NotHere as reason:
         say(f"systemd: nothing more was tested, because {reason}")
         return 1 if failed else 0
@@ -146,7 +148,7 @@ def main(arguments: list[str]) -> int:
         left_out = [f"Debian {version}" for version in sorted(RELEASES) if version not in versions]
         left_out += [check.__name__ for check in LONG]
         say(f"systemd: not part of the quick form: {', '.join(left_out)}")
-    total = len(versions) * len(checks)
+    total = len(versions) * (len(checks) + (given.check is None))
     say(f"systemd: {total - failed} checks passed, {failed} failed")
     if given.check is None and not given.quick:
         failed += package.main([f"--debian={version}" for version in versions])

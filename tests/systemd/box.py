@@ -47,15 +47,19 @@ class Box:
         self.leader = leader
         """Its process 1, as this machine numbers it."""
 
-    async def ask(self, *argv: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """Run a command inside, whatever its status. Raises: trio.TooSlowError."""
-        # The command must never run on this machine by accident.
+    def argv(self, *argv: str) -> list[str]:
+        """What to run here for a command to run inside."""
+        # It must never run on this machine by accident.
         assert self._process.poll() is None, "the box is gone"
         variables = [f"{name}={value}" for name, value in ENVIRON.items()]
         enter = ["nsenter", "-t", str(self.leader), "-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w", "--"]
+        return [*enter, "env", "-i", *variables, "SYSTEMD_PAGER=", "SYSTEMD_COLORS=0", *argv]
+
+    async def ask(self, *argv: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a command inside, whatever its status. Raises: trio.TooSlowError."""
         with trio.fail_after(COMMAND_LIMIT):
             done = await trio.run_process(
-                [*enter, "env", "-i", *variables, "SYSTEMD_PAGER=", "SYSTEMD_COLORS=0", *argv],
+                self.argv(*argv),
                 stdin=stdin.encode(),
                 capture_stdout=True,
                 capture_stderr=True,
@@ -84,10 +88,11 @@ class Box:
 
 
 @asynccontextmanager
-async def booted(image: Path, name: str, binds: Mapping[Path, str]) -> AsyncIterator[Box]:
+async def booted(image: Path, name: str, binds: Mapping[Path, str], *, keeps: bool = False) -> AsyncIterator[Box]:
     """A box, up, for the duration of the block; sockets that the block opens are in its network.
 
-    `binds` are directories of this machine and where they are found inside, read-only. Raises: SetupError.
+    `binds` are directories of this machine and where they are found inside, read-only. What changes inside is thrown
+    away, unless it `keeps` that: then it is in the image. Raises: SetupError.
     """
     root = cgroup2()
     assert root is not None
@@ -97,7 +102,7 @@ async def booted(image: Path, name: str, binds: Mapping[Path, str]) -> AsyncIter
         *("systemd-nspawn", "--quiet", f"--directory={image}", "--boot", f"--machine={name}"),
         *("--register=no", "--keep-unit", "--private-network", "--capability=all"),
         *("--system-call-filter=bpf perf_event_open", "--console=pipe", "--link-journal=no", "--resolv-conf=off"),
-        *("--timezone=off", "--volatile=overlay"),
+        *("--timezone=off", f"--volatile={'no' if keeps else 'overlay'}"),
         *(f"--bind-ro={path}:{inside}" for path, inside in binds.items()),
     ]
     join = 'echo $$ > "$0/cgroup.procs" && exec "$@"'
