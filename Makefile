@@ -11,7 +11,7 @@ ARGS ?=
 # two thirds of its start, and which an installed one never does.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test lint format conformance interop compatibility bench soak fuzz test-restart deb install uninstall mandoc test-systemd test-cgroups test-upgrade clean
+.PHONY: run test lint format conformance interop compatibility bench soak fuzz test-restart test-reload deb install uninstall mandoc test-systemd test-cgroups test-upgrade clean
 
 run: $(READY)
 	@$(BIN)/mcpd --demo --port $(PORT) --state-dir .cache/state --log-level warning
@@ -45,6 +45,9 @@ soak: $(READY)
 
 test-restart: $(READY)
 	$(BIN)/python -m tests.e2e.restarting 20
+
+test-reload: $(READY)
+	$(BIN)/python -m tests.e2e.reloading 50
 
 fuzz: $(READY)
 	$(BIN)/python -m tests.fuzz --seconds 60

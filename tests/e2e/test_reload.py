@@ -74,23 +74,24 @@ async def modern_call(peer, tool):
 
 
 @asynccontextmanager
-async def clients(daemon, tools):
+async def clients(daemon, tools, *, legacy=2, modern=1):
     """Clients of both eras that call the tools all the time; what each has heard of lists, and its callers."""
     async with AsyncExitStack() as stack:
         heard, callers = [], {tool: [] for tool in tools}
-        for _ in range(2):
+        for _ in range(legacy):
             peer = await stack.enter_async_context(HttpPeer(daemon.url))
             await peer.initialize()
             assert await peer.open_stream() == 200
             heard.append(lambda peer=peer: len(peer.notifications(TOOLS_CHANGED)))
             for tool in tools:
                 callers[tool].append(Caller(partial(legacy_call, peer), tool))
-        modern = await stack.enter_async_context(ModernHttpPeer(daemon.url))
-        await modern.list_tools()
-        listening = await stack.enter_async_context(modern.listen("tools"))
-        heard.append(lambda: len(listening.news))
-        for tool in tools:
-            callers[tool].append(Caller(partial(modern_call, modern), tool))
+        for _ in range(modern):
+            peer = await stack.enter_async_context(ModernHttpPeer(daemon.url))
+            await peer.list_tools()
+            listening = await stack.enter_async_context(peer.listen("tools"))
+            heard.append(lambda listening=listening: len(listening.news))
+            for tool in tools:
+                callers[tool].append(Caller(partial(modern_call, peer), tool))
         async with trio.open_nursery() as nursery:
             for each in callers.values():
                 for caller in each:
