@@ -35,7 +35,7 @@ from mcpd.gateway.sessions import Sessions
 from mcpd.gateway.vault import Vault
 from mcpd.hangup import Hangups
 from mcpd.log import redact_with, use_form
-from mcpd.operators import open_for_operators, serve_operators
+from mcpd.operators import open_for_operators, operations_of, serve_operators, serve_remote
 from mcpd.reload import Reloader
 from mcpd.roster import Roster
 from mcpd.supervisor.confinement import give_up_new_privileges
@@ -63,6 +63,7 @@ if TYPE_CHECKING:
 
     from mcpd.config.model import Config, Secrets, ServerSpec
     from mcpd.config.sources import Change, Reading, Sources, Stamp
+    from mcpd.control.operations import Operations
     from mcpd.upgrade.state import State
     from mcpd.wire.http_server import HttpServer
 
@@ -229,7 +230,9 @@ class Daemon:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._heed, signals, nursery, lambda: self.fronts.drain(self.config.shutdown.grace))
                 await self._start(nursery)
-                await self._serve_operators(nursery, control, entrance.addresses)
+                operations = self._operations(entrance.addresses)
+                self.fronts.admin = serve_remote(operations, self.state_dir)
+                await self._serve_operators(nursery, control, operations)
                 self._estate = None
                 server: HttpServer = await nursery.start(
                     self.fronts.serve, entrance, self.deadlines, self.reloader, self._bequeath
@@ -271,7 +274,7 @@ class Daemon:
 
                 nursery.start_soon(self._heed, signals, nursery, drain)
                 await self._start(nursery)
-                await self._serve_operators(nursery, control)
+                await self._serve_operators(nursery, control, self._operations())
                 nursery.start_soon(writer.run)
                 self._tell_manager(nursery, lambda: None)
                 gc.freeze()
@@ -315,16 +318,17 @@ class Daemon:
             else:
                 self._estate = data
 
-    async def _serve_operators(
-        self, nursery: trio.Nursery, sock: ControlSocket | None, addresses: Sequence[tuple[str, int]] = ()
-    ) -> None:
+    def _operations(self, addresses: Sequence[tuple[str, int]] = ()) -> Operations:
+        listen = tuple(f"http://{format_address(*each)}" for each in addresses)
+        group, missing = self.supervisor.cgroup, self.supervisor.cgroup_missing
+        facts = Facts(listen, self.state_dir, "" if group is None else str(group), missing)
+        key = self.vault.seal.derive(b"mcpd entity tags")
+        parts = (self.gateway, self.reloader, self.switch, self.upgrade)
+        return operations_of(*parts, key, facts, self.fronts.scrape)
+
+    async def _serve_operators(self, nursery: trio.Nursery, sock: ControlSocket | None, operations: Operations) -> None:
         if sock is not None:
-            parts = (self.gateway, self.reloader, self.switch, self.upgrade, self.deadlines, self.patience)
-            key = self.vault.seal.derive(b"mcpd entity tags")
-            listen = tuple(f"http://{format_address(*each)}" for each in addresses)
-            group, missing = self.supervisor.cgroup, self.supervisor.cgroup_missing
-            facts = Facts(listen, self.state_dir, "" if group is None else str(group), missing)
-            await nursery.start(serve_operators, sock, *parts, key, facts, self.fronts.scrape)
+            await nursery.start(serve_operators, sock, operations, self.reloader, self.deadlines, self.patience)
 
     def _tell_manager(self, nursery: trio.Nursery, ailment: Callable[[], str | None]) -> None:
         """Up: say so to the service manager, and keep it informed."""

@@ -13,6 +13,7 @@ from mcpd.frontends.guard import Guard
 from mcpd.frontends.http import StreamableHttp
 from mcpd.frontends.management import Management
 from mcpd.frontends.metrics import Metrics
+from mcpd.frontends.replies import refuse
 from mcpd.frontends.sse import MESSAGES, HttpSse
 from mcpd.frontends.websocket import WebSocketFront
 from mcpd.wire.http_limits import HttpLimits
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from mcpd.reload import Reloader
     from mcpd.wire.deadlines import Deadlines
     from mcpd.wire.entrance import Entrance
-    from mcpd.wire.http_server import HttpServer
+    from mcpd.wire.http_server import Handler, HttpServer, Request
 
 
 class Fronts:
@@ -40,6 +41,8 @@ class Fronts:
         """What serves them, once it does."""
         self.scrape: Scrape = _nothing
         """Says what is measured; the daemon's."""
+        self.admin: Handler = _nobody
+        """Serves those who may change mcpd; the daemon's."""
         self._gateway = gateway
         self._patience = patience
         self._scope = trio.CancelScope()
@@ -59,7 +62,7 @@ class Fronts:
         gateway, config, streamable = self._gateway, reloader.config, self.streamable
         sse = HttpSse(gateway, config, self._patience)
         websocket = WebSocketFront(gateway, config, self._patience, succeeded=entrance.stays)
-        management = Management(gateway)
+        management = Management(gateway, self.admin)
         metrics = Metrics(self.scrape)
 
         others = gateway.sessions.forget
@@ -88,6 +91,7 @@ class Fronts:
                 b"/metrics": metrics.handle,
             },
             gateway.gate,
+            below={b"/servers/": management.server},
         )
         try:
             with self._scope:
@@ -126,3 +130,8 @@ def http_limits(config: Config) -> HttpLimits:
     return HttpLimits(
         head=limits.head, body=limits.body, stream_queue=limits.stream_queue, connections=limits.connections
     )
+
+
+async def _nobody(request: Request) -> None:
+    """Before there is a daemon, nobody may."""
+    refuse(request, 503, "mcpd is starting")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mcpd.control.desk import JSON
@@ -14,7 +15,9 @@ from mcpd.control.listener import find_control
 from mcpd.control.operations import Operations
 from mcpd.control.permission import Permission, group_id
 from mcpd.control.refusal import Refusal, explain
+from mcpd.control.remote import Remote
 from mcpd.control.server import MCP, Control, serve_control
+from mcpd.control.token import find_token
 from mcpd.frontends.endpoint import Endpoint
 from mcpd.frontends.http import LOCAL, StreamableHttp
 from mcpd.upgrade.check import UpgradeRefused
@@ -22,7 +25,6 @@ from mcpd.upgrade.check import UpgradeRefused
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from contextlib import ExitStack
-    from pathlib import Path
 
     import trio
 
@@ -46,21 +48,16 @@ def open_for_operators(passed: Passed, wanted: tuple[Path, bool] | None, stack: 
     return sock
 
 
-async def serve_operators(
-    sock: ControlSocket,
+def operations_of(
     gateway: Gateway,
     reloader: Reloader,
     switch: Switch,
     upgrade: Callable[[], Awaitable[object]],
-    deadlines: Deadlines,
-    patience: Deadlines,
     key: bytes,
     facts: Facts,
     scrape: Scrape,
-    *,
-    task_status: trio.TaskStatus[HttpServer],
-) -> None:
-    """Serve operators until cancelled."""
+) -> Operations:
+    """What operators can have done, wherever they ask."""
 
     async def upgrade_or_refuse() -> object:
         try:
@@ -69,11 +66,30 @@ async def serve_operators(
             remedy = "the running program goes on as it was"
             raise Refusal(HTTPStatus.CONFLICT, "upgrade_refused", f"no upgrade: {refused}", remedy) from None
 
-    operations = Operations(gateway, reloader, switch, upgrade=upgrade_or_refuse, key=key, facts=facts, scrape=scrape)
-    control = Control(operations, Permission(os.geteuid(), group_id()), serve_mcp(gateway, reloader, patience))
+    return Operations(gateway, reloader, switch, upgrade=upgrade_or_refuse, key=key, facts=facts, scrape=scrape)
+
+
+async def serve_operators(
+    sock: ControlSocket,
+    operations: Operations,
+    reloader: Reloader,
+    deadlines: Deadlines,
+    patience: Deadlines,
+    *,
+    task_status: trio.TaskStatus[HttpServer],
+) -> None:
+    """Serve operators until cancelled."""
+    mcp = serve_mcp(operations.gateway, reloader, patience)
+    control = Control(operations, Permission(os.geteuid(), group_id()), mcp)
     control.configure(reloader.config)
     reloader.settings.append(control.configure)
     await serve_control(sock.socket, control, deadlines, task_status=task_status)
+
+
+def serve_remote(operations: Operations, state: Path) -> Handler:
+    """What serves those who have the admin token, on the HTTP port."""
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    return Remote(operations, find_token(state, Path(credentials) if credentials else None)).handle
 
 
 def serve_mcp(gateway: Gateway, reloader: Reloader, patience: Deadlines) -> Handler:

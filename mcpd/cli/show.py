@@ -32,7 +32,7 @@ def show(answer: Body, options: Namespace) -> None:
     """A line for each thing that is known."""
     about: Body = {key: answer[key] for key in FIRST if key in answer}
     for label, value in lines({**about, **answer}):
-        print(f"{label:20}{printable(value)}".rstrip())
+        print(f"{label:23} {printable(value)}".rstrip())
 
 
 def lines(about: Body, prefix: str = "") -> list[tuple[str, str]]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mcpd.cli.switching import add_name, outcome, switch
+from mcpd.cli.switching import add_name, started
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
-    from mcpd.control.client import Body, Client
+    from mcpd.control.client import Client
 
 SUMMARY: Final = "start a server now, also one that waits to be tried again"
 
@@ -19,11 +19,6 @@ def arguments(parser: ArgumentParser) -> None:
     add_name(parser)
 
 
-def ask(client: Client, options: Namespace) -> Body:
+def run(client: Client, options: Namespace) -> int:
     """Raises: Unreachable, Refused."""
-    return switch(client, options.name, "start")
-
-
-def show(answer: Body, options: Namespace) -> None:
-    """The state that was reached."""
-    print(outcome(answer))
+    return started(client, options, "start")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from mcpd.cli import statuses
 from mcpd.cli.table import printable
 
 if TYPE_CHECKING:
-    from argparse import ArgumentParser
+    from argparse import ArgumentParser, Namespace
 
     from mcpd.control.client import Body, Client
 
@@ -16,6 +18,15 @@ if TYPE_CHECKING:
 def add_name(parser: ArgumentParser) -> None:
     """The server's name."""
     parser.add_argument("name", metavar="NAME", help="the server")
+
+
+def started(client: Client, options: Namespace, work: str) -> int:
+    """Have it started or restarted; the exit status, which is that of a failure unless it came up.
+
+    Raises: Unreachable, Refused."""
+    answer = switch(client, options.name, work)
+    print(json.dumps(answer, indent=2, ensure_ascii=False) if options.json else outcome(answer))
+    return statuses.OK if answer["state"] == "ready" else statuses.FAILED
 
 
 def switch(client: Client, name: str, work: str) -> Body:

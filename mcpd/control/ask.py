@@ -39,12 +39,14 @@ class Who:
         """For a line of the log: `uid=1000 pid=4711`."""
         if self.credentials is not None:
             return f"uid={self.credentials.uid} pid={self.credentials.pid}"
-        return f"by={self.token!r} peer={self.peer}" if self.token else "uid=unknown"
+        if self.peer:
+            return f"by={self.token or 'nobody'!r} peer={self.peer}"
+        return "uid=unknown"
 
     def __str__(self) -> str:
         """For people, and for what is kept of it: `uid=1000 (alice) pid=4711`."""
         if self.credentials is None:
-            return f"{self.token} from {self.peer}" if self.token else "unknown"
+            return f"{self.token or 'somebody'} from {self.peer}" if self.peer else "unknown"
         uid = self.credentials.uid
         try:
             name = f" ({pwd.getpwuid(uid).pw_name})"

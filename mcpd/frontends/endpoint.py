@@ -3,7 +3,11 @@ names."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+import math
+from typing import TYPE_CHECKING, Final
+
+import trio
 
 from mcpd.errors import ProtocolError
 from mcpd.frontends.replies import ANSWERED, refuse
@@ -16,6 +20,17 @@ if TYPE_CHECKING:
     from mcpd.frontends.guard import Guard
     from mcpd.gateway.gate import Gate
     from mcpd.wire.http_server import Request
+
+log = logging.getLogger("mcpd.frontends")
+
+LOOKS: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+"""Methods that change nothing; browsers send them of their own accord."""
+
+LOG_EVERY: Final = 1.0
+"""Seconds between two lines about requests that are refused for where they come from."""
+
+MANAGED: Final = b"/servers"
+"""What is POSTed there is no message of MCP."""
 
 
 class Verdict:
@@ -40,10 +55,13 @@ class Endpoint:
         fronts: dict[bytes, Callable[[Request, Verdict], Awaitable[None]]],
         gate: Gate,
         *,
+        below: dict[bytes, Callable[[Request, Verdict], Awaitable[None]]] | None = None,
         turn_away: Callable[[Request], Awaitable[None]] | None = None,
     ) -> None:
-        """Without a guard somebody else has checked. `turn_away` answers what the gate would hold back, where
-        connections do not outlive the program."""
+        """Without a guard somebody else has checked. `below` has the fronts of all paths that begin so. `turn_away`
+        answers what the gate would hold back, where connections do not outlive the program."""
+        self._below = below or {}
+        self._told_at, self._untold = -math.inf, 0
         self._turn_away = turn_away
         self._gate = gate
         self._guard = guard
@@ -57,15 +75,36 @@ class Endpoint:
         verdict = head.notes
         if not isinstance(verdict, Verdict):
             refusal = self._guard.refusal(head.headers, head.repeated) if self._guard is not None else None
-            verdict = head.notes = Verdict(refusal, self._fronts.get(head.path.rstrip(b"/") or b"/"))
+            verdict = head.notes = Verdict(refusal, self._front(head.path))
         if verdict.refusal is None and verdict.front is not None:
             return verdict.front(request, verdict)
         if verdict.refusal is not None:
+            if head.method not in LOOKS:
+                self._log(request, verdict.refusal[1])
             refuse(request, *verdict.refusal)
         else:
             known = ", ".join(sorted(path.decode() for path in self._fronts))
             refuse(request, 404, f"no such path; mcpd serves {known}")
         return ANSWERED
+
+    def _front(self, path: bytes) -> Callable[[Request, Verdict], Awaitable[None]] | None:
+        front = self._fronts.get(path.rstrip(b"/") or b"/")
+        return front or next((each for begin, each in self._below.items() if path.startswith(begin)), None)
+
+    def _log(self, request: Request, reason: str) -> None:
+        """Who tried something from a place that is not trusted; once in LOG_EVERY, for it may be tried often."""
+        now = trio.current_time()
+        self._untold += 1
+        if now >= self._told_at + LOG_EVERY:
+            log.warning(
+                "event=request_refused path=%r peer=%s:%s reason=%s times=%d",
+                request.head.path[:200],
+                request.peer,
+                request.peer_port,
+                reason,
+                self._untold,
+            )
+            self._told_at, self._untold = now, 0
 
     async def _handle_later(self, request: Request) -> None:
         request.hold()
@@ -78,7 +117,7 @@ class Endpoint:
 
 def _is_answer(request: Request) -> bool:
     """Whether it begins nothing: answers and notifications belong to calls that are in flight."""
-    if request.head.method != b"POST":
+    if request.head.method != b"POST" or request.head.path.startswith(MANAGED):
         return False
     try:
         messages, _ = read_body(request.body, batches=True)

@@ -1,5 +1,5 @@
-"""What an operator or a load balancer asks over HTTP: /health, /healthz, /readyz, /servers, /tools. Read-
-only.
+"""What an operator or a load balancer asks over HTTP: /health, /healthz, /readyz, /servers, /tools. Servers can be
+added and removed, too; whether who asks for that may, somebody else decides.
 
 Says what is, never what is hoped for: a server is "ready" only while its handshake is done and its catalogue
 loaded.
@@ -19,14 +19,16 @@ from mcpd.supervisor.states import State
 if TYPE_CHECKING:
     from mcpd.frontends.endpoint import Verdict
     from mcpd.gateway.gateway import Gateway
-    from mcpd.wire.http_server import Request
+    from mcpd.wire.http_server import Handler, Request
 
 
 class Management:
     """The handlers of the management routes."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, admin: Handler) -> None:
+        """`admin` serves what changes something."""
         self._gateway = gateway
+        self._admin = admin
 
     async def health(self, request: Request, verdict: Verdict) -> None:
         """200 while mcpd answers; the body tells whether every server does."""
@@ -62,9 +64,18 @@ class Management:
             )
 
     async def servers(self, request: Request, verdict: Verdict) -> None:
-        """Every configured server with its true state."""
-        if self._read_only(request):
+        """Every configured server with its true state; POST adds some."""
+        if request.head.method == b"POST":
+            await self._admin(request)
+        elif self._read_only(request, b"Allow: GET, HEAD, POST\r\n"):
             self._answer(request, 200, {"servers": views.servers(self._gateway)})
+
+    async def server(self, request: Request, verdict: Verdict) -> None:
+        """DELETE: remove one."""
+        if request.head.method == b"DELETE":
+            await self._admin(request)
+        else:
+            refuse(request, 405, "a server is removed here; GET /servers tells of all", b"Allow: DELETE\r\n")
 
     async def tools(self, request: Request, verdict: Verdict) -> None:
         """All tools under the names that clients see."""
@@ -74,10 +85,10 @@ class Management:
         keys = {"name": "name", "server": "server", "tool": "own_name", "definition": "definition"}
         self._answer(request, 200, {"tools": [{key: each[own] for key, own in keys.items()} for each in tools]})
 
-    def _read_only(self, request: Request) -> bool:
+    def _read_only(self, request: Request, allowed: bytes = b"Allow: GET, HEAD\r\n") -> bool:
         if request.head.method in (b"GET", b"HEAD"):
             return True
-        refuse(request, 405, "this route is read-only", b"Allow: GET, HEAD\r\n")
+        refuse(request, 405, "this cannot be done here", allowed)
         return False
 
     def _answer(self, request: Request, status: int, body: object) -> None:

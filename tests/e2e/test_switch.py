@@ -93,7 +93,7 @@ async def test_what_failed_or_sleeps_is_started_and_what_is_not_there_is_not(tmp
         await wait_until_state(path, "bad", "needs-operator")
         (tmp_path / "x").symlink_to("/bin/false")
         code, text = await switch(path, "start", "bad")
-        assert (code, text.split(":")[0]) == (0, "bad is backing-off")
+        assert (code, text.split(":")[0]) == (1, "bad is backing-off")
         code, text = await switch(path, "start", "off")
         assert (code, "mcpctl enable off" in text) == (1, True)
         code, text = await switch(path, "restart", "none")

@@ -49,6 +49,7 @@ class FakeRequest:
         self.cancelled = 0
         self.detached = 0
         self.body = b"body"
+        self.peer, self.peer_port = "127.0.0.1", 1
         self.gone = False
         self.held = False
         self.carried: bytes | None = None

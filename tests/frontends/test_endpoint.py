@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
+import trio
 from trio.testing import wait_all_tasks_blocked
 
 from mcpd.config.model import Listen
-from mcpd.frontends.endpoint import Endpoint, Verdict
+from mcpd.frontends.endpoint import LOG_EVERY, Endpoint, Verdict
 from mcpd.frontends.guard import Guard
 from mcpd.gateway.gate import Gate
 from tests.frontends.fakes import FakeRequest
@@ -14,6 +16,7 @@ from tests.frontends.fakes import FakeRequest
 
 class Head:
     def __init__(self, path: bytes, host: bytes = b"localhost", origin: bytes | None = None) -> None:
+        self.method = b"POST"
         self.path = path
         self.headers = {b"host": host, **({} if origin is None else {b"origin": origin})}
         self.repeated = frozenset()
@@ -114,3 +117,41 @@ async def test_what_another_program_began_goes_on_behind_a_closed_gate():
     gate.close()
     await endpoint.handle(request)
     assert recorder.verdicts
+
+
+async def test_who_may_not_is_told_of_in_the_log_now_and_then(caplog, autojump_clock):
+    endpoint = Endpoint(Guard(Listen(), loopback=True), {}, Gate())
+    for method, times in ((b"GET", 1), (b"DELETE", 3)):
+        for _ in range(times):
+            request = FakeRequest()
+            request.head = SimpleNamespace(
+                method=method, path=b"/servers/x", headers={b"host": b"evil"}, repeated=frozenset(), notes=None
+            )
+            await endpoint.handle(request)
+    assert caplog.text.count("event=request_refused") == 1
+    assert "peer=127.0.0.1:1" in caplog.text
+    await trio.sleep(LOG_EVERY)
+    await endpoint.handle(_again(request))
+    assert "times=3" in caplog.text
+
+
+def _again(request):
+    again = FakeRequest()
+    again.head = request.head
+    again.head.notes = None
+    return again
+
+
+async def test_paths_below_one_are_its_fronts():
+    seen = []
+
+    async def front(request, verdict):
+        seen.append(request.head.path)
+        request.answer(204, b"")
+
+    endpoint = Endpoint(None, {}, Gate(), below={b"/servers/": front})
+    for path in (b"/servers/x", b"/servers/x%2Fy"):
+        request = FakeRequest()
+        request.head = SimpleNamespace(method=b"DELETE", path=path, headers={}, repeated=frozenset(), notes=None)
+        await endpoint.handle(request)
+    assert seen == [b"/servers/x", b"/servers/x%2Fy"]
