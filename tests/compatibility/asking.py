@@ -160,8 +160,11 @@ async def url_required_in_vain(bench: Bench) -> str:
 @row("Several questions in one round")
 async def several(bench: Bench) -> str:
     client = await bench.client(able=True)
-    outcome = await client.call("test_input_required_result_multiple_inputs")
-    assert outcome.text == f"Name: bob; Greeting: {SAID}; Roots: 1"
+    for _ in range(5):  # a legacy server on a busy machine may take longer between them than mcpd waits
+        outcome = await client.call("test_input_required_result_multiple_inputs")
+        assert outcome.text == f"Name: bob; Greeting: {SAID}; Roots: 1"
+        if not bench.is_modern or len(outcome.rounds) == 1:
+            break
     if bench.is_modern:
         [one] = outcome.rounds
         assert {each["method"] for each in one["inputRequests"].values()} == {ELICIT, SAMPLE, ROOTS}
@@ -237,9 +240,12 @@ async def missing_answers(bench: Bench) -> str:
         return NONE
     client = await bench.modern(able=True)
     first = await client.exchange("tools/call", {"name": "test_input_required_result_multiple_inputs", "arguments": {}})
+    own: dict[str, Any] = {"capabilities": client.declared}
+    while len(first.asks) < 3:  # a legacy server on a busy machine takes its time between its questions
+        assert first.needs_input
+        first = await client.peer.retry(first, {}, **own)
     assert len(first.asks) == 3
     answers = {name: await client.peer.answer(ask) for name, ask in first.asks.items() if ask["method"] != SAMPLE}
-    own: dict[str, Any] = {"capabilities": client.declared}
     second = await client.peer.retry(first, {**answers, "unknown": {}}, **own)
     left = {name: await client.peer.answer(ask) for name, ask in second.asks.items()}
     assert any(ask["method"] == SAMPLE for ask in second.asks.values())
