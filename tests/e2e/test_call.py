@@ -108,7 +108,9 @@ async def test_what_a_tool_asks_is_asked_at_the_terminal_and_progress_shown():
 
 async def test_the_keyboard_cancels_the_call():
     async with controlled({"mcpServers": {"c": demo("clock")}}) as (_, path):
-        argv = [sys.executable, "-m", "mcpd.cli.main", "--socket", str(path), "call", "c_countdown", "seconds=600"]
+        # Whoever started this may ignore the signal, as a shell does for what it puts into the background.
+        argv = ["env", "--default-signal=INT", sys.executable, "-m", "mcpd.cli.main", "--socket", str(path)]
+        argv += ["call", "c_countdown", "seconds=600"]
 
         def start():
             return subprocess.Popen(argv, env=ENVIRONMENT, stderr=subprocess.DEVNULL)  # noqa: TID251
