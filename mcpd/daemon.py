@@ -35,7 +35,7 @@ from mcpd.gateway.sessions import Sessions
 from mcpd.gateway.vault import Vault
 from mcpd.hangup import Hangups
 from mcpd.log import redact_with, use_form
-from mcpd.operators import open_for_operators, operations_of, serve_operators, serve_remote
+from mcpd.operators import kept_from, open_for_operators, operations_of, serve_operators, serve_remote
 from mcpd.reload import Reloader
 from mcpd.roster import Roster
 from mcpd.supervisor.confinement import give_up_new_privileges
@@ -131,7 +131,8 @@ class Daemon:
         if all(spec.sandbox.no_new_privileges for spec in config.servers if spec.enabled):
             give_up_new_privileges()
         try:
-            self.supervisor = Supervisor(state_dir, spawn_concurrency=config.limits.spawn_concurrency)
+            spawn_concurrency = config.limits.spawn_concurrency
+            self.supervisor = Supervisor(state_dir, spawn_concurrency=spawn_concurrency, private=kept_from(state_dir))
         except OSError as error:
             raise refusal(error)(
                 f"cannot use the state directory: {error}", file=str(state_dir), remedy="give another with --state-dir"

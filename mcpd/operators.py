@@ -20,6 +20,7 @@ from mcpd.control.server import MCP, Control, serve_control
 from mcpd.control.token import find_token
 from mcpd.frontends.endpoint import Endpoint
 from mcpd.frontends.http import LOCAL, StreamableHttp
+from mcpd.supervisor.descent import descends
 from mcpd.upgrade.check import UpgradeRefused
 
 if TYPE_CHECKING:
@@ -83,13 +84,23 @@ async def serve_operators(
     control = Control(operations, Permission(os.geteuid(), group_id()), mcp)
     control.configure(reloader.config)
     reloader.settings.append(control.configure)
-    await serve_control(sock.socket, control, deadlines, task_status=task_status)
+    await serve_control(sock.socket, control, deadlines, descends=descends, task_status=task_status)
 
 
 def serve_remote(operations: Operations, state: Path) -> Handler:
     """What serves those who have the admin token, on the HTTP port."""
-    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-    return Remote(operations, find_token(state, Path(credentials) if credentials else None)).handle
+    return Remote(operations, find_token(state, credentials())).handle
+
+
+def credentials() -> Path | None:
+    """Where the service manager keeps mcpd's secrets, if it does."""
+    path = os.environ.get("CREDENTIALS_DIRECTORY")
+    return Path(path) if path else None
+
+
+def kept_from(state: Path) -> list[Path]:
+    """Directories that a confined server does not read, because it would become an operator by them."""
+    return [each for each in (state, credentials()) if each is not None]
 
 
 def serve_mcp(gateway: Gateway, reloader: Reloader, patience: Deadlines) -> Handler:

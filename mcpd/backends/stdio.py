@@ -146,8 +146,8 @@ class StdioCarrier:
         """A pipe has no session to lose."""
 
 
-def child_spec(spec: ServerSpec, voice: Voice | None = None) -> ChildSpec:
-    """How the supervisor starts this server, whose process speaks with this voice."""
+def child_spec(spec: ServerSpec, voice: Voice | None = None, private: tuple[str, ...] = ()) -> ChildSpec:
+    """How the supervisor starts this server, whose process speaks with this voice. `private`: directories of mcpd."""
     assert spec.command is not None
     sandbox, resources = spec.sandbox, spec.resources
     inherited: Mapping[str, str] = os.environ
@@ -155,13 +155,14 @@ def child_spec(spec: ServerSpec, voice: Voice | None = None) -> ChildSpec:
         # These speak of mcpd's user; those of the server's own come with it.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("XDG_")}
         inherited = {name: value for name, value in inherited.items() if name not in OF_USER}
+    env = clean_environment(
+        {**{name: os.environ[name] for name in spec.inherit_env if name in os.environ}, **spec.env},
+        inherited=inherited,
+    )
     return ChildSpec(
         name=spec.name,
         argv=(spec.command, *spec.args),
-        env=clean_environment(
-            {**{name: os.environ[name] for name in spec.inherit_env if name in os.environ}, **spec.env},
-            inherited=inherited,
-        ),
+        env=env,
         cwd=spec.cwd,
         stop=StopLadder(eof=spec.stop.eof, term=spec.stop.term, kill=spec.stop.kill),
         limits=Limits(resources.memory_max, resources.pids_max, resources.cpu_max),
@@ -172,7 +173,13 @@ def child_spec(spec: ServerSpec, voice: Voice | None = None) -> ChildSpec:
             nice=spec.nice,
             rlimits=resources.of_processes,
             no_new_privileges=sandbox.no_new_privileges,
-            view=View(sandbox.read_only_paths, sandbox.read_write_paths, sandbox.inaccessible_paths),
+            view=View(
+                sandbox.read_only_paths,
+                sandbox.read_write_paths,
+                sandbox.inaccessible_paths,
+                private_paths=private,
+                needed_paths=tuple(path for path in (env.get("HOME"), spec.cwd) if path),
+            ),
         ),
         on_stderr=lambda line: stderr_log.info("backend=%s stderr=%s", spec.name, line),
         voice=voice,
@@ -191,6 +198,12 @@ def shortfalls(spec: ServerSpec, supervisor: Supervisor) -> list[str]:
     ]
     if spec.command is not None and not spec.sandbox.no_new_privileges and supervisor.no_new_privileges:
         words.append("sandbox.no_new_privileges is true all the same: mcpd itself is not to gain any")
+    if spec.command is not None and spec.user is None:
+        words += [
+            f"its sandbox can read {path}, where mcpd keeps its admin token: with it a command can be run outside of it"
+            " (let it write neither there nor around it, or give it a user of its own)"
+            for path in child_spec(spec, None, supervisor.private).confinement.view.exposed()
+        ]
     return words
 
 
@@ -213,7 +226,7 @@ async def connect(
     """
     voice = supervisor.logs.voice(spec.name, secrets.redact)
     try:
-        child = await supervisor.spawn(child_spec(spec, voice), claim)
+        child = await supervisor.spawn(child_spec(spec, voice, supervisor.private), claim)
     except SpawnFailed as error:
         voice.note(f"could not be started: {error.reason}")
         raise BackendUnavailable(

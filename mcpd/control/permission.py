@@ -2,7 +2,9 @@
 
 Rules.
 1. root, the user that mcpd runs as, and members of the group `mcpd`, if there is one, may do everything.
-2. Whoever else can connect may look, unless that is for operators too (`control.look`). Who can connect, the mode of
+2. But no process that mcpd itself started (`supervisor/descent`): servers run as its user, and one that is confined
+   would have a command run outside of what confines it. Landlock does not keep it from a socket.
+3. Whoever else can connect may look, unless that is for operators too (`control.look`). Who can connect, the mode of
    the socket decides.
 """
 
@@ -32,7 +34,9 @@ class Permission:
 
     def may_change(self, who: Credentials | None) -> bool:
         """Whether this process may change things."""
-        return who is not None and (who.uid in (0, self.uid) or (self.gid is not None and self.gid in who.groups))
+        if who is None or who.ours:
+            return False
+        return who.uid in (0, self.uid) or (self.gid is not None and self.gid in who.groups)
 
     def require_change(self, who: Credentials | None) -> None:
         """Raises: Refusal."""
@@ -46,6 +50,10 @@ class Permission:
             raise self._refusal(who, "not look (control.look)")
 
     def _refusal(self, who: Credentials | None, may: str) -> Refusal:
+        if who is not None and who.ours:
+            remedy = "ask from outside of its servers, or over HTTP with the admin token"
+            message = f"process {who.pid}, which mcpd itself started or which has ended, may {may}"
+            return Refusal(HTTPStatus.FORBIDDEN, "not_permitted", message, remedy)
         remedy = "use sudo" if self.gid is None else f"use sudo, or become a member of the group '{GROUP}'"
         user = who.uid if who is not None else "unknown"
         return Refusal(HTTPStatus.FORBIDDEN, "not_permitted", f"user {user} may {may}", remedy)

@@ -23,7 +23,7 @@ from mcpd.wire.http_server import serve_http
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import trio
 
@@ -111,9 +111,16 @@ async def serve_control(
     deadlines: Deadlines,
     *,
     limits: HttpLimits = LIMITS,
+    descends: Callable[[int, int], bool] | None = None,
     task_status: trio.TaskStatus[HttpServer],
 ) -> None:
-    """Serve operators until cancelled."""
+    """Serve operators until cancelled. `descends` says of a process and its user whether mcpd started it."""
     await serve_http(
-        [sock], control.handle, limits=limits, deadlines=deadlines, explain=explain, task_status=task_status
+        [sock],
+        control.handle,
+        limits=limits,
+        deadlines=deadlines,
+        explain=explain,
+        descends=descends,
+        task_status=task_status,
     )

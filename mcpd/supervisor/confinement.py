@@ -144,9 +144,9 @@ def _unknown(kind: str, name: str) -> SpawnFailed:
     return SpawnFailed(f"{kind} '{name}' does not exist", remedy=f"correct {kind}, or add it", needs_operator=True)
 
 
-def _rules(view: View) -> list[tuple[bytes, bool, bool]]:
+def _rules(view: View) -> list[tuple[bytes, int, bool]]:
     try:
-        return [(os.fsencode(path), write, named) for path, write, named in rules(view, entries=entries_of)]
+        return [(os.fsencode(path), int(access), named) for path, access, named in rules(view, entries=entries_of)]
     except TooManyRules as error:
         raise SpawnFailed(
             f"the directories around its paths have too many entries, as '{error}'",

@@ -24,7 +24,7 @@ from mcpd.supervisor.tree import ProcessInfo, Snapshot, become_subreaper, kill_u
 from mcpd.supervisor.usage import Usage, measure
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Iterable
     from pathlib import Path
 
 SPAWN_CONCURRENCY = 8
@@ -39,8 +39,12 @@ cost a line in the process table each, so they may wait a little."""
 class Supervisor:
     """Starts and stops children. `run` must be running before `spawn` is called."""
 
-    def __init__(self, state_dir: Path | None, *, spawn_concurrency: int = SPAWN_CONCURRENCY) -> None:
+    def __init__(
+        self, state_dir: Path | None, *, spawn_concurrency: int = SPAWN_CONCURRENCY, private: Iterable[Path] = ()
+    ) -> None:
         self.registry = Registry(state_dir)
+        self.private = tuple(os.path.realpath(path) for path in private)
+        """Directories that no child with a view of the file system is to read."""
         self.logs = Logs()
         """What children said."""
         self.slots = StartSlots(spawn_concurrency)

@@ -51,11 +51,15 @@ RULE_PATH_BENEATH = 1
 
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, TRUNCATE = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 14
 READING = EXECUTE | READ_FILE | READ_DIR
+ACCESS = {1: READ_DIR, 2: READING, 3: -1}
+"""Rights by the numbers of `view.Access`."""
 OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE
 """Rights that a rule about a file may name; the others are about what is in a directory."""
 RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1}
 """All rights to files, by version of the interface: 2 (Linux 5.19) added renaming into another directory, 3 (6.2)
 truncate(2). Ioctls of devices (5) are not taken, because no setting speaks of them."""
+SCOPES, SCOPE_SIGNAL = 6, 1 << 1
+"""From that version on (6.12) nothing outside can be signalled: not mcpd, nor another server."""
 
 
 def load(plan: Plan) -> None:
@@ -165,24 +169,28 @@ STEPS: tuple[Callable[[Plan], None], ...] = (
 
 
 def make_ruleset(plan: Plan) -> int:
-    """A descriptor of the rules: from paths, whether they may be written to, and whether they must be there. The others
+    """A descriptor of the rules: from paths, what may be done with them, and whether they must be there. The others
     were seen in a directory a moment ago, as files are that programs make in /tmp and remove again.
     """
     version = system_call(plan, "syscall", LANDLOCK_CREATE_RULESET, None, 0, CREATE_RULESET_VERSION)
     handled = RIGHTS[min(version, max(RIGHTS))]
-    ruleset = system_call(plan, "syscall", LANDLOCK_CREATE_RULESET, handled.to_bytes(8, sys.byteorder), 8, 0)
-    for path, write, named in plan["paths"]:
+    about = handled.to_bytes(8, sys.byteorder)
+    if version >= SCOPES:
+        about += bytes(8) + SCOPE_SIGNAL.to_bytes(8, sys.byteorder)  # between them what there is for the network
+    ruleset = system_call(plan, "syscall", LANDLOCK_CREATE_RULESET, about, len(about), 0)
+    for path, access, named in plan["paths"]:
         try:
             fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
         except FileNotFoundError:
             if named:
                 raise
             continue
-        rights = handled if write else handled & READING
+        rights = handled & ACCESS[access]
         if os.fstat(fd).st_mode & 0o170000 != 0o040000:
             rights &= OF_FILES
-        rule = rights.to_bytes(8, sys.byteorder) + fd.to_bytes(4, sys.byteorder)
-        system_call(plan, "syscall", LANDLOCK_ADD_RULE, ruleset, RULE_PATH_BENEATH, rule, 0)
+        if rights:  # there is no rule that allows nothing, such as to list a file
+            rule = rights.to_bytes(8, sys.byteorder) + fd.to_bytes(4, sys.byteorder)
+            system_call(plan, "syscall", LANDLOCK_ADD_RULE, ruleset, RULE_PATH_BENEATH, rule, 0)
         os.close(fd)
     return ruleset
 

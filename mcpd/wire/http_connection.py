@@ -30,6 +30,7 @@ from mcpd.wire.http_request import CLOSE, Lasting, Request, peer_of, status_line
 from mcpd.wire.outgoing import Outgoing
 
 if TYPE_CHECKING:
+    from mcpd.wire.credentials import Credentials
     from mcpd.wire.deadlines import Deadlines
     from mcpd.wire.http_limits import HttpLimits
 
@@ -76,6 +77,7 @@ class Connection:
         self.sock = sock
         self.limits = limits
         self.peer, self.peer_port = peer_of(sock)
+        self.credentials: Credentials | None = None
         # The nursery is the server's: flushers and detached turns end with the server at the latest.
         self.out = Outgoing(sock, nursery)
         self.pending = b""

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from mcpd.wire.credentials import peer_credentials
 from mcpd.wire.outgoing import JOIN_MAX
 
 if TYPE_CHECKING:
@@ -192,7 +191,7 @@ class Request:
     @property
     def credentials(self) -> Credentials | None:
         """The process that asks, where it came by a socket in the file system."""
-        return peer_credentials(self._connection.sock)
+        return self._connection.credentials
 
     @property
     def complete(self) -> bool:

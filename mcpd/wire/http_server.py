@@ -75,9 +75,11 @@ class HttpServer:
         deadlines: Deadlines,
         nursery: trio.Nursery,
         explain: Callable[[int, str], bytes] = error_body,
+        descends: Callable[[int, int], bool] | None = None,
     ) -> None:
         self._handler = handler
         self._explain = explain
+        self._descends = descends
         self._limits = limits
         self._deadlines = deadlines
         # The nursery is serve_http's own, which this object does not outlive in any useful way.
@@ -219,7 +221,8 @@ class HttpServer:
             self._refused += 1
             self._refuse(sock, f"all {self._limits.connections} connections are in use ({self._limits.setting})")
             return
-        user = _user_of(sock) if self._limits.per_user else None
+        who = peer_credentials(sock, self._descends)
+        user = who.uid if who is not None and self._limits.per_user else None
         if user is not None and self._users[user] >= self._limits.per_user:
             self._refused += 1
             self._refuse(sock, f"all {self._limits.per_user} connections that user {user} may have are in use")
@@ -231,6 +234,7 @@ class HttpServer:
             except OSError:
                 pass  # gone again already: its task will see
         connection = self._serve(sock)
+        connection.credentials = who
         if user is not None:
             self._users[user] += 1
             self._user[connection] = user
@@ -279,11 +283,6 @@ class HttpServer:
         self._dropped += connection.dropped
 
 
-def _user_of(sock: socket.socket) -> int | None:
-    who = peer_credentials(sock)
-    return who.uid if who is not None else None
-
-
 async def serve_http(
     listeners: Sequence[_HasFileno],
     handler: Handler,
@@ -291,6 +290,7 @@ async def serve_http(
     limits: HttpLimits,
     deadlines: Deadlines,
     explain: Callable[[int, str], bytes] = error_body,
+    descends: Callable[[int, int], bool] | None = None,
     task_status: trio.TaskStatus[HttpServer] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until cancelled, or until `HttpServer.leave` (the value given to `task_status`) has let every
@@ -299,7 +299,7 @@ async def serve_http(
     `listeners` are listening sockets (the standard library's, trio's, or `trio.SocketListener`); they stay
     the caller's to close. `handler` runs in the connection's task; if it raises or gives no answer, that
     request is answered 500 and that connection closed. `explain` writes the body of what HTTP itself refuses, from its
-    status and reason.
+    status and reason. `descends` says of a process and its user whether it is one of ours (`Credentials.ours`).
 
     Cancellation: ends all connections at once, whatever they do.
     """
@@ -312,7 +312,9 @@ async def serve_http(
             sock.setblocking(False)
             socks.append(sock)
         async with trio.open_nursery() as nursery:
-            server = HttpServer(handler, limits=limits, deadlines=deadlines, nursery=nursery, explain=explain)
+            server = HttpServer(
+                handler, limits=limits, deadlines=deadlines, nursery=nursery, explain=explain, descends=descends
+            )
             nursery.start_soon(server.accept_all, socks)
             task_status.started(server)
     finally:

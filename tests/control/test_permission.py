@@ -34,6 +34,18 @@ def test_root_the_own_user_and_the_group_may_change_things(uid, groups, gid, may
         assert (GROUP in caught.value.remedy) is (gid is not None)
 
 
+@pytest.mark.parametrize("uid", [0, OWN, 1000])
+def test_what_mcpd_started_may_not_whoever_it_is(uid):
+    who = Credentials(77, uid, frozenset({GROUP_ID}), ours=True)
+    assert not Permission(OWN, GROUP_ID).may_change(who)
+    with pytest.raises(Refusal, match=r"process 77, which mcpd itself started .* may look, but not change") as caught:
+        Permission(OWN, GROUP_ID).require_change(who)
+    assert "admin token" in caught.value.remedy
+    Permission(OWN, GROUP_ID).require_look(who)
+    with pytest.raises(Refusal, match=r"process 77, .* may not look \(control.look\)"):
+        Permission(OWN, GROUP_ID, "operators").require_look(who)
+
+
 def test_who_is_not_known_may_not():
     assert not Permission(0, None).may_change(None)
     with pytest.raises(Refusal, match="unknown"):

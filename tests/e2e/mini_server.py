@@ -3,7 +3,8 @@ library alone; it starts in a few hundredths of a second. TOKEN only marks its p
 finds them.
 
 Modes: "" (plain), "hang" (never answers initialize), "die" (says why and exits with status 3), "stubborn"
-(ignores SIGTERM and the end of its input), "more" (lists one more tool). "@FILE": the mode that stands in a file.
+(ignores SIGTERM and the end of its input), "more" (lists one more tool), "intruder" (lists "run", which runs a
+program). "@FILE": the mode that stands in a file.
 """
 
 # ruff: noqa: TID251 - it knows no supervisor
@@ -35,7 +36,7 @@ def main() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     seen: list[str] = []
     held: list[object] = []
-    tools = (*TOOLS, "more") if mode == "more" else TOOLS
+    tools = {"more": (*TOOLS, "more"), "intruder": (*TOOLS, "run")}.get(mode, TOOLS)
     for line in sys.stdin.buffer:
         message = json.loads(line)
         method = message.get("method", "answer")
@@ -90,6 +91,9 @@ def call(id: object, params: dict, token: str, seen: list[str], held: list[objec
         case "words":
             print(arguments["text"], file=sys.stderr, flush=True)
             text(id, "said")
+        case "run":
+            argv = [sys.executable, "-ISs", "-c", arguments["program"], *arguments["with"]]
+            text(id, subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout)
         case "seen":
             text(id, json.dumps(seen))
     while held and arguments.get("release"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import resource
@@ -92,16 +93,16 @@ def test_user_and_groups():
 
 def test_a_kernel_without_landlock_is_told_apart_from_a_path_that_is_missing():
     needs_landlock()
-    report = bounce({"privileges": True, "paths": [(b"/", False, True), (b"/mcpd/no", True, True)]}, "true")[1]
+    report = bounce({"privileges": True, "paths": [(b"/", 2, True), (b"/mcpd/no", 3, True)]}, "true")[1]
     assert report == ("rules", errno.ENOENT, b"/mcpd/no")
     filtered = [sys.executable, "-c", FILTERED]
-    report = bounce({"privileges": True, "paths": [(b"/", False, True)]}, "true", through=filtered)[1]
+    report = bounce({"privileges": True, "paths": [(b"/", 2, True)]}, "true", through=filtered)[1]
     assert report == ("rules", errno.EPERM, b"")
 
 
 def test_what_was_seen_in_a_directory_and_is_gone_is_no_failure():
     needs_landlock()
-    assert bounce({"privileges": True, "paths": [(b"/", False, True), (b"/mcpd/no", True, False)]}, "true")[1] is None
+    assert bounce({"privileges": True, "paths": [(b"/", 2, True), (b"/mcpd/no", 3, False)]}, "true")[1] is None
 
 
 FILTERED = """
@@ -121,7 +122,7 @@ def test_what_is_read_only_is_not_written(tmp_path):
     needs_landlock()
     (tmp_path / "kept").write_text("as it was\n")
     (tmp_path / "free").mkdir()
-    paths = [(b"/", False, True), (os.fsencode(tmp_path / "free"), True, True), (b"/dev", True, True)]
+    paths = [(b"/", 2, True), (os.fsencode(tmp_path / "free"), 3, True), (b"/dev", 3, True)]
     plan = {"privileges": True, "paths": paths}
     script = """
         exec 2> /dev/null
@@ -145,11 +146,34 @@ def test_what_has_no_rule_can_neither_be_read_nor_listed(tmp_path):
     needs_landlock()
     (tmp_path / "secret").write_text("s")
     top = tmp_path.parts[1]
-    allowed: list[tuple[bytes, bool, bool]] = [(b"/dev/null", True, True)]
-    allowed += [(os.fsencode(path), False, False) for path in Path("/").iterdir() if path.name != top]
+    allowed: list[tuple[bytes, int, bool]] = [(b"/dev/null", 3, True)]
+    allowed += [(os.fsencode(path), 2, False) for path in Path("/").iterdir() if path.name != top]
     script = "exec 2> /dev/null; cat secret || echo not read; ls . || echo not listed; ls / || echo nor above"
     said, report = bounce({"privileges": True, "paths": allowed, "cwd": os.fsencode(tmp_path)}, "sh", "-c", script)
     assert (said.splitlines(), report) == (["not read", "not listed", "nor above"], None)
+
+
+def test_what_may_only_be_listed_is_not_read(tmp_path):
+    needs_landlock()
+    (tmp_path / "secret").write_text("s")
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "other").touch()
+    top = tmp_path.parts[1]
+    allowed = [(b"/dev/null", 3, True), (b"/", 1, True), (os.fsencode(tmp_path / "secret"), 1, True)]
+    allowed += [(os.fsencode(path), 2, False) for path in Path("/").iterdir() if path.name != top]
+    script = "exec 2> /dev/null; ls; ls inner; cat secret || echo not read; echo x > secret || echo not written"
+    said, report = bounce({"privileges": True, "paths": allowed, "cwd": os.fsencode(tmp_path)}, "sh", "-c", script)
+    assert (said.splitlines(), report) == (["inner", "secret", "other", "not read", "not written"], None)
+
+
+def test_nothing_outside_is_signalled():
+    needs_landlock()
+    if ctypes.CDLL(None).syscall(444, None, 0, 1) < 6:
+        pytest.skip("the kernel is older than 6.12, where Landlock learnt about signals")
+    script = f"sleep 100 & kill $! && echo own; kill -0 {os.getpid()} 2> /dev/null || echo not another"
+    for paths, expected in (([(b"/", 3, True)], ["own", "not another"]), (None, ["own"])):
+        plan = {"privileges": True} if paths is None else {"privileges": True, "paths": paths}
+        assert bounce(plan, "sh", "-c", script) == ("".join(f"{line}\n" for line in expected), None)
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="only root gives capabilities")
