@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from mcpd import __version__, log
-from mcpd.config.options import Options, control_socket, overlay_file, parse, state_directory
+from mcpd.config.options import Options, control_socket, overlay_file, parse, settle, state_directory
 from mcpd.config.plan import plan
 from mcpd.config.sources import Sources
 from mcpd.daemon import Daemon, tls_context
@@ -26,7 +26,7 @@ from mcpd.reload import tell_oddities
 from mcpd.systemd.manager import take
 from mcpd.systemd.passed import Passed
 from mcpd.upgrade.check import checking, show
-from mcpd.upgrade.leap import arrive
+from mcpd.upgrade.leap import LEAVING, arrive
 from mcpd.welcome import welcome
 from mcpd.wire.entrance import HTTP, check_exposure
 
@@ -51,6 +51,9 @@ def run(arguments: list[str]) -> int:
     manager = take(os.environ, pid=os.getpid())
     options = parse(arguments, version=__version__)
     try:
+        # Who is taken over from has served over HTTP, and its program serves on.
+        if LEAVING not in os.environ:
+            options = settle(options, os.environ)
         sources = _sources(options)
         if options.check:
             config = sources.read().config
@@ -72,6 +75,9 @@ def run(arguments: list[str]) -> int:
             manager = replace(manager, passed=Passed(left.listeners))
         log.configure(options.log_level, config.secrets.redact, config.log.format)
         tell_oddities(config)
+        if options.unsaid and options.transport == "stdio":
+            remedy = "--transport http serves over HTTP"
+            logging.getLogger("mcpd").info("event=stdio reason='stdin and stdout are pipes' remedy=%r", remedy)
         with ExitStack() as stack:
             greet = _greet if options.config is None else None
             state = _state_directory(options, stack)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import os
+import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn, cast, get_args
 
 import msgspec
 
+from mcpd.config.load import read_main
 from mcpd.config.model import LogFormat
+from mcpd.config.servers import as_table
 from mcpd.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -40,6 +44,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     host: str | None = None
     port: int | None = None
     transport: Front = "http"
+    unsaid: bool = False
+    """Nothing on the command line tells whether clients come over HTTP; see `settle`."""
     demo: bool = False
     state_dir: Path | None = None
     control_socket: Path | None = None
@@ -73,7 +79,6 @@ def parser(version: str) -> argparse.ArgumentParser:
     add(
         "--transport",
         choices=sorted(_FRONTS),
-        default="http",
         help="http ('sse' and 'streamable-http' mean it too), or stdio: one client on stdin and stdout",
     )
     add("--demo", action="store_true", help="run the demo servers that come with mcpd, whatever is configured")
@@ -104,7 +109,8 @@ def parse(arguments: Sequence[str], *, version: str, system_config: Path = SYSTE
         config=config,
         host=given.host,
         port=given.port,
-        transport=_FRONTS[given.transport],
+        transport=_FRONTS[given.transport or "http"],
+        unsaid=given.config is not None and (given.transport, given.host, given.port) == (None, None, None),
         demo=given.demo,
         state_dir=given.state_dir,
         control_socket=given.control_socket,
@@ -112,6 +118,23 @@ def parse(arguments: Sequence[str], *, version: str, system_config: Path = SYSTE
         log_level=given.log_level,
         log_format=given.log_format,
     )
+
+
+def settle(options: Options, environ: Mapping[str, str], *, streams: tuple[int, int] = (0, 1)) -> Options:
+    """The options, with stdio for a client that starts mcpd as it starts any server, by a command and a file of
+    servers: both standard streams lead to another program, and neither the command line nor the file speaks of
+    listening. Service managers lead them elsewhere, but for supervisord, which has a variable to be known by.
+
+    Raises: ConfigErrors.
+    """
+    if not options.unsaid or options.config is None or not all(map(_leads_to_a_program, streams)):
+        return options
+    # What is no file can be read only once, and that comes later.
+    if "SUPERVISOR_ENABLED" in environ or not options.config.is_file():
+        return options
+    if "listen" in as_table(read_main(options.config).document.value):
+        return options
+    return msgspec.structs.replace(options, transport="stdio")
 
 
 def state_directory(options: Options, environ: Mapping[str, str]) -> Path:
@@ -169,6 +192,15 @@ def control_socket(
     if Path(by_user).is_absolute():
         return Path(by_user) / "mcpd" / CONTROL, False
     return state.absolute() / CONTROL, False
+
+
+def _leads_to_a_program(fd: int) -> bool:
+    """Whether it is a pipe or a socket; false of one that is closed."""
+    try:
+        mode = os.fstat(fd).st_mode
+    except OSError:
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
 def _is_there(path: Path) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from pathlib import Path
 
 import pytest
 
 from mcpd.config.model import Config, Control
-from mcpd.config.options import Options, control_socket, parse, state_directory
+from mcpd.config.options import Options, control_socket, parse, settle, state_directory
 from mcpd.errors import ConfigError
 
 
@@ -159,3 +161,59 @@ def test_where_operators_reach_it(given, configured, environ, found):
     config = Config(control=Control(socket=configured), source="/etc/mcpd/mcpd.yaml")
     place = control_socket(options, config, environ, Path("/state"))
     assert place == (None if found is None else (Path(found[0]), found[1]))
+
+
+SERVERS = '{"mcpServers": {"a": {"command": "x"}}}'
+
+
+@pytest.fixture
+def pipes():
+    """A pipe's reading end and a socket."""
+    reader, writer = os.pipe()
+    one, two = socket.socketpair()
+    with one, two:
+        yield reader, one.fileno()
+    os.close(reader)
+    os.close(writer)
+
+
+def _settled(tmp_path, pipes, *arguments, text=SERVERS, environ=None):
+    file = tmp_path / "servers.json"
+    file.write_text(text)
+    options = _parse("--config", str(file), *arguments)
+    return settle(options, environ or {}, streams=pipes).transport
+
+
+def test_who_starts_it_like_any_server_is_a_client_on_stdio(tmp_path, pipes):
+    assert _settled(tmp_path, pipes) == "stdio"
+    assert _settled(tmp_path, pipes, "--log-level", "debug", "--state-dir", "s") == "stdio"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--transport", "http"], ["--transport", "sse"], ["--port", "0"], ["--host", "127.0.0.1"]]
+)
+def test_who_speaks_of_http_gets_it(arguments, tmp_path, pipes):
+    assert _settled(tmp_path, pipes, *arguments) == "http"
+
+
+def test_so_does_whose_file_speaks_of_listening_and_whom_supervisord_started(tmp_path, pipes):
+    assert _settled(tmp_path, pipes, text='{"listen": {"port": 1}, "mcpServers": {}}') == "http"
+    assert _settled(tmp_path, pipes, environ={"SUPERVISOR_ENABLED": "1"}) == "http"
+
+
+def test_so_does_whose_streams_lead_to_a_file_or_nowhere(tmp_path, pipes):
+    with (tmp_path / "out").open("wb") as file, open(os.devnull, "rb") as null:
+        assert _settled(tmp_path, (null.fileno(), pipes[0])) == "http"
+        assert _settled(tmp_path, (pipes[0], file.fileno())) == "http"
+    assert _settled(tmp_path, (pipes[0], 1 << 20)) == "http"
+
+
+def test_without_a_file_of_its_own_it_is_the_daemon(tmp_path, pipes):
+    system = tmp_path / "mcpd.yaml"
+    system.write_text(SERVERS)
+    for options in (_parse(system_config=system), _parse("--demo")):
+        assert settle(options, {}, streams=pipes) == options
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    options = _parse("--config", str(fifo))
+    assert settle(options, {}, streams=pipes) == options, "which was not read"

@@ -35,7 +35,7 @@ async def names(peer) -> list[str]:
 async def test_servers_over_stdio_to_a_client_over_stdio(tmp_path):
     file = tmp_path / "servers.json"
     file.write_text(json.dumps(example("servers.json")))
-    argv = mcpd("--config", str(file), "--transport", "stdio", "--state-dir", str(tmp_path / "state"))
+    argv = mcpd("--config", str(file), "--state-dir", str(tmp_path / "state"))
     async with StdioPeer(argv) as peer:
         await peer.initialize()
         assert {"calculator.add", "calculator.multiply", "notes.add_note"} <= set(await names(peer))
