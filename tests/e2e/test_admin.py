@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import stat
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 import trio
 
+from mcpd.control.client import Client
 from mcpd.control.remote import OFFERED
 from tests.e2e.backends import mini
 from tests.e2e.background import until
+from tests.e2e.test_reload import write
 from tests.fixtures.peer import ROOT, HttpPeer, start_daemon
 from tests.fixtures.peer_wire import open_request, read_reply
 
@@ -154,3 +158,58 @@ async def test_the_manuals_example_adds_a_server_and_shows_nobody_the_token(tmp_
         seen = curl.with_name("curl.seen").read_text()
         assert f"{daemon.base}/servers" in seen
         assert (state / "admin-token").read_text().strip() not in seen + script
+
+
+TELLTALE = """
+import sys
+print("I found", open(sys.argv[1]).read().strip(), "here", file=sys.stderr, flush=True)
+sys.stdin.read()
+"""
+"""Says what is in a file, and nothing that a client could use."""
+
+
+@pytest.mark.parametrize("kind", ["file", "credential"])
+async def test_the_token_holds_and_stays_hidden_over_a_reload_and_an_upgrade(kind, tmp_path):
+    secret = "given-by-somebody-6b20e1"
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    file = tmp_path / "mcpd-admin-token" if kind == "credential" else state / "admin-token"
+    file.touch(0o600)
+    file.write_text(secret)
+
+    def telltale(name):
+        return {"command": sys.executable, "args": ["-c", TELLTALE, str(file), name], "timeouts": {"init": 1}}
+
+    headers = {**JSON, "Authorization": f"Bearer {secret}"}
+    env = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    with tempfile.TemporaryDirectory(prefix="mcpd-") as short:
+        control = Path(short, "c")
+        extra = ("--control-socket", str(control))
+        first = {"first": telltale("first")}
+        async with start_daemon({"mcpServers": first}, state_dir=str(state), env=env, extra=extra) as daemon:
+
+            async def told(count):
+                await until(lambda: daemon.stderr.count("I found *** here") >= count)
+                logs = await trio.to_thread.run_sync(lambda: Client(control).get("/v1/logs", {"lines": "1000"}))
+                assert "I found *** here" in json.dumps(logs)
+                assert secret not in json.dumps(logs) + daemon.stderr
+
+            await told(1)
+            write(daemon, {**first, "second": telltale("second")})
+            daemon.process.send_signal(signal.SIGHUP)
+            await until(lambda: "event=reloaded" in daemon.stderr)
+            await told(2)
+            status, _ = await ask("POST", f"{daemon.base}/servers", ONE, headers)
+            assert status == 200
+            daemon.process.send_signal(signal.SIGUSR2)
+            await until(lambda: "event=upgraded" in daemon.stderr, 100)
+            since = daemon.stderr.count("I found *** here")
+            await told(since)
+            write(daemon, {**first, "third": telltale("third")})
+            daemon.process.send_signal(signal.SIGHUP)
+            await until(lambda: daemon.stderr.count("event=reloaded") == 3)
+            await told(since + 1)
+            status, _ = await ask("DELETE", f"{daemon.base}/servers/x", None, headers)
+            assert (status, await names(daemon)) == (200, ["first", "third"])
+            status, _ = await ask("POST", f"{daemon.base}/servers", ONE, {**headers, "Authorization": "Bearer other"})
+            assert status == 401
