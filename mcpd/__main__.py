@@ -9,6 +9,7 @@ import sys
 import traceback
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
@@ -19,6 +20,7 @@ from mcpd import __version__, log
 from mcpd.config.options import Options, control_socket, overlay_file, parse, settle, state_directory
 from mcpd.config.plan import plan
 from mcpd.config.sources import Sources
+from mcpd.control.token import find_token
 from mcpd.daemon import Daemon, tls_context
 from mcpd.embedded import demo
 from mcpd.errors import ConfigError, McpdError
@@ -82,7 +84,10 @@ def run(arguments: list[str]) -> int:
             greet = _greet if options.config is None else None
             state = _state_directory(options, stack)
             control = control_socket(options, config, os.environ, state)
-            daemon = Daemon(config, state, manager=manager, control=control, sources=sources, greet=greet, left=left)
+            token = partial(find_token, credentials=_credentials()) if options.transport != "stdio" else None
+            daemon = Daemon(
+                config, state, manager=manager, control=control, sources=sources, greet=greet, left=left, token=token
+            )
             trio.run(
                 daemon.run_stdio if options.transport == "stdio" else daemon.run_http,
                 strict_exception_groups=True,
@@ -115,15 +120,20 @@ def open_standard_streams() -> None:
 
 def _sources(options: Options) -> Sources:
     """Where the command line has the configuration."""
-    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
     return Sources(
         options.config,
         built_in=demo(),
         overlay=overlay_file(options, os.environ),
         environ=os.environ,
-        credentials_directory=Path(credentials) if credentials else None,
+        credentials_directory=_credentials(),
         override=options.override,
     )
+
+
+def _credentials() -> Path | None:
+    """Where the service manager has put secrets, if it has."""
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    return Path(directory) if directory else None
 
 
 def _look_at_tls(servers: Iterable[ServerSpec]) -> None:

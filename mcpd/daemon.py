@@ -24,6 +24,8 @@ from mcpd.collector import Collector
 from mcpd.config.sources import Still
 from mcpd.control.diagnosis import Facts
 from mcpd.control.listener import ControlSocket, passable
+from mcpd.control.remote import Remote
+from mcpd.control.token import NOBODY
 from mcpd.errors import ConfigError, refusal
 from mcpd.frontends.drain import drain_stdio
 from mcpd.frontends.stdio import serve_stdio, standard_streams
@@ -35,7 +37,8 @@ from mcpd.gateway.sessions import Sessions
 from mcpd.gateway.vault import Vault
 from mcpd.hangup import Hangups
 from mcpd.log import redact_with, use_form
-from mcpd.operators import kept_from, open_for_operators, operations_of, serve_operators, serve_remote
+from mcpd.offloop import OffLoop
+from mcpd.operators import kept_from, open_for_operators, operations_of, serve_operators
 from mcpd.reload import Reloader
 from mcpd.roster import Roster
 from mcpd.supervisor.confinement import give_up_new_privileges
@@ -62,8 +65,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mcpd.config.model import Config, Secrets, ServerSpec
-    from mcpd.config.sources import Change, Reading, Sources, Stamp
+    from mcpd.config.sources import Sources
     from mcpd.control.operations import Operations
+    from mcpd.control.token import Token
     from mcpd.upgrade.state import State
     from mcpd.wire.http_server import HttpServer
 
@@ -83,25 +87,6 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 first moment on: a child must not be left behind because mcpd was stopped while it started."""
 
 
-class OffLoop:
-    """Sources that are read and written in a thread: it takes tenths of a second, in which calls go on."""
-
-    def __init__(self, sources: Sources | Still) -> None:
-        self._sources = sources
-
-    async def read(self, change: Change | None = None) -> Reading:
-        """Raises: ConfigError, ChangeRefused."""
-        return await trio.to_thread.run_sync(self._sources.read, change)
-
-    async def write(self, reading: Reading) -> bool:
-        """Raises: ChangeRefused."""
-        return await trio.to_thread.run_sync(self._sources.write, reading)
-
-    async def stamp(self) -> Stamp:
-        """What can be seen of the files. A disk that hangs does not keep mcpd from ending."""
-        return await trio.to_thread.run_sync(self._sources.stamp, abandon_on_cancel=True)
-
-
 class Daemon:
     """One run of mcpd."""
 
@@ -115,7 +100,9 @@ class Daemon:
         sources: Sources | None = None,
         greet: Callable[[str], None] | None = None,
         left: State | None = None,
+        token: Callable[[Path], Token] | None = None,
     ) -> None:
+        """`token` finds the admin token in the state directory, where clients are served over HTTP."""
         self.manager = manager or Manager()
         self._control_path = control
         self.state_dir = state_dir
@@ -127,6 +114,10 @@ class Daemon:
         self.patience = Deadlines(resolution=PATIENCE_RESOLUTION)
         # The vault comes first, because it is the one that says what is wrong with a state directory.
         self.vault = Vault(state_dir, now=time.time(), session_age=config.limits.session_age)
+        # Known before any server runs that could say it.
+        self._token = token(state_dir) if token is not None else NOBODY
+        config = self._token.hidden_in(config)
+        redact_with(config.secrets.redact)
         # Of the whole process, and so before there is a second thread: a child then costs nothing more to start.
         if all(spec.sandbox.no_new_privileges for spec in config.servers if spec.enabled):
             give_up_new_privileges()
@@ -153,7 +144,7 @@ class Daemon:
         if left is not None:
             arrival.accept(left, self.supervisor, self.roster.backends, self.gateway)
         self.gateway.use(self.roster.backends)
-        files = OffLoop(sources or Still(config))
+        files = OffLoop(sources or Still(config), self._token)
         self.reloader = Reloader(
             config,
             sources=files,
@@ -232,7 +223,7 @@ class Daemon:
                 nursery.start_soon(self._heed, signals, nursery, lambda: self.fronts.drain(self.config.shutdown.grace))
                 await self._start(nursery)
                 operations = self._operations(entrance.addresses)
-                self.fronts.admin = serve_remote(operations, self.state_dir)
+                self.fronts.admin = Remote(operations, self._token).handle
                 await self._serve_operators(nursery, control, operations)
                 self._estate = None
                 server: HttpServer = await nursery.start(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mcpd.config.model import Config
     from mcpd.frontends.metrics import Scrape
     from mcpd.gateway.gateway import Gateway
-    from mcpd.gateway.sessions import Session
+    from mcpd.gateway.sessions import Session, Sessions
     from mcpd.reload import Reloader
     from mcpd.wire.deadlines import Deadlines
     from mcpd.wire.entrance import Entrance
@@ -65,13 +65,7 @@ class Fronts:
         management = Management(gateway, self.admin)
         metrics = Metrics(self.scrape)
 
-        others = gateway.sessions.forget
-
-        def forget(session: Session) -> None:
-            streamable.forget(session)
-            others(session)
-
-        gateway.sessions.forget = forget
+        forget_first(gateway.sessions, streamable.forget)
         endpoint = Endpoint(
             Guard(
                 config.listen,
@@ -117,6 +111,17 @@ class Fronts:
             await drain_http(self.server, self._gateway, grace)
             self._scope.cancel()
             await self._ended.wait()
+
+
+def forget_first(sessions: Sessions, forget: Callable[[Session], None]) -> None:
+    """Have a front forget sessions that end, before whoever knew them until now."""
+    others = sessions.forget
+
+    def forget_all(session: Session) -> None:
+        forget(session)
+        others(session)
+
+    sessions.forget = forget_all
 
 
 async def _nothing(accept: str) -> tuple[str, bytes]:

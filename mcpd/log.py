@@ -7,6 +7,7 @@ finds what it should.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import sys
@@ -31,6 +32,9 @@ NAME_MAX: Final = 256
 """Characters of what is cleared of secrets once, and then remembered."""
 NAMES_KEPT: Final = 1024
 """Names that are remembered so; some 100 KiB."""
+CALLERS_KEPT: Final = 64
+"""Callers that `Seldom` tells apart. More that come at once share a turn, so that this many lines and one are the most
+that there can be in its time, wherever they come from."""
 HEAD: Final = re.compile(r"(?:backend=(?P<server>\S+) ?)?(?:event=(?P<event>[\w-]+)|(?P<stderr>stderr)=)?")
 """How our lines begin. What comes after may hold the words of others."""
 
@@ -176,6 +180,38 @@ def _named(message: str) -> dict[str, str]:
 def _base(level: int) -> dict[str, str]:
     priority = next((number for at, number in PRIORITIES if level >= at), 7)
     return {"PRIORITY": str(priority), "SYSLOG_IDENTIFIER": "mcpd"}
+
+
+class Seldom:
+    """What others can have logged as often as they like is logged once in `every` seconds for each of them: so nobody
+    fills the log, or hides behind somebody who tries to."""
+
+    def __init__(self, every: float, kept: int = CALLERS_KEPT) -> None:
+        self._every = every
+        self._kept = kept
+        self._callers: dict[str, tuple[float, int]] = {}
+        """When each was logged last, and how often not since; "" is whoever else there is."""
+
+    def suppressed(self, caller: str, now: float) -> int | None:
+        """How many times this caller was not logged since the last time; None if it is not logged now either."""
+        if caller not in self._callers and len(self._callers) >= self._kept:
+            self._forget(now)
+            if len(self._callers) >= self._kept:
+                caller = ""
+        last, untold = self._callers.get(caller, (-math.inf, 0))
+        if now < last + self._every:
+            self._callers[caller] = last, untold + 1
+            return None
+        self._callers[caller] = now, 0
+        return untold
+
+    def _forget(self, now: float) -> None:
+        """Make room. What was not told of those that go is told of whoever else there is."""
+        gone = {caller: untold for caller, (last, untold) in self._callers.items() if now >= last + self._every}
+        for caller in gone:
+            del self._callers[caller]
+        if lost := sum(gone.values()):
+            self._callers[""] = -math.inf, lost
 
 
 def write_entries(name: str, level: int, entries: Entries) -> None:

@@ -45,6 +45,7 @@ RANKS = {
     "fronts": 7,
     "welcome": 7,
     "hangup": 7,
+    "offloop": 7,
     "operators": 7,
     "reload": 7,
     "roster": 7,

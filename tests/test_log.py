@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mcpd.journal import Journal
-from mcpd.log import JournalHandler, RedactingFormatter, complain, redact_with
+from mcpd.log import JournalHandler, RedactingFormatter, Seldom, complain, redact_with
 from tests.test_journal import read
 
 if TYPE_CHECKING:
@@ -154,3 +154,27 @@ def test_last_words_are_marked_where_the_journal_reads_them(capfd, monkeypatch):
         patch.setattr("sys.stderr", open(2, "w", closefd=False))  # noqa: SIM115 - closing it would close nothing
         complain("one\ntwo")
     assert capfd.readouterr().err == "<3>mcpd: one\n<3>two\n"
+
+
+def test_each_caller_is_heard_once_in_a_while_and_told_how_often_it_was_not():
+    seldom = Seldom(1.0)
+    assert [seldom.suppressed("a", at) for at in (0.0, 0.1, 0.9)] == [0, None, None]
+    assert seldom.suppressed("b", 0.9) == 0, "whoever else makes noise"
+    assert [seldom.suppressed("a", at) for at in (1.0, 1.5, 2.5)] == [2, None, 1]
+    assert seldom.suppressed("b", 2.5) == 0
+
+
+def test_of_many_callers_those_beyond_the_bound_share_a_turn():
+    seldom = Seldom(1.0, kept=3)
+    heard = [seldom.suppressed(str(number), 0.5) for number in range(10)]
+    assert heard == [0, 0, 0, 0, *[None] * 6]
+    assert seldom.suppressed("2", 1.5) == 0, "who was there first"
+    assert seldom.suppressed("again", 1.5) == 0, "there is room once the others are silent"
+
+
+def test_what_was_kept_silent_of_a_caller_that_is_forgotten_is_told_with_others():
+    seldom = Seldom(1.0, kept=2)
+    assert [seldom.suppressed("a", 0.0) for _ in range(4)] == [0, None, None, None]
+    heard = [seldom.suppressed(name, 5.0) for name in ("b", "c", "d", "e")]
+    assert sum(each for each in heard if each is not None) == 3
+    assert heard[0] == 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mcpd.cli import content, statuses, typed
 from mcpd.cli.asking import ask, definition
+from mcpd.cli.table import json_text
 from mcpd.control.client import Refused
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def run(client: Client, options: Namespace) -> int:
     result = ask(client, "tools/call", {"name": options.tool, "arguments": given(options, schema)}, schema)
     failed = result.get("isError") is True
     if options.json:
-        print(json.dumps(result, indent=2, ensure_ascii=False))
+        print(json_text(result))
     else:
         blocks = result.get("content")
         content.show_blocks([each for each in blocks if isinstance(each, dict)] if isinstance(blocks, list) else [])

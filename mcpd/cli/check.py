@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Final
 
 from mcpd.cli import statuses
 from mcpd.cli.switching import add_name, switch
-from mcpd.cli.table import printable
+from mcpd.cli.table import json_text, printable
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -28,7 +27,7 @@ def run(client: Client, options: Namespace) -> int:
     """Raises: Unreachable, Refused."""
     answer = switch(client, options.name, "check")
     if options.json:
-        print(json.dumps(answer, indent=2, ensure_ascii=False))
+        print(json_text(answer))
     else:
         for line in lines(answer):
             print(printable(line))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mcpd.cli import statuses
 from mcpd.cli.planned import show_plan
-from mcpd.cli.table import printable, table
+from mcpd.cli.table import json_text, printable, table
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -31,7 +31,7 @@ def run(client: Client, options: Namespace) -> int:
     else:
         answer = client.get("/v1/config/diff" if options.what == "diff" else "/v1/config")
     if options.json:
-        print(json.dumps(answer, indent=2, ensure_ascii=False))
+        print(json_text(answer))
     else:
         SHOW[options.what](answer)
     return statuses.INVALID if answer.get("errors") else statuses.OK

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -10,7 +9,7 @@ from mcpd.cli import statuses, terminal
 from mcpd.cli.doctoring import running
 from mcpd.cli.doctoring.finding import Finding, Level, error, ok
 from mcpd.cli.doctoring.reaching import unreachable
-from mcpd.cli.table import printable
+from mcpd.cli.table import json_text, printable
 from mcpd.control.client import Refused, Unreachable
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ def run(client: Client, options: Namespace) -> int:
     worst = max(each.level for each in found)
     if options.json:
         about = {"worst": worst.name.lower(), "findings": [each.describe() for each in found]}
-        print(json.dumps(about, indent=2, ensure_ascii=False))
+        print(json_text(about))
     else:
         show(found)
     return STATUS_OF[worst]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, Final
 
 from mcpd.cli import statuses
 from mcpd.cli.following import as_line, clock, follow
-from mcpd.cli.table import printable
+from mcpd.cli.table import json_text, printable
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -35,7 +34,7 @@ def run(client: Client, options: Namespace) -> int:
         return statuses.OK
     answer = client.get("/v1/logs", {key: value for key, value in query.items() if value})
     if options.json:
-        print(json.dumps(answer, indent=2, ensure_ascii=False))
+        print(json_text(answer))
         return statuses.OK
     for line in answer["lines"]:
         print(shown(line))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from mcpd import __version__
 from mcpd.cli import statuses
+from mcpd.cli.table import json_text
 from mcpd.cli.verbs import GROUPS, VERBS, asked_for, load
 from mcpd.control.client import Client, Refused, Unreachable, default_path
 
@@ -61,7 +61,7 @@ def _carry_out(verb: Verb, client: Client, options: argparse.Namespace) -> int:
         return cast("Running", verb).run(client, options)
     answer = verb.ask(client, options)
     if options.json:
-        print(json.dumps(answer, indent=2, ensure_ascii=False))
+        print(json_text(answer))
     else:
         verb.show(answer, options)
     return statuses.OK
@@ -124,7 +124,7 @@ def _refused(error: Refused, *, as_json: bool) -> int:
 def _complain(body: dict[str, object], *, as_json: bool) -> None:
     """What went wrong: to people on stderr, to scripts on stdout, where the answer would have been."""
     if as_json:
-        print(json.dumps(body, indent=2, ensure_ascii=False))
+        print(json_text(body))
         return
     remedy = f" ({body['remedy']})" if body.get("remedy") else ""
     print(f"mcpctl: {body.get('message')}{remedy}", file=sys.stderr)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Final
 
 from mcpd.cli import content, statuses, typed
 from mcpd.cli.asking import ask
+from mcpd.cli.table import json_text
 from mcpd.control.client import Refused
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def run(client: Client, options: Namespace) -> int:
         raise Refused(0, {"code": "invalid_arguments", "message": str(wrong), "remedy": remedy}) from None
     result = ask(client, "prompts/get", {"name": options.name, "arguments": given})
     if options.json:
-        print(json.dumps(result, indent=2, ensure_ascii=False))
+        print(json_text(result))
         return statuses.OK
     messages = result.get("messages")
     for message in messages if isinstance(messages, list) else ():

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mcpd.cli import content, statuses
 from mcpd.cli.asking import ask
+from mcpd.cli.table import json_text
 from mcpd.control.client import Refused
 
 if TYPE_CHECKING:
@@ -35,9 +35,9 @@ def run(client: Client, options: Namespace) -> int:
         except (OSError, ValueError) as error:
             why = f"cannot write {options.output}: {error}"
             raise Refused(0, {"code": "not_written", "message": why, "remedy": "choose another file"}) from None
-        print(json.dumps({"file": str(options.output), "bytes": size}) if options.json else f"{size} bytes written")
+        print(json_text({"file": str(options.output), "bytes": size}) if options.json else f"{size} bytes written")
     elif options.json:
-        print(json.dumps(result, indent=2, ensure_ascii=False))
+        print(json_text(result))
     else:
         content.show_contents(contents)
     return statuses.OK

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from mcpd.cli import statuses
-from mcpd.cli.table import printable
+from mcpd.cli.table import json_text, printable
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -25,7 +24,7 @@ def started(client: Client, options: Namespace, work: str) -> int:
 
     Raises: Unreachable, Refused."""
     answer = switch(client, options.name, work)
-    print(json.dumps(answer, indent=2, ensure_ascii=False) if options.json else outcome(answer))
+    print(json_text(answer) if options.json else outcome(answer))
     return statuses.OK if answer["state"] == "ready" else statuses.FAILED
 
 

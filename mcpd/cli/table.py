@@ -1,7 +1,8 @@
-"""Tables for people."""
+"""What is printed: tables for people, JSON for scripts."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Final
 
 from mcpd.cli import terminal
@@ -41,6 +42,11 @@ def _line(head: Sequence[str], cells: Sequence[str], widths: Sequence[int], *, c
 def printable(text: str) -> str:
     """One line without control characters: what a server says must not steer, or forge, what a terminal shows."""
     return text if text.isprintable() else "".join(each if each.isprintable() else "?" for each in text)
+
+
+def json_text(value: object) -> str:
+    """JSON as all verbs print it: for scripts, but people read it too."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
 
 
 def duration(seconds: float) -> str:

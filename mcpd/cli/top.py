@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import shutil
@@ -14,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from mcpd.cli import statuses
-from mcpd.cli.table import table
+from mcpd.cli.table import json_text, table
 from mcpd.control.client import Unreachable
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def arguments(parser: ArgumentParser) -> None:
 def run(client: Client, options: Namespace) -> int:
     """Raises: Unreachable, Refused."""
     if options.json:
-        print(json.dumps(client.get("/v1/load"), indent=2, ensure_ascii=False))
+        print(json_text(client.get("/v1/load")))
         return statuses.OK
     if options.once or not (sys.stdout.isatty() and sys.stdin.isatty()):
         print(picture(client.get("/v1/load"), None))

@@ -34,8 +34,9 @@ log = logging.getLogger("mcpd.control")
 HEADERS: Final = b"Cache-Control: no-store\r\nMcpd-Version: %b\r\n" % __version__.encode()
 JSON: Final = b"Content-Type: application/json\r\n"
 
+METHOD_TOLD: Final = 20
 PATH_TOLD: Final = 200
-"""Characters of a path that events repeat: longer than any that there is."""
+"""Characters of a method and of a path that events and the log repeat: longer than any that there is."""
 
 Admit: TypeAlias = "Callable[[], tuple[Operation, Mapping[str, str]]]"
 """Says which operation a request is for, with the parameters of its path, if it may have it. Raises: Refusal."""
@@ -74,7 +75,7 @@ class Desk:
                 failed = Refusal(
                     HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "mcpd failed to do this", "its log says why"
                 )
-                request.answer(failed.status, JSON + HEADERS, failed.encode())
+                _answer(request, failed)
         else:
             if answer is not STREAMED:
                 reply = answer if isinstance(answer, Reply) else Reply(answer)
@@ -92,7 +93,7 @@ class Desk:
 
     def _tell(self, request: Request, who: Who, refused: str = "") -> None:
         """Let those who follow events know who does what. `refused`: why not, in a word."""
-        method = request.head.method.decode("latin-1")[:20]
+        method = request.head.method.decode("latin-1")[:METHOD_TOLD]
         path = request.head.path.decode("latin-1")[:PATH_TOLD]
         self._operations.gateway.events.emit(
             "operation", by=str(who), method=method, path=path, refused=refused or None
@@ -102,7 +103,31 @@ class Desk:
 def refuse(request: Request, who: Who, refusal: Refusal, *, log_it: bool) -> None:
     """Answer what is not carried out, if nothing was answered yet."""
     if log_it:
-        log.warning("event=operation_refused path=%r %s reason=%s", request.head.path[:PATH_TOLD], who.logged, refusal)
+        log.warning("event=operation_refused method=%r path=%r %s reason=%s", *_told(request), who.logged, refusal)
+    _answer(request, refusal)
+
+
+def refuse_stranger(request: Request, who: Who, refusal: Refusal, suppressed: int | None) -> None:
+    """The same for somebody who can try as often as they like: how many times that was not logged, or None if it is not
+    to be logged now (`log.Seldom`).
+    """
+    if suppressed is not None:
+        log.warning(
+            "event=operation_refused method=%r path=%r %s reason=%s suppressed=%d",
+            *_told(request),
+            who.logged,
+            refusal,
+            suppressed,
+        )
+    _answer(request, refusal)
+
+
+def _told(request: Request) -> tuple[bytes, bytes]:
+    """What the log says of a request, whose author chose it: of bounded length, and to be written with %r."""
+    return request.head.method[:METHOD_TOLD], request.head.path[:PATH_TOLD]
+
+
+def _answer(request: Request, refusal: Refusal) -> None:
     if not request.answered:
         request.answer(refusal.status, JSON + HEADERS + refusal.headers, refusal.encode())
 

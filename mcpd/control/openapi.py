@@ -70,7 +70,8 @@ REFUSAL: Final[Schema] = {
 ABOUT: Final = (
     "What mcpd serves on its control socket. Requests with an Origin or a Referer, or for a host other than localhost "
     "or mcpd, are refused. Who asks is known by the connection. `/mcp` on the same socket is Streamable HTTP, as the "
-    "Model Context Protocol has it, and not described here."
+    "Model Context Protocol has it, and not described here. `POST /v1/servers` and `DELETE /v1/servers/{name}` are on "
+    "the HTTP port too, without `/v1` and for whoever has the admin token; others are answered 401 there."
 )
 
 

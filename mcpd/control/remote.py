@@ -6,16 +6,16 @@ token. Origin and Host were looked at before; a body must say that it is JSON, w
 
 from __future__ import annotations
 
-import math
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from mcpd.control.ask import Who
-from mcpd.control.desk import Desk, refuse
+from mcpd.control.desk import Desk, refuse_stranger
 from mcpd.control.operations import find
 from mcpd.control.refusal import Refusal
+from mcpd.log import Seldom
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +29,7 @@ OFFERED: Final = frozenset({("POST", "/v1/servers"), ("DELETE", "/v1/servers/{na
 """What of the tables is there."""
 
 LOG_EVERY: Final = 1.0
-"""Seconds between two lines about those who have no token."""
+"""Seconds between two lines about one peer that has no token."""
 
 
 class Remote:
@@ -38,7 +38,7 @@ class Remote:
     def __init__(self, operations: Operations, token: Token) -> None:
         self._desk = Desk(operations)
         self._token = token
-        self._logged_at = -math.inf
+        self._strangers = Seldom(LOG_EVERY)
 
     async def handle(self, request: Request) -> None:
         """Answer one request."""
@@ -47,7 +47,8 @@ class Remote:
         try:
             self._token.require(None if b"authorization" in request.head.repeated else headers.get(b"authorization"))
         except Refusal as refusal:
-            refuse(request, Who(peer=peer), refusal, log_it=self._may_log())
+            suppressed = self._strangers.suppressed(request.peer, trio.current_time())
+            refuse_stranger(request, Who(peer=peer), refusal, suppressed)
             return
 
         def admit() -> tuple[Operation, Mapping[str, str]]:
@@ -59,11 +60,3 @@ class Remote:
             return operation, parameters
 
         await self._desk.attend(request, Who(token="admin token", peer=peer), admit)
-
-    def _may_log(self) -> bool:
-        """Whoever has no token can try as often as they like, and shall not fill the log."""
-        now = trio.current_time()
-        due = now >= self._logged_at + LOG_EVERY
-        if due:
-            self._logged_at = now
-        return due

@@ -4,13 +4,13 @@ names."""
 from __future__ import annotations
 
 import logging
-import math
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from mcpd.errors import ProtocolError
 from mcpd.frontends.replies import ANSWERED, refuse
+from mcpd.log import Seldom
 from mcpd.protocol.exchange import read_body
 from mcpd.protocol.jsonrpc import Message
 
@@ -27,7 +27,12 @@ LOOKS: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 """Methods that change nothing; browsers send them of their own accord."""
 
 LOG_EVERY: Final = 1.0
-"""Seconds between two lines about requests that are refused for where they come from."""
+"""Seconds between two lines about requests of one peer that are refused for where they come from."""
+
+METHOD_TOLD: Final = 20
+PATH_TOLD: Final = 200
+REASON_TOLD: Final = 400
+"""Bytes and characters of a request that the log repeats; a reason has the whole Host or Origin in it."""
 
 MANAGED: Final = b"/servers"
 """What is POSTed there is no message of MCP."""
@@ -61,7 +66,7 @@ class Endpoint:
         """Without a guard somebody else has checked. `below` has the fronts of all paths that begin so. `turn_away`
         answers what the gate would hold back, where connections do not outlive the program."""
         self._below = below or {}
-        self._told_at, self._untold = -math.inf, 0
+        self._refusals = Seldom(LOG_EVERY)
         self._turn_away = turn_away
         self._gate = gate
         self._guard = guard
@@ -92,19 +97,18 @@ class Endpoint:
         return front or next((each for begin, each in self._below.items() if path.startswith(begin)), None)
 
     def _log(self, request: Request, reason: str) -> None:
-        """Who tried something from a place that is not trusted; once in LOG_EVERY, for it may be tried often."""
-        now = trio.current_time()
-        self._untold += 1
-        if now >= self._told_at + LOG_EVERY:
+        """Who tried something from a place that is not trusted, which may be tried often."""
+        suppressed = self._refusals.suppressed(request.peer, trio.current_time())
+        if suppressed is not None:
             log.warning(
-                "event=request_refused path=%r peer=%s:%s reason=%s times=%d",
-                request.head.path[:200],
+                "event=request_refused method=%r path=%r peer=%s:%s reason=%s suppressed=%d",
+                request.head.method[:METHOD_TOLD],
+                request.head.path[:PATH_TOLD],
                 request.peer,
                 request.peer_port,
-                reason,
-                self._untold,
+                reason[:REASON_TOLD],
+                suppressed,
             )
-            self._told_at, self._untold = now, 0
 
     async def _handle_later(self, request: Request) -> None:
         request.hold()

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
-from mcpd.cli.table import duration, printable, table
+from mcpd.cli import table as module
+from mcpd.cli.table import duration, json_text, printable, table
 
 
 def test_columns_are_as_wide_as_they_need_to_be():
@@ -27,3 +31,11 @@ def test_nothing_that_steers_a_terminal_is_shown():
 )
 def test_durations_have_their_two_largest_units(seconds, text):
     assert duration(seconds) == text
+
+
+def test_json_is_written_in_one_way_for_scripts_and_for_people():
+    value = {"name": "été", "list": [1]}
+    assert json_text(value).splitlines() == ["{", '  "name": "été",', '  "list": [', "    1", "  ]", "}"]
+    assert json.loads(json_text(value)) == value
+    verbs = Path(module.__file__).parent.glob("*.py")
+    assert [file.name for file in verbs if "indent=" in file.read_text(encoding="utf-8")] == ["table.py"]

@@ -100,4 +100,4 @@ async def test_what_changes_something_is_logged_with_who_asked(changes, caplog):
     assert told == ([{**about, "refused": None}, {**about, "refused": "no"}] if changes else [])
     assert ("event=operation " in caplog.text) is changes
     assert ("event=operation_refused" in caplog.text) is changes
-    assert ("by='admin token' peer=::1" in caplog.text) is changes
+    assert ("method=b'POST' path=b'/v1/x' by='admin token' peer=::1" in caplog.text) is changes

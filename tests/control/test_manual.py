@@ -10,9 +10,11 @@ import pytest
 
 import mcpd
 from mcpd.control.configuration import STATUSES
+from mcpd.control.openapi import ABOUT
 from mcpd.control.operations import TABLE
 from mcpd.control.reading import BODY_MAX
 from mcpd.control.refusal import _CODES
+from mcpd.control.remote import OFFERED
 from mcpd.control.server import LIMITS
 from mcpd.control.stream import KEEPALIVE
 from mcpd.events import CALLS_KEPT, GAP, KINDS, OTHERS_KEPT
@@ -46,6 +48,13 @@ def test_everything_that_may_be_in_a_query_is_in_the_manual(row):
     text = entries("OPERATIONS")[f"{row.method} {row.path}"]
     named = {word for line in re.findall(r"^\.Li (.*)$", text, flags=re.MULTILINE) for word in line.split(" , ")}
     assert {parameter.name for parameter in row.query} <= {word.removesuffix(" .").removesuffix(" ,") for word in named}
+
+
+def test_what_is_on_the_http_port_too_is_in_the_manual_and_in_the_openapi_document():
+    section = PAGE.split("\n.Ss The HTTP port\n", 1)[1].partition("\n.Ss ")[0]
+    form = r"(GET|POST|PUT|PATCH|DELETE) (/v1/[\w/{}]+)"
+    assert set(re.findall(rf"^\.Li {form}", section, flags=re.MULTILINE)) == OFFERED
+    assert set(re.findall(rf"`{form}`", ABOUT)) == OFFERED
 
 
 def test_every_error_is_in_the_manual():

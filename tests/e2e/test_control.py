@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -14,8 +15,10 @@ from pathlib import Path
 import pytest
 import trio
 
+from mcpd.control.client import Client
+from mcpd.control.operations import TABLE
 from tests.e2e.backends import mini
-from tests.e2e.background import ENVIRONMENT, mcpd
+from tests.e2e.background import ENVIRONMENT, mcpd, until
 from tests.e2e.test_reload import write
 from tests.fixtures.peer import HttpPeer, start_daemon
 
@@ -32,6 +35,21 @@ os.setuid(12345)
 sys.exit(run(sys.argv[1:]))
 """
 """mcpctl as another user, who could not read its modules; so all are there before."""
+
+ASK_AS_SOMEBODY_ELSE = """
+import json, os, socket, sys
+os.setgroups([])
+os.setgid(12345)
+os.setuid(12345)
+for request in json.load(sys.stdin):
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(sys.argv[1])
+        sock.sendall(request.encode())
+        print(b"".join(iter(lambda: sock.recv(65536), b"")).decode().replace("\\r\\n", " "))
+"""
+"""Sends requests as another user, and prints an answer a line."""
+
+CHANGES = [row for row in TABLE if row.changes]
 
 
 @asynccontextmanager
@@ -111,6 +129,85 @@ async def test_another_user_may_look_at_most():
         done = await mcpctl(path, "status", program=other)
         assert done.returncode == 77
         assert b"user 12345 may not look (control.look)" in done.stderr
+
+
+def test_whatever_is_not_asked_for_with_get_is_a_change():
+    assert {row.id for row in TABLE if row.method != "GET"} == {row.id for row in CHANGES}
+    assert {"add_servers", "remove_server", "enable_server", "disable_server", "reload"} <= {row.id for row in CHANGES}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.parametrize("look", ["everyone", "operators"])
+async def test_another_user_changes_nothing_and_the_log_says_who_tried(look, tmp_path):
+    """Whatever the tables have, with what would have it done if root asked."""
+    state = tmp_path / "state"
+    config = {"mcpServers": {"a": mini(), "off": mini(enabled=False)}, "control": {"look": look}}
+    async with controlled(config, state_dir=str(state)) as (daemon, path), HttpPeer(daemon.url) as peer:
+        await peer.initialize()
+        before, pid = await configured(path, state), await peer.call_text("a_pid")
+        # What a reload would find, and an upgrade would have done.
+        write(daemon, {"b": mini()}, control={"look": look})
+        path.chmod(0o666)
+        path.parent.chmod(0o755)
+        wanted = [(row, row.path.replace("{name}", name)) for row in CHANGES for name in targets(row)]
+        argv = [sys.executable, "-c", ASK_AS_SOMEBODY_ELSE, str(path)]
+        data = json.dumps([request(*each) for each in wanted]).encode()
+        with trio.fail_after(LIMIT):
+            done = await trio.run_process(argv, stdin=data, capture_stdout=True, capture_stderr=True)
+        answers = done.stdout.decode().splitlines()
+        for (row, target), answer in zip(wanted, answers, strict=True):
+            assert answer.startswith("HTTP/1.1 403 "), f"{row.method} {target}: {answer}"
+            assert '"code":"not_permitted"' in answer
+            tried = f"event=operation_refused method={row.method.encode()!r} path={target.encode()!r} uid=12345 pid="
+            await until(lambda tried=tried: tried in daemon.stderr)
+        assert daemon.stderr.count("event=operation_refused") == len(wanted)
+        assert not re.search(r"event=(operation |reloaded|upgrad)", daemon.stderr)
+        assert (await configured(path, state), await peer.call_text("a_pid")) == (before, pid)
+
+
+def targets(row):
+    """Servers with which it could be done."""
+    if "{" not in row.path:
+        return [""]
+    return ["off"] if row.id == "enable_server" else ["a", "off"]
+
+
+def request(row, target):
+    """It as root would ask."""
+    body = json.dumps({"mcpServers": {"added": mini()}}) if row.body is not None else ""
+    head = f"{row.method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    if row.body is not None:
+        head += "Content-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n{body}"
+
+
+async def configured(path, state):
+    """Everything that somebody could have changed: what is in effect, how servers are, and what is kept."""
+    client = Client(path)
+    config, servers, status = [
+        await trio.to_thread.run_sync(client.get, f"/v1/{each}") for each in ("config", "servers", "status")
+    ]
+    overlay = state / "overlay.json"
+    return (
+        config,
+        [(each["name"], each["state"], each.get("pid")) for each in servers["servers"]],
+        (status["pid"], status["last_reload"]),
+        overlay.read_bytes() if overlay.exists() else None,
+    )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+async def test_what_others_may_not_is_done_if_root_asks():
+    """So what another user tries is refused for who they are."""
+    async with controlled({"mcpServers": {"a": mini(), "off": mini(enabled=False)}}) as (_, path):
+        for id in ("add_servers", "remove_server", "enable_server", "restart", "reload"):
+            [row] = [row for row in CHANGES if row.id == id]
+            name = {"remove_server": "added", "restart": "a"}.get(id, "off")
+            async with await trio.open_unix_socket(str(path)) as stream:
+                await stream.send_all(request(row, row.path.replace("{name}", name)).encode())
+                with trio.fail_after(LIMIT):
+                    answer = b"".join([piece async for piece in stream])
+            assert answer.startswith(b"HTTP/1.1 200 "), answer
 
 
 async def test_two_do_not_share_a_socket(tmp_path):

@@ -108,7 +108,7 @@ async def test_no_web_page_calls_anything(name, value):
     async with controlled({"mcpServers": {"a": mini()}}) as (daemon, path):
         status, _, text = await modern(path, "tools/list", {}, **{name: value})
         assert (status, json.loads(text)["code"]) == (403, "web_page")
-        assert "event=operation_refused path=b'/mcp'" in daemon.stderr
+        assert "event=operation_refused method=b'POST' path=b'/mcp'" in daemon.stderr
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")

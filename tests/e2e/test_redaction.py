@@ -25,6 +25,7 @@ from mcpd.control.operations import TABLE
 from tests.e2e.backends import mini
 from tests.e2e.background import ENVIRONMENT, everything, mcpd, until
 from tests.fixtures.peer import ROOT, HttpPeer, ModernHttpPeer, PeerError, start_daemon
+from tests.fixtures.peer_wire import open_request, read_reply
 
 LIMIT = 20.0
 """Seconds for one command or one request, which may be one that never ends."""
@@ -51,6 +52,7 @@ PLANTS = {
     "query of a resource": "plant-uri-c05b1f",
     "OAuth token that a server was given by others": "plant-oauth-Zk81-77xQ",
     "JWT that a server prints": JWT,
+    "admin token": "plant-admin-81e6f0b25c",
 }
 
 LEAKY = """
@@ -59,7 +61,8 @@ def tell():
     print("LEAKY", sys.argv, dict(os.environ), file=sys.stderr)
     print("POST /token 200", json.dumps({"access_token": os.environ["OAUTH"], "token_type": "Bearer"}), file=sys.stderr)
     print("Authorization: Bearer", os.environ["OAUTH"], file=sys.stderr)
-    print("using", os.environ["JWT"], file=sys.stderr, flush=True)
+    print("using", os.environ["JWT"], file=sys.stderr)
+    print(open(sys.argv[-1]).read().strip(), "is what I found", file=sys.stderr, flush=True)
 tell()
 for line in sys.stdin:
     message = json.loads(line)
@@ -79,7 +82,7 @@ for line in sys.stdin:
         continue
     print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}), flush=True)
 """
-"""Tells its argv, environment and tokens on stderr, at its start and before it dies of a call."""
+"""Tells its argv, environment, tokens and what is in a file on stderr, at its start and before it dies of a call."""
 
 AS_SERVICE = """
 import os, socket, sys, threading
@@ -129,6 +132,10 @@ class Catch:
 def configuration(directory, dead_port, **sections):
     secret = directory / "secret"
     secret.write_text(plant("${file:}") + "\n")
+    state = directory / "state"
+    state.mkdir(mode=0o700)
+    (state / "admin-token").touch(0o600)
+    (state / "admin-token").write_text(plant("admin token") + "\n")
     script = directory / "leaky.py"
     script.write_text(LEAKY)
     leaky = {
@@ -139,6 +146,7 @@ def configuration(directory, dead_port, **sections):
             plant("argument of a server, after an option"),
             f"--token={plant('argument of a server, with its option')}",
             "${PLANTED}",
+            str(directory / "state" / "admin-token"),
         ],
         "env": {
             "SERVICE_KEY": plant("env, as it stands"),
@@ -192,7 +200,9 @@ async def planted(tmp_path, form):
         path = Path(short, "c")
         extra = ("--log-level", "debug", "--control-socket", str(path))
         env = environment(tmp_path, str(Path(short, "n")))
-        async with start_daemon(config, extra=extra, through=through, env=env) as daemon:
+        async with start_daemon(
+            config, extra=extra, through=through, env=env, state_dir=str(tmp_path / "state")
+        ) as daemon:
             yield daemon, path, manager
 
 
@@ -283,6 +293,33 @@ async def call_what_fails(daemon, catch):
         return peer.session_headers()
 
 
+async def administer(daemon, catch):
+    """What is changed over the HTTP port, by who has the admin token and by who sends it where it is of no use."""
+    secret = plant("admin token")
+    right = {"Content-Type": "application/json", "Authorization": f"Bearer {secret}"}
+    added = json.dumps({"mcpServers": {"added": {"command": "true", "args": [secret], "restart": {"policy": "never"}}}})
+    faulty = json.dumps({"mcpServers": {"faulty": {"command": ["true", secret]}}})
+    for method, path, body, changed, status in (
+        ("POST", "/servers", added, {}, 200),
+        ("POST", "/servers", added, {}, 409),
+        ("POST", "/servers", faulty, {}, 422),
+        ("POST", "/servers", added, {"Authorization": f"Basic {secret}"}, 401),
+        ("POST", "/servers", added, {"Authorization": f"Bearer {secret}x"}, 401),
+        ("POST", "/servers", added, {"Origin": f"https://{secret}.example"}, 403),
+        ("DELETE", "/servers/added", "", {"Host": f"{secret}.example"}, 421),
+        ("DELETE", "/servers/added", "", {}, 200),
+        ("DELETE", f"/servers/{secret}", "", {}, 404),
+        ("DELETE", f"/servers/{secret}", "", {"Authorization": "Bearer x"}, 401),
+        ("POST", "/mcp", "{}", {}, 400),
+    ):
+        async with open_request(method, daemon.base + path, {**right, **changed}, body.encode()) as exchange:
+            reply = await read_reply(exchange)
+        assert exchange.status == status, reply
+        if secret not in path and not {"Origin", "Host"} & changed.keys():
+            # That a client gets its own words back is no leak.
+            catch.add(f"{method} {path} {status}", reply.body)
+
+
 @pytest.mark.parametrize("form", ["text", "json", "journal"])
 async def test_no_secret_comes_out_anywhere(form, tmp_path):
     catch = Catch()
@@ -290,6 +327,7 @@ async def test_no_secret_comes_out_anywhere(form, tmp_path):
         await until(lambda: "LEAKY" in daemon.stderr)
         session = await call_what_fails(daemon, catch)
         await until(lambda: daemon.stderr.count("LEAKY") >= 2)
+        await administer(daemon, catch)
         await run_every_verb(path, catch, tmp_path)
         await ask_everything(path, catch)
         await until(lambda: "event=call" in daemon.stderr or '"event":"call"' in daemon.stderr)
@@ -304,6 +342,9 @@ async def test_no_secret_comes_out_anywhere(form, tmp_path):
     assert catch.leaks() == []
     # What was searched is what there is to be searched.
     assert "***" in catch.found["the log"]
+    assert "by='admin token'" in catch.found["the log"] or '"admin token"' in catch.found["the log"]
+    assert "*** is what I found" in catch.found["the log"]
+    assert "*** is what I found" in catch.found["mcpctl logs"]
     assert "LEAKY" in catch.found["mcpctl logs"]
     assert "LEAKY" in catch.found["GET /v1/logs?follow=1&lines=1000"]
     assert '"call"' in catch.found["GET /v1/events?after=0"]

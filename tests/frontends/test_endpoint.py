@@ -121,23 +121,32 @@ async def test_what_another_program_began_goes_on_behind_a_closed_gate():
 
 async def test_who_may_not_is_told_of_in_the_log_now_and_then(caplog, autojump_clock):
     endpoint = Endpoint(Guard(Listen(), loopback=True), {}, Gate())
-    for method, times in ((b"GET", 1), (b"DELETE", 3)):
+    for peer, method, times in (("127.0.0.1", b"GET", 1), ("127.0.0.1", b"DELETE", 3), ("::1", b"POST", 2)):
         for _ in range(times):
             request = FakeRequest()
+            request.peer = peer
             request.head = SimpleNamespace(
-                method=method, path=b"/servers/x", headers={b"host": b"evil"}, repeated=frozenset(), notes=None
+                method=method,
+                path=b"/servers/x\n" + b"y" * 9000,
+                headers={b"host": b"evil" * 1000},
+                repeated=frozenset(),
+                notes=None,
             )
             await endpoint.handle(request)
-    assert caplog.text.count("event=request_refused") == 1
-    assert "peer=127.0.0.1:1" in caplog.text
+    first, second = caplog.text.splitlines()
+    assert r"event=request_refused method=b'DELETE' path=b'/servers/x\ny" in first
+    assert "peer=127.0.0.1:1 reason=Host 'evil" in first
+    assert "method=b'POST'" in second
+    assert "peer=::1:1" in second
+    assert all(line.endswith("suppressed=0") and len(line) < 900 for line in (first, second))
     await trio.sleep(LOG_EVERY)
     await endpoint.handle(_again(request))
-    assert "times=3" in caplog.text
+    assert caplog.text.endswith("suppressed=1\n")
 
 
 def _again(request):
     again = FakeRequest()
-    again.head = request.head
+    again.head, again.peer = request.head, request.peer
     again.head.notes = None
     return again
 

@@ -10,7 +10,7 @@ from mcpd.cli.clients import places
 from mcpd.cli.clients.places import TITLES, Surroundings, files, main_file, surroundings
 
 HOME = Path("/home/alice")
-HERE = Path("/work/project")
+HERE = Path("/srv/project")
 
 
 def around(platform: str = "linux", **environ: str) -> Surroundings:
