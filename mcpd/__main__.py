@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from mcpd import __version__, log
-from mcpd.config.options import Options, control_socket, overlay_file, parse, settle, state_directory
+from mcpd.config.options import (
+    Options,
+    control_socket,
+    credentials_directory,
+    overlay_file,
+    parse,
+    settle,
+    state_directory,
+)
 from mcpd.config.plan import plan
 from mcpd.config.sources import Sources
 from mcpd.control.token import find_token
@@ -84,7 +92,11 @@ def run(arguments: list[str]) -> int:
             greet = _greet if options.config is None else None
             state = _state_directory(options, stack)
             control = control_socket(options, config, os.environ, state)
-            token = partial(find_token, credentials=_credentials()) if options.transport != "stdio" else None
+            token = (
+                partial(find_token, credentials=credentials_directory(os.environ))
+                if options.transport != "stdio"
+                else None
+            )
             daemon = Daemon(
                 config, state, manager=manager, control=control, sources=sources, greet=greet, left=left, token=token
             )
@@ -125,15 +137,9 @@ def _sources(options: Options) -> Sources:
         built_in=demo(),
         overlay=overlay_file(options, os.environ),
         environ=os.environ,
-        credentials_directory=_credentials(),
+        credentials_directory=credentials_directory(os.environ),
         override=options.override,
     )
-
-
-def _credentials() -> Path | None:
-    """Where the service manager has put secrets, if it has."""
-    directory = os.environ.get("CREDENTIALS_DIRECTORY")
-    return Path(directory) if directory else None
 
 
 def _look_at_tls(servers: Iterable[ServerSpec]) -> None:

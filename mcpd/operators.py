@@ -7,25 +7,25 @@ from __future__ import annotations
 
 import os
 from http import HTTPStatus
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mcpd.config.options import credentials_directory
 from mcpd.control.desk import JSON
 from mcpd.control.listener import find_control
 from mcpd.control.operations import Operations
 from mcpd.control.permission import Permission, group_id
 from mcpd.control.refusal import Refusal, explain
-from mcpd.control.remote import Remote
 from mcpd.control.server import MCP, Control, serve_control
-from mcpd.control.token import find_token
 from mcpd.frontends.endpoint import Endpoint
 from mcpd.frontends.http import LOCAL, StreamableHttp
+from mcpd.fronts import forget_first
 from mcpd.supervisor.descent import descends
 from mcpd.upgrade.check import UpgradeRefused
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from contextlib import ExitStack
+    from pathlib import Path
 
     import trio
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from mcpd.control.listener import ControlSocket
     from mcpd.control.metrics import Scrape
     from mcpd.gateway.gateway import Gateway
-    from mcpd.gateway.sessions import Session
     from mcpd.reload import Reloader
     from mcpd.switch import Switch
     from mcpd.systemd.passed import Passed
@@ -87,33 +86,16 @@ async def serve_operators(
     await serve_control(sock.socket, control, deadlines, descends=descends, task_status=task_status)
 
 
-def serve_remote(operations: Operations, state: Path) -> Handler:
-    """What serves those who have the admin token, on the HTTP port."""
-    return Remote(operations, find_token(state, credentials())).handle
-
-
-def credentials() -> Path | None:
-    """Where the service manager keeps mcpd's secrets, if it does."""
-    path = os.environ.get("CREDENTIALS_DIRECTORY")
-    return Path(path) if path else None
-
-
 def kept_from(state: Path) -> list[Path]:
     """Directories that a confined server does not read, because it would become an operator by them."""
-    return [each for each in (state, credentials()) if each is not None]
+    return [each for each in (state, credentials_directory(os.environ)) if each is not None]
 
 
 def serve_mcp(gateway: Gateway, reloader: Reloader, patience: Deadlines) -> Handler:
     """What serves MCP clients that were let in."""
     front = StreamableHttp(gateway, reloader.config, patience, principal=user_of)
     reloader.settings.append(front.configure)
-    forget = gateway.sessions.forget
-
-    def forget_all(session: Session) -> None:
-        front.forget(session)
-        forget(session)
-
-    gateway.sessions.forget = forget_all
+    forget_first(gateway.sessions, front.forget)
     return Endpoint(None, {MCP: front.handle}, gateway.gate, turn_away=turn_away).handle
 
 

@@ -157,6 +157,12 @@ def state_directory(options: Options, environ: Mapping[str, str]) -> Path:
     raise ConfigError("no directory for state", remedy="give --state-dir DIR, or set STATE_DIRECTORY or HOME")
 
 
+def credentials_directory(environ: Mapping[str, str]) -> Path | None:
+    """Where the service manager has put secrets, if it has (systemd.exec(5))."""
+    path = environ.get("CREDENTIALS_DIRECTORY")
+    return Path(path) if path else None
+
+
 def overlay_file(options: Options, environ: Mapping[str, str]) -> Path | None:
     """Where changes that were made while mcpd ran are kept; None: nowhere.
 
