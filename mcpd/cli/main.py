@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
     from mcpd.cli.verbs import Running, Verb
 
-STATUS_OF: Final = {"not_permitted": statuses.NOT_PERMITTED, "invalid_configuration": statuses.INVALID}
+STATUS_OF: Final = {
+    "not_permitted": statuses.NOT_PERMITTED,
+    "invalid_configuration": statuses.INVALID,
+    "invalid_arguments": statuses.USAGE,
+}
 """By mcpd's word for what went wrong."""
 
 

@@ -29,15 +29,15 @@ async def test_a_tool_is_called_with_what_its_schema_makes_of_words():
         assert json.loads(done.stdout)["structuredContent"] == {"result": 3}
         done = await mcpctl(path, "call", "c_divide", "a=1", "b=0")
         assert (done.returncode, b"divide by zero" in done.stdout) == (4, True)
-        for words, why in (
-            (["c_add", "a=x"], b"a is a number, not 'x'"),
-            (["add"], b"did you mean c_add?"),
-            (["c_add", "--arguments", "["], b"--arguments is no JSON"),
-            (["c_add", "--arguments", "[]"], b"--arguments is a JSON object"),
-            (["c_add", "a=1", "--arguments", "{}"], b"beside it there are none"),
+        for words, status, why in (
+            (["c_add", "a=x"], 2, b"a is a number, not 'x'"),
+            (["add"], 1, b"did you mean c_add?"),
+            (["c_add", "--arguments", "["], 2, b"--arguments is no JSON"),
+            (["c_add", "--arguments", "[]"], 2, b"--arguments is a JSON object"),
+            (["c_add", "a=1", "--arguments", "{}"], 2, b"beside it there are none"),
         ):
             done = await mcpctl(path, "call", *words)
-            assert (done.returncode, why in done.stderr) == (1, True), done.stderr
+            assert (done.returncode, why in done.stderr) == (status, True), done.stderr
 
 
 async def test_resources_are_read_and_prompts_filled_in(tmp_path):
@@ -55,7 +55,7 @@ async def test_resources_are_read_and_prompts_filled_in(tmp_path):
         done = await mcpctl(path, "prompt", "n_summarize_note", "note=welcome")
         assert (done.returncode, done.stdout.decode().splitlines()[0]) == (0, "user:")
         done = await mcpctl(path, "prompt", "n_summarize_note", "note")
-        assert (done.returncode, b"'note' is not NAME=VALUE" in done.stderr) == (1, True)
+        assert (done.returncode, b"'note' is not NAME=VALUE" in done.stderr) == (2, True)
 
 
 async def test_a_server_that_ends_is_said_with_its_reason():
