@@ -7,12 +7,12 @@ import json
 import pytest
 import trio
 
-from tests.e2e.backends import mini, wait_until
+from tests.e2e.backends import mini, new_token, processes_with, wait_until
 from tests.e2e.background import alive
 from tests.e2e.test_control import controlled, mcpctl
 from tests.e2e.test_reload import TOOLS_CHANGED, reload, wait_calls
 from tests.e2e.test_upgrade import Load
-from tests.fixtures.peer import HttpPeer, PeerError
+from tests.fixtures.peer import HttpPeer, PeerError, start_daemon
 
 
 async def switch(path, verb, name):
@@ -137,3 +137,41 @@ async def wait_until_state(path, name, wanted):
     with trio.fail_after(40):
         while (await state_of(path, name))["state"] != wanted:  # noqa: ASYNC110
             await trio.sleep(0.02)
+
+
+@pytest.mark.parametrize("instances", ["leased", "per-session", "per-principal"])
+async def test_whatever_it_runs_in_is_stopped_and_started(instances):
+    token = new_token()
+    config = {"mcpServers": {"a": mini(token=token, instances=instances)}}
+    async with controlled(config) as (daemon, path), HttpPeer(daemon.url) as one, HttpPeer(daemon.url) as two:
+        for peer in (one, two):
+            await peer.initialize(capabilities={"elicitation": {}})
+        before = {int(await peer.call_text("a_pid")) for peer in (one, two)}
+        assert before <= set(processes_with(token))
+        assert (await switch(path, "stop", "a"))[1].startswith("a is stopped: ")
+        assert processes_with(token) == [], "spare ones too"
+        for peer in (one, two):
+            with pytest.raises(PeerError, match=r"an operator stopped it.*mcpctl start a"):
+                await peer.call_text("a_pid")
+        assert processes_with(token) == []
+        assert (await switch(path, "start", "a"))[0] == 0
+        after = {int(await peer.call_text("a_pid")) for peer in (one, two)}
+        assert not before & after
+
+
+@pytest.mark.parametrize("front", ["mcp", "sse", "ws"])
+async def test_so_is_one_that_is_elsewhere(front):
+    async with start_daemon({"mcpServers": {"x": mini(prefix="")}}) as remote:
+        address = f"{remote.base}/{front}".replace("http", "ws" if front == "ws" else "http", 1)
+        transport = {"mcp": "streamable-http", "sse": "sse", "ws": "websocket"}[front]
+        config = {"mcpServers": {"a": {"url": address, "transport": transport}}}
+        async with controlled(config) as (daemon, path), HttpPeer(daemon.url) as peer:
+            await peer.initialize()
+            before = await peer.call_text("a_pid")
+            listed = await names(peer)
+            assert (await switch(path, "stop", "a"))[1].startswith("a is stopped: ")
+            with pytest.raises(PeerError, match=r"an operator stopped it.*mcpctl start a"):
+                await peer.call_text("a_pid")
+            assert await names(peer) == listed
+            assert await switch(path, "start", "a") == (0, "a is ready")
+            assert await peer.call_text("a_pid") == before, "what runs elsewhere was not ended"
