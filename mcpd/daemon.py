@@ -320,7 +320,8 @@ class Daemon:
 
     async def _serve_operators(self, nursery: trio.Nursery, sock: ControlSocket | None, operations: Operations) -> None:
         if sock is not None:
-            await nursery.start(serve_operators, sock, operations, self.reloader, self.deadlines, self.patience)
+            parts = (operations, self.reloader, self.deadlines, self.patience, self.supervisor.registry)
+            await nursery.start(serve_operators, sock, *parts)
 
     def _tell_manager(self, nursery: trio.Nursery, ailment: Callable[[], str | None]) -> None:
         """Up: say so to the service manager, and keep it informed."""

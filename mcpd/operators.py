@@ -6,6 +6,7 @@ MCP clients are served on that socket too, by the front that serves them over HT
 from __future__ import annotations
 
 import os
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from mcpd.control.metrics import Scrape
     from mcpd.gateway.gateway import Gateway
     from mcpd.reload import Reloader
+    from mcpd.supervisor.registry import Registry
     from mcpd.switch import Switch
     from mcpd.systemd.passed import Passed
     from mcpd.wire.deadlines import Deadlines
@@ -75,6 +77,7 @@ async def serve_operators(
     reloader: Reloader,
     deadlines: Deadlines,
     patience: Deadlines,
+    registry: Registry,
     *,
     task_status: trio.TaskStatus[HttpServer],
 ) -> None:
@@ -83,7 +86,8 @@ async def serve_operators(
     control = Control(operations, Permission(os.geteuid(), group_id()), mcp)
     control.configure(reloader.config)
     reloader.settings.append(control.configure)
-    await serve_control(sock.socket, control, deadlines, descends=descends, task_status=task_status)
+    below = partial(descends, is_daemon=registry.knows)
+    await serve_control(sock.socket, control, deadlines, descends=below, task_status=task_status)
 
 
 def kept_from(state: Path) -> list[Path]:

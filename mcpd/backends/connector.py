@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from mcpd.backends import http, sse, stdio, websocket
+from mcpd.backends import command, http, sse, stdio, websocket
 from mcpd.backends.legacy import RefusedInitialize
 from mcpd.backends.link import Link
 from mcpd.backends.opening import FATAL_FOR, Era, EraMemory
@@ -154,11 +154,18 @@ class Connector:
                     link.reason or BackendUnavailable(self.spec.name, self.over or "its connection was ended by mcpd")
                 )
 
-    def _tell_shortfalls(self) -> None:
+    async def _tell_shortfalls(self) -> None:
         """Say once what is configured and does not hold here."""
-        for words in () if self._told else stdio.shortfalls(self.spec, self._supervisor):
-            log.warning("backend=%s event=not_enforced %s", self.spec.name, words)
+        if self._told:
+            return
         self._told = True
+        words = command.shortfalls(self.spec, self._supervisor)
+        if self.spec.sandbox.has_paths:
+            words += await trio.to_thread.run_sync(
+                command.openings, self.spec, self._supervisor, abandon_on_cancel=True
+            )
+        for each in words:
+            log.warning("backend=%s event=not_enforced %s", self.spec.name, each)
 
     def _link(
         self,
@@ -186,7 +193,7 @@ class Connector:
     ) -> AsyncIterator[None]:
         """Connect the link. Raises: BackendError."""
         if self.transport == "stdio":
-            self._tell_shortfalls()
+            await self._tell_shortfalls()
             opened = partial(stdio.connect, claim=claim)
             connect = opened if carried is None else partial(stdio.resume, state=carried)
             async with connect(

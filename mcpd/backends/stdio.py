@@ -7,13 +7,13 @@ kept for errors.
 from __future__ import annotations
 
 import logging
-import os
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import trio
 
 from mcpd import failures
+from mcpd.backends.command import child_spec
 from mcpd.backends.replies import messages_of
 from mcpd.errors import (
     BackendCrashed,
@@ -25,15 +25,10 @@ from mcpd.errors import (
 )
 from mcpd.protocol import jsonrpc
 from mcpd.protocol.lines import LineDecoder, encode_line
-from mcpd.supervisor.cgroup import Limits
-from mcpd.supervisor.confinement import Confinement
-from mcpd.supervisor.environment import clean_environment
 from mcpd.supervisor.exits import Exit, SpawnFailed
-from mcpd.supervisor.process import ChildSpec, StopLadder
-from mcpd.supervisor.view import View
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from mcpd.backends.carried import LinkState
     from mcpd.backends.link import Link
@@ -42,13 +37,11 @@ if TYPE_CHECKING:
     from mcpd.failures import Failure
     from mcpd.protocol.handshake import ServerHello
     from mcpd.protocol.jsonrpc import Buffer, Message
-    from mcpd.supervisor.logs import Voice
     from mcpd.supervisor.process import Child
     from mcpd.supervisor.slots import Claim
     from mcpd.supervisor.supervisor import Supervisor
 
 log = logging.getLogger("mcpd.backends")
-stderr_log = logging.getLogger("mcpd.backends.stderr")
 
 QUEUE_MAX: Final = 4 << 20
 """Unwritten bytes toward one child before callers wait for it to read; the pipe itself holds up to 1 MiB
@@ -69,9 +62,6 @@ LOOK: Final = 0.002
 
 SAID_LINES: Final = 30
 """Last lines of stderr that are searched for why a child ended: npm says E404 a dozen lines before its last one."""
-
-OF_USER: Final = frozenset({"HOME", "LOGNAME", "USER", "SHELL"})
-"""Variables that say who a process runs as."""
 
 Redact: TypeAlias = "Callable[[str], str]"
 """Removes secrets from what a child said, before it stands in an error."""
@@ -144,67 +134,6 @@ class StdioCarrier:
 
     def reset(self) -> None:
         """A pipe has no session to lose."""
-
-
-def child_spec(spec: ServerSpec, voice: Voice | None = None, private: tuple[str, ...] = ()) -> ChildSpec:
-    """How the supervisor starts this server, whose process speaks with this voice. `private`: directories of mcpd."""
-    assert spec.command is not None
-    sandbox, resources = spec.sandbox, spec.resources
-    inherited: Mapping[str, str] = os.environ
-    if spec.user is not None:
-        # These speak of mcpd's user; those of the server's own come with it.
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("XDG_")}
-        inherited = {name: value for name, value in inherited.items() if name not in OF_USER}
-    env = clean_environment(
-        {**{name: os.environ[name] for name in spec.inherit_env if name in os.environ}, **spec.env},
-        inherited=inherited,
-    )
-    return ChildSpec(
-        name=spec.name,
-        argv=(spec.command, *spec.args),
-        env=env,
-        cwd=spec.cwd,
-        stop=StopLadder(eof=spec.stop.eof, term=spec.stop.term, kill=spec.stop.kill),
-        limits=Limits(resources.memory_max, resources.pids_max, resources.cpu_max),
-        confinement=Confinement(
-            user=spec.user,
-            group=spec.group,
-            umask=None if spec.umask is None else int(spec.umask, 8),
-            nice=spec.nice,
-            rlimits=resources.of_processes,
-            no_new_privileges=sandbox.no_new_privileges,
-            view=View(
-                sandbox.read_only_paths,
-                sandbox.read_write_paths,
-                sandbox.inaccessible_paths,
-                private_paths=private,
-                needed_paths=tuple(path for path in (env.get("HOME"), spec.cwd) if path),
-            ),
-        ),
-        on_stderr=lambda line: stderr_log.info("backend=%s stderr=%s", spec.name, line),
-        voice=voice,
-    )
-
-
-def shortfalls(spec: ServerSpec, supervisor: Supervisor) -> list[str]:
-    """What is configured for this server and does not hold here, though it is started: in words, for the log."""
-    cgroup = supervisor.cgroup
-    limits = Limits(spec.resources.memory_max, spec.resources.pids_max, spec.resources.cpu_max)
-    missing = set(limits.by_controller()) - (cgroup.controllers if cgroup else set())
-    words = [
-        f"resources.{name}_max is not enforced: "
-        + (supervisor.cgroup_missing if cgroup is None else f"{cgroup.path} has no {name} controller")
-        for name in sorted(missing)
-    ]
-    if spec.command is not None and not spec.sandbox.no_new_privileges and supervisor.no_new_privileges:
-        words.append("sandbox.no_new_privileges is true all the same: mcpd itself is not to gain any")
-    if spec.command is not None and spec.user is None:
-        words += [
-            f"its sandbox can read {path}, where mcpd keeps its admin token: with it a command can be run outside of it"
-            " (let it write neither there nor around it, or give it a user of its own)"
-            for path in child_spec(spec, None, supervisor.private).confinement.view.exposed()
-        ]
-    return words
 
 
 @asynccontextmanager

@@ -279,6 +279,11 @@ class Sandbox(msgspec.Struct, frozen=True, kw_only=True):
     read_write_paths: tuple[str, ...] = ()
     inaccessible_paths: tuple[str, ...] = ()
 
+    @property
+    def has_paths(self) -> bool:
+        """Whether it restricts what of the file system the child sees."""
+        return bool(self.read_only_paths or self.inaccessible_paths)
+
 
 class ServerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One backend as configured. Two specs that are equal need no restart between them."""

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from mcpd.supervisor.exits import SpawnFailed
-from mcpd.supervisor.view import TooManyRules, View, entries_of, rules
+from mcpd.supervisor.privacy import rules_of
+from mcpd.supervisor.view import Misled, TooManyRules, View
 
 RLIMITS: Final = {
     "limit_nofile": resource.RLIMIT_NOFILE,
@@ -28,6 +29,7 @@ RLIMITS: Final = {
 """systemd's names (LimitNOFILE=) in this file's spelling, and the kernel's numbers."""
 
 PR_SET_NO_NEW_PRIVS: Final = 38
+PR_SET_DUMPABLE: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,14 @@ def give_up_new_privileges() -> None:
         raise OSError(number, os.strerror(number))
 
 
+def leave_no_core() -> None:
+    """Keep the memory of this process from all but root, and from a core file. An exec undoes it. Raises: OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
 def has_no_new_privileges() -> bool:
     """Whether that holds for every thread of this process."""
     for thread in Path("/proc/self/task").iterdir():
@@ -146,7 +156,14 @@ def _unknown(kind: str, name: str) -> SpawnFailed:
 
 def _rules(view: View) -> list[tuple[bytes, int, bool]]:
     try:
-        return [(os.fsencode(path), int(access), named) for path, access, named in rules(view, entries=entries_of)]
+        return [(os.fsencode(path), int(access), named) for path, access, named in rules_of(view)]
+    except Misled as error:
+        path, target = error.args
+        raise SpawnFailed(
+            f"'{path}' of its paths leads to '{target}', by a link that it can have made itself",
+            remedy="remove the link, or name where it leads",
+            needs_operator=True,
+        ) from None
     except TooManyRules as error:
         raise SpawnFailed(
             f"the directories around its paths have too many entries, as '{error}'",

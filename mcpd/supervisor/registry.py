@@ -26,6 +26,8 @@ from mcpd.supervisor.tree import read_process
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mcpd.supervisor.tree import ProcessInfo
+
 INSTANCE_FILE = "instance"
 CHILDREN_DIR = "children"
 PRIVATE = 0o600
@@ -44,7 +46,21 @@ class Owner:
     @property
     def alive(self) -> bool:
         info = read_process(self.pid)
-        return info is not None and info.start == self.start and not info.dead
+        if info is None:
+            return _exists(self.pid)
+        return info.start == self.start and not info.dead
+
+
+def _exists(pid: int) -> bool:
+    """Whether there is such a process, though /proc does not show it (hidepid): to take the living for dead would end
+    its children."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +117,12 @@ class Registry:
     def marker_prefix(self) -> str:
         """What the markers of all children of this daemon begin with."""
         return f"{self.instance}.{self.owner.pid}.{self.owner.start}."
+
+    def knows(self, process: ProcessInfo) -> bool:
+        """Whether it is a daemon of this state directory that has children."""
+        if self.state_dir is None:
+            return False
+        return (self.state_dir / CHILDREN_DIR / f"{process.pid}.{process.start}").exists()
 
     def next_marker(self) -> str:
         return f"{self.marker_prefix}{self.next_serial()}"

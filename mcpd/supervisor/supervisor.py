@@ -13,6 +13,7 @@ import trio
 from mcpd.supervisor import reaper
 from mcpd.supervisor.adoption import ChildState, SupervisorState, adopt, capture
 from mcpd.supervisor.cgroup import Cgroup, CgroupUnusable, find_delegated
+from mcpd.supervisor.confinement import leave_no_core
 from mcpd.supervisor.exits import SpawnFailed
 from mcpd.supervisor.launch import REPORT_WAIT
 from mcpd.supervisor.logs import Logs
@@ -43,7 +44,7 @@ class Supervisor:
         self, state_dir: Path | None, *, spawn_concurrency: int = SPAWN_CONCURRENCY, private: Iterable[Path] = ()
     ) -> None:
         self.registry = Registry(state_dir)
-        self.private = tuple(os.path.realpath(path) for path in private)
+        self.private = tuple(os.path.abspath(path) for path in private)
         """Directories that no child with a view of the file system is to read."""
         self.logs = Logs()
         """What children said."""
@@ -103,6 +104,7 @@ class Supervisor:
         try:
             if self._nursery is None or self._closing:
                 raise SpawnFailed("mcpd is stopping")
+            self._guard(spec)
             child = await spawn(spec, around=self._around)
             if self._ended:
                 child.kill_now()
@@ -151,6 +153,7 @@ class Supervisor:
         state = self._left.pop(pid, None)
         if state is None:
             raise SpawnFailed(f"pid {pid} was not left to this program")
+        self._guard(spec)
         try:
             child = adopt(state, spec, around=self._around)
         except OSError as error:
@@ -159,6 +162,12 @@ class Supervisor:
         self._children[child.pid] = child
         self._nursery.start_soon(self._live, child)
         return child
+
+    def _guard(self, spec: ChildSpec) -> None:
+        """Where a child is not to read what mcpd reads, it shall not read mcpd either: a process of its user could have
+        it leave a core file, by limits that it may set."""
+        if spec.confinement.view:
+            leave_no_core()
 
     async def usage(self) -> dict[str, Usage]:
         """What the processes of each server use now, by its name."""

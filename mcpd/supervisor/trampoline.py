@@ -46,6 +46,8 @@ PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 
 LANDLOCK_CREATE_RULESET, LANDLOCK_ADD_RULE, LANDLOCK_RESTRICT_SELF = 444, 445, 446
 """Numbers of the system calls, the same on every architecture."""
+OPENAT2, AT_FDCWD, RESOLVE_NO_SYMLINKS = 437, -100, 4
+"""It is older than Landlock (5.6)."""
 CREATE_RULESET_VERSION = 1
 RULE_PATH_BENEATH = 1
 
@@ -180,19 +182,29 @@ def make_ruleset(plan: Plan) -> int:
     ruleset = system_call(plan, "syscall", LANDLOCK_CREATE_RULESET, about, len(about), 0)
     for path, access, named in plan["paths"]:
         try:
-            fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        except FileNotFoundError:
+            fd = open_path(plan, path)
+            mode = os.fstat(fd).st_mode
+        except OSError as error:
+            # What was found may be gone, be a link by now, or be on a disk that is not there any more.
             if named:
+                error.filename = path
                 raise
             continue
         rights = handled & ACCESS[access]
-        if os.fstat(fd).st_mode & 0o170000 != 0o040000:
+        if mode & 0o170000 != 0o040000:
             rights &= OF_FILES
         if rights:  # there is no rule that allows nothing, such as to list a file
             rule = rights.to_bytes(8, sys.byteorder) + fd.to_bytes(4, sys.byteorder)
             system_call(plan, "syscall", LANDLOCK_ADD_RULE, ruleset, RULE_PATH_BENEATH, rule, 0)
         os.close(fd)
     return ruleset
+
+
+def open_path(plan: Plan, path: bytes) -> int:
+    """Open what is there, and not what a link leads to: links were followed when the rules were made, and who made one
+    since wants something else to be opened."""
+    how = b"".join(each.to_bytes(8, sys.byteorder) for each in (os.O_PATH | os.O_CLOEXEC, 0, RESOLVE_NO_SYMLINKS))
+    return system_call(plan, "syscall", OPENAT2, AT_FDCWD, path, how, len(how))
 
 
 def system_call(plan: Plan, name: str, *arguments: int | bytes | None) -> int:

@@ -13,11 +13,8 @@ Theory of operation
        resolved first, for the same reason.
     5. /dev and /proc stay as they are unless a list names them, as with ProtectSystem=strict: no program runs without
        /dev/null, and Landlock itself keeps a child from the memory and environment of processes outside.
-    6. What mcpd keeps for itself is no child's to read: with the admin token it could have a command run outside of
-       its view. Of that only names can be seen; then the directories around it can still be listed, because the right
-       to list may be given for a directory and all below it without the right to read. Where the child may write
-       around it, this would take from it what its view gives, and whoever can write there can become an operator in
-       other ways: it stays as it is, and the log says so.
+    6. Who may write to a directory could make one of the paths below it a link to somewhere else, for the next start
+       or for another process of its own that starts. A path that is listed below such a directory must lie there.
 """
 
 from __future__ import annotations
@@ -25,10 +22,11 @@ from __future__ import annotations
 import enum
 import os
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 RULES_MAX: Final = 10_000
 """A rule is a file opened and a system call: 50 ms for so many. Directories that are taken apart have dozens of
@@ -55,7 +53,7 @@ class View:
     read_write_paths: tuple[str, ...] = ()
     inaccessible_paths: tuple[str, ...] = ()
     private_paths: tuple[str, ...] = ()
-    """Directories that mcpd keeps for itself."""
+    """Directories that mcpd keeps for itself; see `privacy`."""
     needed_paths: tuple[str, ...] = ()
     """What in these is the child's all the same: its home, and where it starts."""
 
@@ -63,7 +61,10 @@ class View:
         return bool(self.read_only_paths or self.inaccessible_paths)
 
     def modes(self, resolve: Callable[[str], str]) -> dict[str, Access]:
-        """What is said of each path, resolved. Where two lists name the same one, the stricter holds."""
+        """What is said of each path, resolved. Where two lists name the same one, the stricter holds.
+
+        Raises: Misled.
+        """
         found: dict[str, Access] = {}
         for paths, access in (
             (self.inaccessible_paths, Access.NONE),
@@ -71,38 +72,21 @@ class View:
             (self.read_write_paths, Access.WRITE),
         ):
             for path in paths:
-                found.setdefault(resolve(path), access)
+                found.setdefault(self._where(path, resolve), access)
         for path in ("/", *EXEMPT):
             found.setdefault(path, Access.WRITE)
         return found
 
-    def privacy(
-        self, modes: dict[str, Access], resolve: Callable[[str], str], writable: Callable[[str], bool]
-    ) -> tuple[dict[str, Access], list[str]]:
-        """What is said of private paths besides `modes`, and those of them that the child can read: because a list
-        names them, or because it may write around them.
-        """
-        said: dict[str, Access] = {}
-        exposed: list[str] = []
-        for path in map(resolve, self.private_paths):
-            decides = _longest(path, modes)
-            access = modes[decides]
-            if access <= Access.LIST:
-                continue
-            if path in modes or (access is Access.WRITE and writable(os.path.dirname(path))):
-                exposed.append(path)
-                continue
-            said[path] = Access.LIST
-            for needed in map(resolve, self.needed_paths):
-                if needed != path and _is_below(needed, path) and _longest(needed, modes) == decides:
-                    said[needed] = access
-        return said, exposed
+    def _where(self, path: str, resolve: Callable[[str], str]) -> str:
+        path, found = os.path.normpath(path), resolve(path)
+        for top in map(os.path.normpath, self.read_write_paths):
+            if path != top and is_below(path, top) and found != os.path.join(resolve(top), os.path.relpath(path, top)):
+                raise Misled(path, found)
+        return found
 
-    def exposed(self) -> list[str]:
-        """Private paths that the child can read. Goes by paths as they are written, and so never waits for a disk."""
-        if not self:
-            return []
-        return self.privacy(self.modes(os.path.normpath), os.path.normpath, _is_writable)[1]
+
+class Misled(ValueError):
+    """A path is a link that the child can have made: the path, and where it leads."""
 
 
 class TooManyRules(ValueError):
@@ -114,16 +98,16 @@ def rules(
     *,
     resolve: Callable[[str], str] = os.path.realpath,
     entries: Callable[[str], list[str]],
-    writable: Callable[[str], bool] | None = None,
+    more: Mapping[str, Access] = MappingProxyType({}),
 ) -> list[tuple[str, Access, bool]]:
     """What is allowed: paths, what may be done with them, and whether a list names them; what was only found in a
-    directory may be gone before the rule is made. `entries` gives the names in a directory without symbolic links,
-    `writable` says of one whether something can be made in it.
+    directory may be gone before the rule is made. `entries` gives the names in a directory without symbolic links.
+    `more` says something of further paths, which are there or not.
 
-    Raises: OSError of `entries`; TooManyRules.
+    Raises: OSError of `entries`; TooManyRules; Misled.
     """
     named = view.modes(resolve)
-    modes = named | view.privacy(named, resolve, writable or _is_writable)[0]
+    modes = {**named, **more}
     found: list[tuple[str, Access, bool]] = []
     for path, access in _allowed("/", modes["/"], modes, entries):
         if len(found) == RULES_MAX:
@@ -135,13 +119,13 @@ def rules(
 def _allowed(
     path: str, access: Access, modes: dict[str, Access], entries: Callable[[str], list[str]]
 ) -> Iterator[tuple[str, Access]]:
-    below = {each: mode for each, mode in modes.items() if each != path and _is_below(each, path)}
+    below = {each: mode for each, mode in modes.items() if each != path and is_below(each, path)}
     if access is Access.NONE or all(mode >= access for mode in below.values()):
         if access is not Access.NONE:
             yield path, access
         # What is allowed more, or at all, below.
         for each in sorted(below):
-            if not any(other != each and _is_below(each, other) for other in below):
+            if not any(other != each and is_below(each, other) for other in below):
                 yield from _allowed(each, modes[each], modes, entries)
         return
     gently = all(mode >= Access.LIST for mode in below.values())
@@ -160,15 +144,15 @@ def _allowed(
         inner = os.path.join(path, name)
         if inner in modes:
             yield from _allowed(inner, modes[inner], modes, entries)
-        elif any(_is_below(each, inner) for each in below):
+        elif any(is_below(each, inner) for each in below):
             yield from _allowed(inner, access, modes, entries)
         else:
             yield inner, access
 
 
-def _longest(path: str, modes: dict[str, Access]) -> str:
+def longest(path: str, modes: Mapping[str, Access]) -> str:
     """The path that decides about this one."""
-    return max((each for each in modes if _is_below(path, each)), key=len)
+    return max((each for each in modes if is_below(path, each)), key=len)
 
 
 def _first(path: str, top: str) -> str:
@@ -176,11 +160,7 @@ def _first(path: str, top: str) -> str:
     return path[len(top.rstrip("/")) + 1 :].partition("/")[0]
 
 
-def _is_writable(path: str) -> bool:
-    return os.access(path, os.W_OK)
-
-
-def _is_below(path: str, top: str) -> bool:
+def is_below(path: str, top: str) -> bool:
     """Whether it is the same one or below it."""
     return path == top or path.startswith(top.rstrip("/") + "/")
 

@@ -52,7 +52,7 @@ def peer_credentials(sock: socket.socket, descends: Callable[[int, int], bool] |
         groups.frombytes(sock.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, GROUPS_BYTES))
     except OSError:
         pass  # too many, or an old kernel
-    ours = descends is not None and (descends(pid, uid) or (uid == os.geteuid() and _has_ended(sock)))
+    ours = descends is not None and (descends(pid, uid) or _has_ended(sock))
     return Credentials(pid, uid, frozenset((gid, *groups)), ours)
 
 

@@ -32,6 +32,12 @@ for path in sys.argv[1:]:
         print(path, error.strerror)
 """
 
+SWAP = """
+import os, sys
+os.rmdir(sys.argv[1])
+os.symlink(sys.argv[2], sys.argv[1])
+"""
+
 KILL = """
 import os, sys
 for number in map(int, sys.argv[2:]):
@@ -133,6 +139,47 @@ async def test_what_mcpd_keeps_for_itself_is_not_read_by_a_server_with_a_view(tm
         assert status == 200, "an operator can read it"
 
 
+async def test_a_home_that_became_a_link_shows_nothing(tmp_path):
+    needs_landlock()
+    state, own = tmp_path.resolve() / "state", tmp_path.resolve() / "own"
+    home = own / "home"
+    home.mkdir(parents=True)
+    config = intruder(read_write_paths=[str(own)])
+    config["mcpServers"]["in"]["env"] = {"HOME": str(home)}
+    async with controlled(config, state_dir=str(state)) as (daemon, path), HttpPeer(daemon.url) as peer:
+        await peer.initialize()
+        await run(peer, SWAP, home, state / "admin-token")
+        assert home.is_symlink()
+        assert (await mcpctl(path, "restart", "in")).returncode == 0
+        token = state / "admin-token"
+        assert await run(peer, READ, token) == f"{token} Permission denied\n"
+
+
+async def test_a_path_that_became_a_link_is_told(tmp_path):
+    needs_landlock()
+    secret, own = tmp_path.resolve() / "secret", tmp_path.resolve() / "own"
+    (own / "cache").mkdir(parents=True)
+    secret.write_text("s")
+    config = intruder(read_write_paths=[str(own), str(own / "cache")], inaccessible_paths=[str(secret)])
+    async with controlled(config) as (daemon, path), HttpPeer(daemon.url) as peer:
+        await peer.initialize()
+        await run(peer, SWAP, own / "cache", secret)
+        assert (await mcpctl(path, "restart", "in")).returncode == 1
+        about = json.loads((await mcpctl(path, "show", "in", "--json")).stdout)
+        assert f"'{own}/cache' of its paths leads to '{secret}', by a link" in about["error"]
+        assert about["state"] == "needs-operator"
+
+
+async def test_a_server_of_another_mcpd_of_the_same_state_is_none_of_its_operators(tmp_path):
+    needs_landlock()
+    state = str(tmp_path / "state")
+    async with controlled(intruder(), state_dir=state) as (one, _), HttpPeer(one.url) as peer:
+        await peer.initialize()
+        async with controlled({"mcpServers": {}}, state_dir=state) as (other, path):
+            assert (await run(peer, ASK, "straight", path, "POST", "/v1/servers", ADD)).startswith("403 ")
+            assert await names(other) == []
+
+
 async def test_a_user_of_its_own_keeps_a_server_from_both():
     if os.geteuid() != 0 or not os.access(PYTHON, os.X_OK):
         pytest.skip("only root starts a server as somebody else, who needs a Python of the system")
@@ -160,7 +207,7 @@ async def test_a_view_that_shows_the_token_is_told(tmp_path):
     config = intruder(read_write_paths=[str(tmp_path)])
     async with controlled(config, state_dir=str(state)) as (daemon, _), HttpPeer(daemon.url) as peer:
         await peer.initialize()
-        line = f"backend=in event=not_enforced its sandbox can read {state}, where mcpd keeps its admin token"
+        line = f"backend=in event=not_enforced its sandbox can read or replace {state}, where mcpd keeps"
         assert daemon.stderr.count(line) == 1, daemon.stderr
         assert await run(peer, READ, state / "admin-token") == f"{state / 'admin-token'} was read\n"
 

@@ -12,11 +12,14 @@ import msgspec
 import pytest
 import trio
 
+from mcpd.supervisor import supervisor as module
 from mcpd.supervisor.adoption import ChildState, SupervisorState
+from mcpd.supervisor.confinement import Confinement
 from mcpd.supervisor.exits import SpawnFailed
 from mcpd.supervisor.process import ChildSpec
 from mcpd.supervisor.supervisor import Supervisor
 from mcpd.supervisor.tree import read_process
+from mcpd.supervisor.view import View
 from tests.fixtures.peer import ROOT
 from tests.supervisor.processes import alive, wait_until
 
@@ -82,6 +85,22 @@ async def test_what_is_no_child_of_this_process_is_not_taken_over(nursery):
     with pytest.raises(SpawnFailed, match="pid 4194303 was not left"):
         supervisor.adopt(gone.pid, ChildSpec("gone", (), {}))
     assert supervisor.children() == ()
+
+
+async def test_where_one_has_a_view_the_program_leaves_no_core(nursery, monkeypatch):
+    calls = []
+    monkeypatch.setattr(module, "leave_no_core", lambda: calls.append("left"))
+    supervisor = Supervisor(None)
+    gone = [
+        ChildState(name="gone", pid=pid, start=1, marker="", stdin=-1, stdout=-1, stderr=-1, age=0.0)
+        for pid in (4_194_302, 4_194_303)
+    ]
+    supervisor.inherit(SupervisorState(since=1, serial=1, children=tuple(gone)), {each.pid for each in gone})
+    await nursery.start(supervisor.run)
+    for each, view, expected in zip(gone, (View(), View(("/",))), (0, 1), strict=True):
+        with pytest.raises(SpawnFailed, match="cannot be taken over"):
+            supervisor.adopt(each.pid, ChildSpec("gone", (), {}, confinement=Confinement(view=view)))
+        assert len(calls) == expected, "the exec has made it readable again"
 
 
 def test_the_state_survives_its_encoding():

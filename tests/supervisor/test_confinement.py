@@ -175,3 +175,25 @@ def test_to_become_somebody_else_needs_root():
         "(mcpd must run as root for this, or have CAP_SETUID and CAP_SETGID)"
     )
     assert failure.needs_operator
+
+
+def test_no_core_is_left_of_a_process_that_says_so():
+    script = (
+        "import ctypes\n"
+        "from mcpd.supervisor.confinement import leave_no_core\n"
+        "dumpable = lambda: ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)\n"
+        "before = dumpable()\n"
+        "leave_no_core()\n"
+        "print(before, dumpable())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "1 0\n"
+
+
+def test_a_path_that_is_a_link_which_it_can_have_made_is_named(tmp_path):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "link").symlink_to("/etc")
+    view = View(("/",), (str(tmp_path / "own"), str(tmp_path / "own" / "link")))
+    with pytest.raises(SpawnFailed, match=r"'.*/own/link' of its paths leads to '/etc', by a link") as caught:
+        Confinement(view=view).plan(no_new_privileges=True)
+    assert caught.value.needs_operator

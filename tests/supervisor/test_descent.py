@@ -83,3 +83,31 @@ def test_where_the_way_up_is_out_of_sight_the_flag_decides_that_nobody_can_take_
     monkeypatch.setattr(Path, "read_text", lambda self: f"Name:\tx\nNoNewPrivs:\t{flag}\nSeccomp:\t0\n")
     assert descends(4712, os.geteuid()) is expected
     assert asked == [4712, 4711] * descent.LOOKS, "it may only have been between two parents"
+
+
+def table(monkeypatch, *processes: ProcessInfo) -> None:
+    monkeypatch.setattr(descent, "read_process", {each.pid: each for each in processes}.get)
+    monkeypatch.setattr(Path, "read_text", lambda self: "NoNewPrivs:\t1\n\nNoNewPrivs:\t1\n")
+
+
+def process(pid: int, ppid: int, start: int = 1) -> ProcessInfo:
+    return ProcessInfo(pid, "S", ppid, pid, pid, start=start)
+
+
+def test_who_is_below_another_daemon_is_one_as_well_but_not_the_daemon(monkeypatch):
+    table(monkeypatch, process(4712, 4711), process(4711, 4710), process(4710, 1))
+    assert not descends(4712, os.geteuid())
+    assert descends(4712, os.geteuid(), is_daemon=lambda each: each.pid == 4710)
+    assert not descends(4712, os.geteuid(), is_daemon=lambda each: each.pid == 4712)
+
+
+def test_a_parent_is_not_younger_than_its_child(monkeypatch):
+    table(monkeypatch, process(4712, 4711, start=5), process(4711, 1, start=6))
+    assert descends(4712, os.geteuid()), "the way is out of sight, and the flag says that it may be"
+    table(monkeypatch, process(4712, 4711, start=5), process(4711, 1, start=5))
+    assert not descends(4712, os.geteuid())
+
+
+def test_more_ancestors_than_anybody_has_are_there_on_purpose(monkeypatch):
+    table(monkeypatch, *(process(number, number - 1) for number in range(1_000_000, 1_000_000 + descent.DEPTH_MAX + 1)))
+    assert descends(1_000_000 + descent.DEPTH_MAX, OTHER)

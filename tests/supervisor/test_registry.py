@@ -3,9 +3,11 @@ from __future__ import annotations
 import json
 import os
 import stat
+from dataclasses import replace
 
 import pytest
 
+from mcpd.supervisor import registry
 from mcpd.supervisor.registry import (
     CHILDREN_DIR,
     INSTANCE_FILE,
@@ -56,6 +58,25 @@ def test_an_owner_is_alive_by_pid_and_start_time():
     assert Owner(info.pid, info.start).alive
     assert not Owner(info.pid, info.start + 1).alive
     assert not Owner(1 << 30, 1).alive
+
+
+def test_an_owner_that_proc_hides_is_not_taken_for_dead(monkeypatch):
+    monkeypatch.setattr(registry, "read_process", lambda _: None)
+    assert Owner(os.getpid(), 1).alive
+    assert Owner(1, 1).alive
+    assert not Owner(1 << 30, 1).alive
+
+
+def test_a_daemon_that_has_children_is_known(tmp_path):
+    mine, other = Registry(tmp_path), Registry(None)
+    me = read_process(os.getpid())
+    assert not mine.knows(me)
+    mine.record(Record("a", 1, 2))
+    assert mine.knows(me)
+    assert not mine.knows(replace(me, start=me.start + 1))
+    assert not other.knows(me)
+    mine.forget(1)
+    assert not mine.knows(me)
 
 
 def test_children_are_recorded_and_forgotten(tmp_path):

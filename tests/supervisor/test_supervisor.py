@@ -4,17 +4,21 @@ import os
 import signal
 import sys
 import threading
+from dataclasses import replace
 
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
 from mcpd.supervisor import supervisor as module
+from mcpd.supervisor.confinement import Confinement
 from mcpd.supervisor.exits import Exit, SpawnFailed
 from mcpd.supervisor.process import Child, ChildSpec, StopLadder, Surroundings, spawn
 from mcpd.supervisor.supervisor import Supervisor
 from mcpd.supervisor.tree import read_process, scan
+from mcpd.supervisor.view import View
 from tests.supervisor.processes import HOSTILE, alive, wait_until
+from tests.supervisor.trampolines import needs_landlock
 
 QUICK = StopLadder(eof=0.05, term=0.05, kill=10)
 
@@ -218,3 +222,17 @@ def test_outside_the_main_thread_it_looks_now_and_then(monkeypatch):
     thread.start()
     thread.join()
     assert errors == []
+
+
+async def test_with_a_child_that_has_a_view_mcpd_leaves_no_core(nursery, monkeypatch):
+    needs_landlock()
+    calls = []
+    monkeypatch.setattr(module, "leave_no_core", lambda: calls.append("left"))
+    supervisor = Supervisor(None)
+    await nursery.start(supervisor.run)
+    plain = make("echo")
+    shut = replace(plain, confinement=Confinement(no_new_privileges=True, view=View(("/",))))
+    for spec, expected in ((plain, 0), (shut, 1)):
+        child = await supervisor.spawn(spec)
+        assert len(calls) == expected
+        await child.stop()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mcpd.supervisor.view import RULES_MAX, Access, TooManyRules, View, entries_of, rules
+from mcpd.supervisor.view import RULES_MAX, Access, Misled, TooManyRules, View, entries_of, rules
 
 TREE = {
     "/": ["dev", "etc", "home", "proc", "tmp", "usr"],
@@ -116,108 +116,6 @@ def test_what_a_list_names_is_told_from_what_was_found_in_a_directory():
     assert [path for path, _, named in found if named] == ["/dev", "/etc/mcpd", "/proc"]
 
 
-STATE = "/home/me/.local/state"
-PRIVATE = TREE | {
-    "/": ["etc", "home", "tmp"],
-    "/home/me": [".local", "notes"],
-    "/home/me/.local": ["bin", "state"],
-    STATE: ["admin-token", "home", "work"],
-}
-
-
-def private(
-    writable: tuple[str, ...] = (),
-    needed: tuple[str, ...] = (),
-    tree: dict[str, list[str]] | None = None,
-    **lists: list[str],
-) -> tuple[dict[str, Access], list[str]]:
-    """The rules, and what is exposed, where mcpd's own is a directory in a home."""
-    paths = {name: tuple(each) for name, each in lists.items()}
-    view = View(**paths, private_paths=(STATE,), needed_paths=needed)
-    tree = tree or PRIVATE
-
-    def entries(path: str) -> list[str]:
-        if path not in tree:
-            raise PermissionError(13, "not to be listed", path)
-        return tree[path]
-
-    found = rules(view, resolve=lambda path: path, entries=entries, writable=lambda path: path in writable)
-    exposed = view.privacy(view.modes(lambda path: path), lambda path: path, lambda path: path in writable)[1]
-    own = [path for path, _, named in found if named and path.startswith(STATE)]
-    assert set(own) <= {path for each in lists.values() for path in each}, "the rest may be gone meanwhile"
-    return {path: access for path, access, _ in found if path not in ("/dev", "/proc")}, exposed
-
-
-def test_of_what_mcpd_keeps_for_itself_only_names_are_seen_and_all_around_can_be_listed():
-    assert private(read_only_paths=["/"]) == (
-        {
-            "/": Access.LIST,
-            "/etc": Access.READ,
-            "/home": Access.LIST,
-            "/home/me": Access.LIST,
-            "/home/me/.local": Access.LIST,
-            "/home/me/.local/bin": Access.READ,
-            STATE: Access.LIST,
-            "/home/me/notes": Access.READ,
-            "/home/you": Access.READ,
-            "/tmp": Access.READ,
-        },
-        [],
-    )
-
-
-def test_names_are_not_seen_where_a_list_hides_something_below():
-    found, _ = private(read_only_paths=["/"], inaccessible_paths=["/home/you"])
-    assert "/" not in found
-    assert "/home" not in found
-    assert found["/home/me"] is Access.LIST
-
-
-def test_what_a_server_needs_in_there_stays_as_it_is():
-    inside = (f"{STATE}/home", f"{STATE}/work/a", STATE, "/home/me")
-    found, _ = private(needed=inside, read_only_paths=["/"], read_write_paths=[f"{STATE}/work"])
-    assert {path: access for path, access in found.items() if path.startswith(STATE)} == {
-        STATE: Access.LIST,
-        f"{STATE}/home": Access.READ,
-        f"{STATE}/work": Access.WRITE,
-    }
-
-
-def test_it_is_hidden_from_who_may_write_around_it_only_where_that_takes_nothing_away():
-    lists = {"read_only_paths": ["/"], "read_write_paths": ["/home/me"]}
-    above = ("/home/me/.local",)
-    assert private(above, **lists)[1] == [STATE]
-    assert private(above, **lists)[0]["/home/me"] is Access.WRITE
-    found, exposed = private((), **lists)
-    assert (found[STATE], exposed) == (Access.LIST, [])
-    assert private(above, inaccessible_paths=["/etc/mcpd"])[1] == [STATE]
-    assert private(above, read_only_paths=["/"])[1] == [], "mcpd may write there, the server may not"
-
-
-def test_who_names_it_has_it_and_who_hides_it_too():
-    found, exposed = private(read_only_paths=["/", STATE])
-    assert (found["/"], exposed) == (Access.READ, [STATE])
-    for path in (STATE, "/home"):
-        found, exposed = private(read_only_paths=["/"], inaccessible_paths=[path])
-        assert not [each for each in found if each.startswith(path)]
-        assert exposed == []
-
-
-def test_a_directory_that_nobody_lists_is_only_on_the_way():
-    tree = {path: names for path, names in PRIVATE.items() if path != "/home"}
-    found, _ = private(tree=tree, read_only_paths=["/"])
-    assert found["/home/me/notes"] is Access.READ
-    assert "/home/you" not in found
-    with pytest.raises(PermissionError):
-        private(tree=tree, read_only_paths=["/"], inaccessible_paths=["/home/me/notes"])
-
-
-def test_without_a_view_there_is_nothing_to_tell():
-    assert View(private_paths=("/tmp",)).exposed() == []
-    assert View(("/",), private_paths=("/tmp/x",)).exposed() == []
-    assert View(("/",), ("/tmp",), private_paths=("/tmp/x",)).exposed() == ["/tmp/x"]
-
-
 def test_the_number_of_rules_is_bounded():
     with pytest.raises(TooManyRules):
         rules(
@@ -225,3 +123,13 @@ def test_the_number_of_rules_is_bounded():
             resolve=lambda path: path,
             entries=lambda _: [str(number) for number in range(RULES_MAX + 1)],
         )
+
+
+def test_what_lies_where_the_child_may_write_must_lie_there():
+    links = {"/w/sub": "/w/sub", "/w/link": "/secret", "/link": "/secret"}
+    view = View(("/",), ("/w", "/w/sub", "/link"))
+    assert view.modes(lambda path: links.get(path, path))["/secret"] is Access.WRITE, "nobody but others made this one"
+    for view in (View(("/",), ("/w", "/w/link")), View(("/", "/w/link"), ("/w",)), View(("/",), ("/w",), ("/w/link",))):
+        with pytest.raises(Misled) as caught:
+            view.modes(lambda path: links.get(path, path))
+        assert caught.value.args == ("/w/link", "/secret")
