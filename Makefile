@@ -33,6 +33,7 @@ conformance: $(READY)
 
 interop: $(READY)
 	$(BIN)/python -m tests.interop.run $(ARGS)
+	$(BIN)/python -m tests.interop.files
 
 compatibility: $(READY)
 	$(BIN)/python -m tests.compatibility.run $(ARGS)

@@ -30,4 +30,8 @@ TYPESCRIPT_SDK_2 = NodePackages(HOME / "typescript-sdk-2", ("@modelcontextprotoc
 INSPECTOR = NodePackages(HOME / "inspector", ("@modelcontextprotocol/inspector-cli@0.15.0",))
 """The last one that runs on Node 20; later ones ask for 22.19."""
 
+CLAUDE_CODE = NodePackages(HOME / "claude-code", ("@anthropic-ai/claude-code@2.1.197",))
+CODEX = NodePackages(HOME / "codex", ("@openai/codex@0.171.0",))
+"""Programs of hundreds of megabytes; only what they do with their files is of interest here."""
+
 SERVERS = (NODE_SERVERS, PYTHON_SERVERS, SQLITE_SERVER)
