@@ -22,7 +22,9 @@ SUMMARY: Final = "call a tool, and answer what it asks"
 def arguments(parser: ArgumentParser) -> None:
     """Those of this verb."""
     parser.add_argument("tool", metavar="TOOL", help="the tool's name, as clients see it")
-    parser.add_argument("words", metavar="NAME=VALUE", nargs="*", help="an argument, read as the tool's schema says")
+    parser.add_argument(
+        "words", metavar="NAME=VALUE", nargs="*", help="an argument, read as the tool's schema says; or all as JSON"
+    )
     parser.add_argument("--arguments", metavar="JSON", help="all arguments as one JSON object; - reads it from stdin")
 
 
@@ -43,19 +45,21 @@ def run(client: Client, options: Namespace) -> int:
 
 def given(options: Namespace, schema: Body) -> Body:
     """The arguments. Raises: Refused."""
+    whole, words = options.arguments, options.words
+    if whole is None and words and words[0].lstrip().startswith("{"):
+        whole, words = words[0], words[1:]  # no name begins so
     try:
-        if options.arguments is None:
-            return typed.arguments(options.words, schema)
-        if options.words:
-            raise typed.Mistyped("--arguments has all of them, beside it there are none")
-        text = sys.stdin.read() if options.arguments == "-" else options.arguments
-        found: Any = json.loads(text)
+        if whole is None:
+            return typed.arguments(words, schema)
+        if words:
+            raise typed.Mistyped("the JSON object has all arguments, beside it there are none")
+        found: Any = json.loads(sys.stdin.read() if whole == "-" else whole)
         if not isinstance(found, dict):
-            raise typed.Mistyped("--arguments is a JSON object")
+            raise typed.Mistyped("all arguments together are a JSON object")
     except typed.Mistyped as wrong:
         raise _wrong(str(wrong), options.tool) from None
     except ValueError as error:
-        raise _wrong(f"--arguments is no JSON: {error}", options.tool) from None
+        raise _wrong(f"the arguments are no JSON: {error}", options.tool) from None
     return found
 
 

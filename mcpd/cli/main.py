@@ -49,7 +49,7 @@ def run(arguments: list[str]) -> int:
         # A parser takes each further '--' away, and which one differs between versions of Python.
         behind = arguments.index("--")
         words, command = arguments[:behind], arguments[behind + 1 :]
-    options = parser([verb] if verb is not None else VERBS).parse_args(words)
+    options = _parse(parser([verb] if verb is not None else VERBS), words)
     options.command = command
     client = Client(options.socket or default_path(os.environ, uid=os.geteuid()))
     try:
@@ -69,6 +69,16 @@ def _carry_out(verb: Verb, client: Client, options: argparse.Namespace) -> int:
     else:
         verb.show(answer, options)
     return statuses.OK
+
+
+def _parse(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Namespace:
+    """`parse_args`, where what may be there any number of times (`words`) may have options in between."""
+    options, rest = parser.parse_known_args(arguments)
+    if rest and (not hasattr(options, "words") or any(each.startswith("-") for each in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        options.words += rest
+    return options
 
 
 def parser(names: Iterable[str] = VERBS) -> argparse.ArgumentParser:

@@ -11,6 +11,7 @@ import trio
 
 from mcpd import __version__
 from mcpd.cli import statuses
+from mcpd.cli.main import _parse as understood
 from mcpd.cli.main import listed, main, parser, run
 from mcpd.cli.verbs import VERBS, load
 from mcpd.errors import ConfigError
@@ -173,3 +174,25 @@ def _subparsers():
 def test_every_exit_status_is_in_the_manual():
     part = PAGE.split(".Sh EXIT STATUS", 1)[1].split("\n.Sh", 1)[0]
     assert [int(status) for status in re.findall(r"^\.It (\d+)$", part, flags=re.M)] == list(statuses.ALL)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["t", "a=1", "b=2", "--json"],
+        ["t", "--json", "a=1", "b=2"],
+        ["--json", "t", "a=1", "b=2"],
+        ["t", "a=1", "--json", "b=2"],
+    ],
+)
+def test_options_may_stand_between_words(arguments):
+    options = understood(parser(["call"]), ["call", *arguments])
+    assert (options.tool, options.words, options.json) == ("t", ["a=1", "b=2"], True)
+
+
+@pytest.mark.parametrize("arguments", [["call", "t", "a=1", "--no-such"], ["show", "a", "b"]])
+def test_what_is_not_known_is_refused_all_the_same(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        understood(parser([arguments[0]]), arguments)
+    assert caught.value.code == 2
+    assert f"unrecognized arguments: {arguments[-1]}" in capsys.readouterr().err

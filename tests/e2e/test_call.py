@@ -27,14 +27,20 @@ async def test_a_tool_is_called_with_what_its_schema_makes_of_words():
         assert (done.returncode, done.stdout, done.stderr) == (0, b'{"result": 5.5}\n', b"")
         done = await mcpctl(path, "call", "c_add", "--arguments", '{"a": 1, "b": 2}', "--json")
         assert json.loads(done.stdout)["structuredContent"] == {"result": 3}
+        done = await mcpctl(path, "call", "c_add", "--json", '{"a": 1, "b": 2}')
+        assert json.loads(done.stdout)["structuredContent"] == {"result": 3}
+        done = await mcpctl(path, "call", "c_add", ' {"a": 1, "b": 3}')
+        assert done.stdout == b'{"result": 4}\n'
         done = await mcpctl(path, "call", "c_divide", "a=1", "b=0")
         assert (done.returncode, b"divide by zero" in done.stdout) == (4, True)
         for words, status, why in (
             (["c_add", "a=x"], 2, b"a is a number, not 'x'"),
             (["add"], 1, b"did you mean c_add?"),
-            (["c_add", "--arguments", "["], 2, b"--arguments is no JSON"),
-            (["c_add", "--arguments", "[]"], 2, b"--arguments is a JSON object"),
+            (["c_add", "--arguments", "["], 2, b"the arguments are no JSON"),
+            (["c_add", "--arguments", "[]"], 2, b"all arguments together are a JSON object"),
             (["c_add", "a=1", "--arguments", "{}"], 2, b"beside it there are none"),
+            (["c_add", '{"a": 1}', "b=1"], 2, b"beside it there are none"),
+            (["c_add", '{"a": 1'], 2, b"the arguments are no JSON"),
         ):
             done = await mcpctl(path, "call", *words)
             assert (done.returncode, why in done.stderr) == (status, True), done.stderr
