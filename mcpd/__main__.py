@@ -30,7 +30,7 @@ from mcpd.config.plan import plan
 from mcpd.config.sources import Sources
 from mcpd.control.token import find_token
 from mcpd.daemon import Daemon, tls_context
-from mcpd.embedded import demo
+from mcpd.embedded import demo, elsewhere
 from mcpd.errors import ConfigError, McpdError
 from mcpd.reload import tell_oddities
 from mcpd.systemd.manager import take
@@ -134,7 +134,7 @@ def _sources(options: Options) -> Sources:
     """Where the command line has the configuration."""
     return Sources(
         options.config,
-        built_in=demo(),
+        built_in=demo() if options.connect is None else elsewhere(options.connect),
         overlay=overlay_file(options, os.environ),
         environ=os.environ,
         credentials_directory=credentials_directory(os.environ),

@@ -1,4 +1,4 @@
-"""The configuration for when there is none: the demo servers that come with mcpd, without network or installation."""
+"""The configurations for when there is no file: the demo servers that come with mcpd, or one server elsewhere."""
 
 from __future__ import annotations
 
@@ -21,3 +21,8 @@ def demo() -> tuple[str, str]:
         for name in DEMOS
     }
     return "embedded-default.json", msgspec.json.encode({"mcpServers": servers}).decode()
+
+
+def elsewhere(url: str) -> tuple[str, str]:
+    """One server, under the names that it has itself, in the same form."""
+    return "--connect", msgspec.json.encode({"mcpServers": {"mcpd": {"url": url, "prefix": ""}}}).decode()

@@ -94,16 +94,21 @@ def _connect(client: Client, name: str, options: Namespace, *, alone: bool) -> B
 
 def _entry(client: Client, name: str, options: Namespace, *, alone: bool) -> dict[str, object]:
     if options.url and name in ONLY_PROGRAMS and alone:
-        remedy = "use --stdio; or add the address in its settings, as a connector"
+        remedy = "leave --url out: it starts a program that goes there; or add the address in its settings"
         message = f"{TITLES[name]} reads no addresses from its file"
         raise Refused(400, {"code": "not_possible", "message": message, "remedy": remedy})
+    status: Body = {}
+    try:
+        status = client.get("/v1/status")
+    except Unreachable:
+        if not options.stdio and name not in ONLY_PROGRAMS:
+            raise
+    listen = status.get("listen") or []
+    if name in ONLY_PROGRAMS and listen and not options.stdio:
+        return own.by_bridge(name, f"{_reachable(listen[0])}/mcp")
     if options.stdio or name in ONLY_PROGRAMS:
-        try:
-            configuration = client.get("/v1/status")["configuration"]
-        except Unreachable:
-            configuration = ""
+        configuration = status.get("configuration", "")
         return own.by_program(name, configuration if configuration.startswith("/") else "")
-    listen = client.get("/v1/status").get("listen") or []
     if not listen:
         raise Refused(
             409, {"code": "no_address", "message": "mcpd serves no clients over HTTP", "remedy": "use --stdio"}

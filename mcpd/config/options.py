@@ -47,6 +47,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     unsaid: bool = False
     """Nothing on the command line tells whether clients come over HTTP; see `settle`."""
     demo: bool = False
+    connect: str | None = None
+    """The URL of the one server, which is elsewhere."""
     state_dir: Path | None = None
     control_socket: Path | None = None
     check: bool = False
@@ -82,6 +84,7 @@ def parser(version: str) -> argparse.ArgumentParser:
         help="http ('sse' and 'streamable-http' mean it too), or stdio: one client on stdin and stdout",
     )
     add("--demo", action="store_true", help="run the demo servers that come with mcpd, whatever is configured")
+    add("--connect", metavar="URL", help="be what is at this URL to one client on stdin and stdout")
     add("--state-dir", type=Path, metavar="DIR", help="keep state here")
     add(
         "--control-socket", type=Path, metavar="PATH", help="where mcpctl reaches mcpd, instead of the configured place"
@@ -103,7 +106,14 @@ def parse(arguments: Sequence[str], *, version: str, system_config: Path = SYSTE
     config = cast("Path | None", given.config)
     if given.demo and config is not None:
         parser(version).error("--demo and --config exclude each other")
-    if config is None and not given.demo and _is_there(system_config):
+    if given.connect is not None:
+        others = {"--config": config, "--host": given.host, "--port": given.port, "--demo": given.demo or None}
+        if wrong := [name for name, value in others.items() if value is not None]:
+            parser(version).error(f"--connect and {wrong[0]} exclude each other")
+        if given.transport not in (None, "stdio"):
+            parser(version).error(f"--connect serves one client on stdin and stdout, not --transport {given.transport}")
+        given.transport = "stdio"
+    elif config is None and not given.demo and _is_there(system_config):
         config = system_config
     return Options(
         config=config,
@@ -112,6 +122,7 @@ def parse(arguments: Sequence[str], *, version: str, system_config: Path = SYSTE
         transport=_FRONTS[given.transport or "http"],
         unsaid=given.config is not None and (given.transport, given.host, given.port) == (None, None, None),
         demo=given.demo,
+        connect=given.connect,
         state_dir=given.state_dir,
         control_socket=given.control_socket,
         check=given.check,

@@ -48,7 +48,7 @@ def test_all_clients_are_told(around, capsys):
     url = "http://127.0.0.1:8080/mcp"
     assert entries["cursor"] == entries["codex"] == {"url": url}
     assert entries["vscode"] == entries["claude-code"] == {"type": "http", "url": url}
-    assert entries["claude-desktop"]["args"][-2:] == ["--config", "/etc/mcpd/mcpd.yaml"]
+    assert entries["claude-desktop"]["args"][-2:] == ["--connect", url], "the running one, too"
     show(answer, options())
     parts = capsys.readouterr().out.split("\n\n")
     assert [part.splitlines()[0].split(":")[0] for part in parts] == [f"# {title}" for title in TITLES.values()]
@@ -88,6 +88,22 @@ def test_a_client_can_start_an_mcpd_of_its_own(around):
     assert cursor["entry"]["args"][-4:] == ["--transport", "stdio", "--config", "/etc/mcpd/mcpd.yaml"]
     [away] = ask(Away(), options("cursor", stdio=True))["clients"]
     assert away["entry"]["args"][-2:] == ["--transport", "stdio"]
+    with pytest.raises(Unreachable):
+        ask(Away(), options("cursor"))
+
+
+@pytest.mark.parametrize(
+    ("daemon", "given", "expected"),
+    [
+        (Daemon(), {}, ["--connect", "http://127.0.0.1:8080/mcp"]),
+        (Daemon(), {"stdio": True}, ["--transport", "stdio", "--config", "/etc/mcpd/mcpd.yaml"]),
+        (Daemon([]), {}, ["--transport", "stdio", "--config", "/etc/mcpd/mcpd.yaml"]),
+        (Away(), {}, ["--transport", "stdio"]),
+    ],
+)
+def test_a_client_that_knows_programs_alone(around, daemon, given, expected):
+    [desktop] = ask(daemon, options("claude-desktop", **given))["clients"]
+    assert desktop["entry"]["args"][-len(expected) :] == expected
 
 
 @pytest.mark.parametrize(

@@ -217,3 +217,16 @@ def test_without_a_file_of_its_own_it_is_the_daemon(tmp_path, pipes):
     os.mkfifo(fifo)
     options = _parse("--config", str(fifo))
     assert settle(options, {}, streams=pipes) == options, "which was not read"
+
+
+def test_what_is_elsewhere_is_for_one_client_on_stdin(tmp_path, capsys):
+    system = tmp_path / "mcpd.yaml"
+    system.write_text(SERVERS)
+    options = _parse("--connect", "http://h/mcp", system_config=system)
+    assert (options.connect, options.config, options.transport) == ("http://h/mcp", None, "stdio")
+    assert _parse("--connect", "http://h/mcp", "--transport", "stdio") == _parse("--connect", "http://h/mcp")
+    for others in (["--config", "c"], ["--demo"], ["--port", "0"], ["--host", "h"], ["--transport", "http"]):
+        with pytest.raises(SystemExit) as caught:
+            _parse("--connect", "http://h/mcp", *others)
+        assert caught.value.code == 64
+        assert others[0] in capsys.readouterr().err.splitlines()[-1]

@@ -37,9 +37,18 @@ def by_url(client: str, url: str) -> Table:
 
 def by_program(client: str, configuration: str) -> Table:
     """The entry of a client that starts an mcpd of its own."""
+    return _starting(client, "--transport", "stdio", *(["--config", configuration] if configuration else []))
+
+
+def by_bridge(client: str, url: str) -> Table:
+    """The entry of a client that starts its servers itself, and is to have the running mcpd."""
+    return _starting(client, "--connect", url)
+
+
+def _starting(client: str, *options: str) -> Table:
     program = shutil.which("mcpd")
     command = [program] if program is not None else [sys.executable, "-m", "mcpd"]
-    args = [*command[1:], "--transport", "stdio", *(["--config", configuration] if configuration else [])]
+    args = [*command[1:], *options]
     table: Table = {"command": command[0], "args": args}
     return {"type": "stdio", **table} if client in ("claude-code", "vscode") else table
 
