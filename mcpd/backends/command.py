@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from typing import TYPE_CHECKING, Final
 
 from mcpd.supervisor.cgroup import Limits
@@ -58,7 +59,8 @@ def child_spec(spec: ServerSpec, voice: Voice | None = None, private: tuple[str,
                 sandbox.read_write_paths,
                 sandbox.inaccessible_paths,
                 private_paths=private,
-                needed_paths=tuple(path for path in (env.get("HOME"), spec.cwd) if path),
+                other_user=spec.user is not None,
+                needed_paths=tuple(os.path.abspath(path) for path in (env.get("HOME"), spec.cwd) if path),
             ),
         ),
         on_stderr=lambda line: stderr_log.info("backend=%s stderr=%s", spec.name, line),
@@ -95,6 +97,9 @@ def openings(spec: ServerSpec, supervisor: Supervisor) -> list[str]:
         " outside of it (let it write neither there nor around it, or give it a user of its own)"
         for path in exposed(view)
     ]
+    program = os.path.realpath(shutil.which(made.argv[0], path=made.env.get("PATH")) or made.argv[0])
+    if inside := [path for path in map(os.path.realpath, view.private_paths) if program.startswith(f"{path}/")]:
+        words.append(f"its sandbox may hide its command {program}: {inside[0]} is mcpd's own (name it in a list)")
     if home and os.path.realpath(home) in map(os.path.realpath, view.private_paths):
         words.append(f"its sandbox hides its home {home}, which is where mcpd keeps its state (set env.HOME)")
     if os.geteuid() == 0:

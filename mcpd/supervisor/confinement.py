@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from mcpd.supervisor.exits import SpawnFailed
 from mcpd.supervisor.privacy import rules_of
-from mcpd.supervisor.view import Misled, TooManyRules, View
+from mcpd.supervisor.survey import Misled
+from mcpd.supervisor.view import TooManyRules, View
 
 RLIMITS: Final = {
     "limit_nofile": resource.RLIMIT_NOFILE,
@@ -126,12 +127,10 @@ def give_up_new_privileges() -> None:
         raise OSError(number, os.strerror(number))
 
 
-def leave_no_core() -> None:
-    """Keep the memory of this process from all but root, and from a core file. An exec undoes it. Raises: OSError."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+def leave_core(allowed: bool) -> None:
+    """Whether others of this user may look into the memory of this process, and a core file is left of it. After an
+    exec it is allowed."""
+    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, int(allowed), 0, 0, 0)
 
 
 def has_no_new_privileges() -> bool:

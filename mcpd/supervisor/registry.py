@@ -18,6 +18,7 @@ import json
 import os
 import re
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -108,6 +109,7 @@ class Registry:
             folder = state_dir / CHILDREN_DIR
             folder.mkdir(mode=0o700, exist_ok=True)
             self._file = folder / f"{self.owner.pid}.{self.owner.start}"
+            self._write()
 
     @property
     def records(self) -> tuple[Record, ...]:
@@ -119,7 +121,7 @@ class Registry:
         return f"{self.instance}.{self.owner.pid}.{self.owner.start}."
 
     def knows(self, process: ProcessInfo) -> bool:
-        """Whether it is a daemon of this state directory that has children."""
+        """Whether it is a daemon of this state directory."""
         if self.state_dir is None:
             return False
         return (self.state_dir / CHILDREN_DIR / f"{process.pid}.{process.start}").exists()
@@ -153,13 +155,17 @@ class Registry:
         if self._records.pop(pid, None) is not None:
             self._write()
 
+    def close(self) -> None:
+        """Nothing is left to be swept, unless there is. Until then the file is there, also without children: others
+        know the daemon by it."""
+        if self._file is not None and not self._records:
+            with suppress(OSError):
+                self._file.unlink(missing_ok=True)
+
     def _write(self) -> None:
         if self._file is None:
             return
         try:
-            if not self._records:
-                self._file.unlink(missing_ok=True)
-                return
             new = self._file.with_name(self._file.name + ".new")
             _write_private(new, encode_records(self.records))
             new.replace(self._file)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 FAILED = 127
 """The exit status; nobody looks at it, because the report says more."""
 
-EPERM = 1
+EPERM, EINVAL = 1, 22
 PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 """prctl(2)."""
@@ -183,21 +183,28 @@ def make_ruleset(plan: Plan) -> int:
     for path, access, named in plan["paths"]:
         try:
             fd = open_path(plan, path)
-            mode = os.fstat(fd).st_mode
         except OSError as error:
             # What was found may be gone, be a link by now, or be on a disk that is not there any more.
             if named:
                 error.filename = path
                 raise
             continue
-        rights = handled & ACCESS[access]
-        if mode & 0o170000 != 0o040000:
-            rights &= OF_FILES
-        if rights:  # there is no rule that allows nothing, such as to list a file
-            rule = rights.to_bytes(8, sys.byteorder) + fd.to_bytes(4, sys.byteorder)
-            system_call(plan, "syscall", LANDLOCK_ADD_RULE, ruleset, RULE_PATH_BENEATH, rule, 0)
+        add_rule(plan, ruleset, fd, handled & ACCESS[access])
         os.close(fd)
     return ruleset
+
+
+def add_rule(plan: Plan, ruleset: int, fd: int, rights: int) -> None:
+    """A file may not have rights that are about what is in a directory; which it is, the kernel says here, where no
+    disk is asked that may be away."""
+    rule = rights.to_bytes(8, sys.byteorder) + fd.to_bytes(4, sys.byteorder)
+    try:
+        system_call(plan, "syscall", LANDLOCK_ADD_RULE, ruleset, RULE_PATH_BENEATH, rule, 0)
+    except OSError as error:
+        if error.errno != EINVAL or rights == rights & OF_FILES:
+            raise
+        if rights & OF_FILES:  # there is no rule that allows nothing, such as to list a file
+            add_rule(plan, ruleset, fd, rights & OF_FILES)
 
 
 def open_path(plan: Plan, path: bytes) -> int:

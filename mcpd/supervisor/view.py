@@ -10,11 +10,9 @@ Theory of operation
     3. That has a price, which the manual tells: in such a directory nothing can be made or listed, and what somebody
        else makes in it later is out of reach until the child is started again.
     4. A symbolic link gets no rule: what it leads to has one, or is not to be reached. The paths of the lists are
-       resolved first, for the same reason.
+       followed first, for the same reason (`survey`).
     5. /dev and /proc stay as they are unless a list names them, as with ProtectSystem=strict: no program runs without
        /dev/null, and Landlock itself keeps a child from the memory and environment of processes outside.
-    6. Who may write to a directory could make one of the paths below it a link to somewhere else, for the next start
-       or for another process of its own that starts. A path that is listed below such a directory must lie there.
 """
 
 from __future__ import annotations
@@ -56,14 +54,15 @@ class View:
     """Directories that mcpd keeps for itself; see `privacy`."""
     needed_paths: tuple[str, ...] = ()
     """What in these is the child's all the same: its home, and where it starts."""
+    other_user: bool = False
+    """Whether the child runs as somebody else than mcpd."""
 
     def __bool__(self) -> bool:
         return bool(self.read_only_paths or self.inaccessible_paths)
 
-    def modes(self, resolve: Callable[[str], str]) -> dict[str, Access]:
-        """What is said of each path, resolved. Where two lists name the same one, the stricter holds.
-
-        Raises: Misled.
+    def modes(self, where: Mapping[str, str]) -> dict[str, Access]:
+        """What is said of each real path. `where` has those of the lists' paths that count. Where two lists name the
+        same one, the stricter holds.
         """
         found: dict[str, Access] = {}
         for paths, access in (
@@ -72,21 +71,11 @@ class View:
             (self.read_write_paths, Access.WRITE),
         ):
             for path in paths:
-                found.setdefault(self._where(path, resolve), access)
+                if path in where:
+                    found.setdefault(where[path], access)
         for path in ("/", *EXEMPT):
             found.setdefault(path, Access.WRITE)
         return found
-
-    def _where(self, path: str, resolve: Callable[[str], str]) -> str:
-        path, found = os.path.normpath(path), resolve(path)
-        for top in map(os.path.normpath, self.read_write_paths):
-            if path != top and is_below(path, top) and found != os.path.join(resolve(top), os.path.relpath(path, top)):
-                raise Misled(path, found)
-        return found
-
-
-class Misled(ValueError):
-    """A path is a link that the child can have made: the path, and where it leads."""
 
 
 class TooManyRules(ValueError):
@@ -94,9 +83,8 @@ class TooManyRules(ValueError):
 
 
 def rules(
-    view: View,
+    named: Mapping[str, Access],
     *,
-    resolve: Callable[[str], str] = os.path.realpath,
     entries: Callable[[str], list[str]],
     more: Mapping[str, Access] = MappingProxyType({}),
 ) -> list[tuple[str, Access, bool]]:
@@ -104,9 +92,8 @@ def rules(
     directory may be gone before the rule is made. `entries` gives the names in a directory without symbolic links.
     `more` says something of further paths, which are there or not.
 
-    Raises: OSError of `entries`; TooManyRules; Misled.
+    Raises: OSError of `entries`; TooManyRules.
     """
-    named = view.modes(resolve)
     modes = {**named, **more}
     found: list[tuple[str, Access, bool]] = []
     for path, access in _allowed("/", modes["/"], modes, entries):

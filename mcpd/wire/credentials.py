@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import errno
 import os
 import select
 import socket
@@ -63,8 +64,8 @@ def _has_ended(sock: socket.socket) -> bool:
         pidfd = sock.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD)
     except ProcessLookupError:
         return True
-    except OSError:
-        return False
+    except OSError as error:
+        return error.errno != errno.ENOPROTOOPT
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     try:

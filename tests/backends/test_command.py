@@ -50,7 +50,7 @@ def test_what_is_configured_reaches_the_supervisor():
         nice=3,
         rlimits=(("limit_nofile", 64), ("limit_core", 0)),
         no_new_privileges=True,
-        view=View(("/",), ("/tmp",), ("/root",)),
+        view=View(("/",), ("/tmp",), ("/root",), other_user=True),
     )
 
 

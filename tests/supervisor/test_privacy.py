@@ -8,6 +8,7 @@ import pytest
 
 from mcpd.supervisor import privacy as module
 from mcpd.supervisor.privacy import exposed, privacy, rules_of
+from mcpd.supervisor.survey import Place, Survey
 from mcpd.supervisor.view import Access, TooManyRules, View, rules
 
 STATE = "/home/me/.local/state"
@@ -39,16 +40,19 @@ def private(
             raise PermissionError(13, "not to be listed", path)
         return tree[path]
 
-    def resolve(path: str) -> str:
+    def look(path: str) -> Place:
         for link, target in (links or {}).items():
             if path == link or path.startswith(f"{link}/"):
-                return target + path[len(link) :]
-        return path
+                return Place(target + path[len(link) :], (os.path.dirname(link),))
+        return Place(path)
 
-    more, found = privacy(view, view.modes(resolve), resolve=resolve, writable=lambda path: path in writable)
-    made = rules(view, resolve=resolve, entries=entries, more=more)
+    survey = Survey(view, follow=look, writable=lambda path: path in writable)
+    more, found = privacy(survey)
+    made = rules(survey.modes, entries=entries, more=more)
     own = [path for path, _, named in made if named and path.startswith(STATE)]
-    assert set(own) <= {resolve(path) for each in lists.values() for path in each}, "the rest may be gone meanwhile"
+    assert set(own) <= {survey.where(path) for each in lists.values() for path in each}, (
+        "the rest may be gone meanwhile"
+    )
     return {path: access for path, access, _ in made if path not in ("/dev", "/proc")}, found
 
 
@@ -136,6 +140,16 @@ def test_nor_does_a_list_that_leads_into_it_by_a_link_name_it():
         found, exposed = private(links={"/tmp/link": target}, read_only_paths=["/"], read_write_paths=["/tmp/link"])
         assert {access for path, access in found.items() if path.startswith(STATE)} == {Access.LIST}
         assert exposed == []
+
+
+def test_nor_one_that_is_a_link_in_there():
+    # Another server may write to the home that both have, and has made one of its directories such a link.
+    links = {f"{STATE}/home/.npm": f"{STATE}/admin-token"}
+    found, _ = private(links=links, read_only_paths=["/"], read_write_paths=[f"{STATE}/home/.npm"])
+    assert {access for path, access in found.items() if path.startswith(STATE)} == {Access.LIST}
+    odd = f"{STATE}//home/./.npm"
+    found, _ = private(read_only_paths=["/"], read_write_paths=[odd], links={odd: f"{STATE}/home/.npm"})
+    assert found[f"{STATE}/home/.npm"] is Access.WRITE, "however it is written"
 
 
 def test_it_is_known_by_both_of_its_names():

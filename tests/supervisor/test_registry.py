@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 from dataclasses import replace
 
@@ -67,15 +68,16 @@ def test_an_owner_that_proc_hides_is_not_taken_for_dead(monkeypatch):
     assert not Owner(1 << 30, 1).alive
 
 
-def test_a_daemon_that_has_children_is_known(tmp_path):
+def test_a_daemon_is_known_for_as_long_as_it_runs(tmp_path):
     mine, other = Registry(tmp_path), Registry(None)
     me = read_process(os.getpid())
-    assert not mine.knows(me)
-    mine.record(Record("a", 1, 2))
     assert mine.knows(me)
+    mine.record(Record("a", 1, 2))
+    mine.forget(1)
+    assert mine.knows(me), "a child that is made when the disk is full is below it, too"
     assert not mine.knows(replace(me, start=me.start + 1))
     assert not other.knows(me)
-    mine.forget(1)
+    mine.close()
     assert not mine.knows(me)
 
 
@@ -90,7 +92,11 @@ def test_children_are_recorded_and_forgotten(tmp_path):
     registry.forget(10)
     registry.forget(99)
     assert decode_records(file.read_bytes()) == (Record("b", 11, 101, (7, 8, 9)),)
+    registry.close()
+    assert file.exists(), "something is left to be swept"
     registry.forget(11)
+    assert decode_records(file.read_bytes()) == ()
+    registry.close()
     assert list(file.parent.iterdir()) == []
 
 
@@ -108,9 +114,10 @@ def test_a_child_is_expected_with_its_pipes_before_it_has_a_pid(tmp_path):
 
 def test_a_disk_that_refuses_does_not_keep_a_child_from_starting(tmp_path):
     registry = Registry(tmp_path)
-    (tmp_path / CHILDREN_DIR).rmdir()
+    shutil.rmtree(tmp_path / CHILDREN_DIR)
     registry.record(Record("a", 10, 100))
     registry.forget(10)
+    registry.close()
 
 
 def test_without_a_state_directory_there_is_only_the_marker():
