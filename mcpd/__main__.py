@@ -33,7 +33,7 @@ from mcpd.daemon import Daemon, tls_context
 from mcpd.embedded import demo, elsewhere
 from mcpd.errors import ConfigError, McpdError
 from mcpd.reload import tell_oddities
-from mcpd.supervisor.confinement import leave_core
+from mcpd.supervisor.confinement import leave_no_core
 from mcpd.systemd.manager import take
 from mcpd.systemd.passed import Passed
 from mcpd.upgrade.check import checking, show
@@ -63,7 +63,7 @@ def run(arguments: list[str]) -> int:
     options = parse(arguments, version=__version__)
     if LEAVING in os.environ or checking(os.environ):
         # Before it holds anything that the program before was hiding.
-        leave_core(False)
+        leave_no_core()
     try:
         # Who is taken over from has served over HTTP, and its program serves on.
         if LEAVING not in os.environ:
@@ -78,7 +78,8 @@ def run(arguments: list[str]) -> int:
             return 0
         trying = checking(os.environ)
         config = sources.read(lenient=True, set_aside=not trying).config
-        leave_core(not trying and not any(spec.sandbox.has_paths for spec in config.servers))
+        if any(spec.sandbox.has_paths for spec in config.servers):
+            leave_no_core()
         if trying:
             # With faults that a start would end with: after the exec nobody would go on.
             if HTTP not in dict(show(os.environ).listeners):

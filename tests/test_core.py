@@ -14,8 +14,8 @@ from mcpd.upgrade.leap import LEAVING
 @pytest.fixture
 def said(monkeypatch):
     """What is said of it, in order."""
-    calls: list[bool] = []
-    monkeypatch.setattr(program, "leave_core", calls.append)
+    calls: list[str] = []
+    monkeypatch.setattr(program, "leave_no_core", lambda: calls.append("none"))
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     return calls
 
@@ -29,14 +29,18 @@ def config(tmp_path, **sandbox) -> str:
 def test_it_goes_by_what_is_configured(said, tmp_path):
     (tmp_path / "file").touch()
     options = ("--state-dir", str(tmp_path / "file" / "state"), "--port", "0", "--config")
-    for sandbox, allowed in (({}, True), ({"read_only_paths": ["/"]}, False), ({"inaccessible_paths": ["/x"]}, False)):
+    for sandbox, expected in (
+        ({}, []),
+        ({"read_only_paths": ["/"]}, ["none"]),
+        ({"inaccessible_paths": ["/x"]}, ["none"]),
+    ):
         said.clear()
         assert program.run([*options, config(tmp_path, **sandbox)]) != 0, "that is no directory for state"
-        assert said == [allowed]
+        assert said == expected
 
 
 @pytest.mark.parametrize("variable", [LEAVING, CHECKING])
 def test_a_program_that_takes_over_leaves_none_from_the_first(said, tmp_path, monkeypatch, variable):
     monkeypatch.setenv(variable, "no descriptor")
     assert program.run(["--port", "0", "--config", str(tmp_path / "none.json")]) != 0
-    assert said == [False], "before anything was read"
+    assert said == ["none"], "before anything was read"

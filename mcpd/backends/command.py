@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from mcpd.supervisor.cgroup import Limits
 from mcpd.supervisor.confinement import Confinement
 from mcpd.supervisor.environment import clean_environment
-from mcpd.supervisor.privacy import exposed
+from mcpd.supervisor.privacy import exposed, is_hidden
 from mcpd.supervisor.process import ChildSpec, StopLadder
 from mcpd.supervisor.view import View
 
@@ -89,7 +89,7 @@ def openings(spec: ServerSpec, supervisor: Supervisor) -> list[str]:
     if spec.command is None or spec.user is not None:
         return []
     made = child_spec(spec, private=supervisor.private)
-    view, home = made.confinement.view, made.env.get("HOME", "")
+    view = made.confinement.view
     if not view:
         return []
     words = [
@@ -97,11 +97,12 @@ def openings(spec: ServerSpec, supervisor: Supervisor) -> list[str]:
         " outside of it (let it write neither there nor around it, or give it a user of its own)"
         for path in exposed(view)
     ]
-    program = os.path.realpath(shutil.which(made.argv[0], path=made.env.get("PATH")) or made.argv[0])
-    if inside := [path for path in map(os.path.realpath, view.private_paths) if program.startswith(f"{path}/")]:
-        words.append(f"its sandbox may hide its command {program}: {inside[0]} is mcpd's own (name it in a list)")
-    if home and os.path.realpath(home) in map(os.path.realpath, view.private_paths):
-        words.append(f"its sandbox hides its home {home}, which is where mcpd keeps its state (set env.HOME)")
+    program = shutil.which(made.argv[0], path=made.env.get("PATH")) or made.argv[0]
+    words += [
+        f"its sandbox hides its {what} {path}, which lies in what mcpd keeps for itself (name it in a list)"
+        for what, path in (("command", program), ("home", made.env.get("HOME", "")))
+        if path and is_hidden(view, path)
+    ]
     if os.geteuid() == 0:
         words.append("its sandbox does not confine root, to whom /dev and /proc are open (give it a user)")
     return words

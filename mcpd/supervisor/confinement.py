@@ -127,10 +127,10 @@ def give_up_new_privileges() -> None:
         raise OSError(number, os.strerror(number))
 
 
-def leave_core(allowed: bool) -> None:
-    """Whether others of this user may look into the memory of this process, and a core file is left of it. After an
-    exec it is allowed."""
-    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, int(allowed), 0, 0, 0)
+def leave_no_core() -> None:
+    """Keep others of this user from the memory of this process, and a core file of it from being left. It holds until
+    an exec: children of before may still be there when nobody needs it any more."""
+    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def has_no_new_privileges() -> bool:

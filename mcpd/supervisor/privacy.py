@@ -51,6 +51,18 @@ def exposed(view: View) -> list[str]:
     return found
 
 
+def is_hidden(view: View, path: str) -> bool:
+    """Whether it is for privacy that a child with this view does not see it. Blocks."""
+    try:
+        survey = Survey(view)
+    except Misled:
+        return False
+    more = privacy(survey)[0]
+    modes = {**survey.modes, **more}
+    decides = longest(os.path.realpath(path), modes)
+    return decides in more and modes[decides] <= Access.LIST
+
+
 def privacy(survey: Survey) -> tuple[dict[str, Access], list[str]]:
     """What is said of private paths, and of what is in them, besides the lists; and which of them can be read, or
     replaced by others.

@@ -109,7 +109,9 @@ class Registry:
             folder = state_dir / CHILDREN_DIR
             folder.mkdir(mode=0o700, exist_ok=True)
             self._file = folder / f"{self.owner.pid}.{self.owner.start}"
-            self._write()
+            with suppress(OSError):
+                # What the program before an upgrade wrote stays until it is known anew.
+                self._file.touch(mode=PRIVATE)
 
     @property
     def records(self) -> tuple[Record, ...]:

@@ -13,7 +13,7 @@ import trio
 from mcpd.supervisor import reaper
 from mcpd.supervisor.adoption import ChildState, SupervisorState, adopt, capture
 from mcpd.supervisor.cgroup import Cgroup, CgroupUnusable, find_delegated
-from mcpd.supervisor.confinement import leave_core
+from mcpd.supervisor.confinement import leave_no_core
 from mcpd.supervisor.exits import SpawnFailed
 from mcpd.supervisor.launch import REPORT_WAIT
 from mcpd.supervisor.logs import Logs
@@ -168,7 +168,7 @@ class Supervisor:
         """Where a child is not to read what mcpd reads, it shall not read mcpd either: a process of its user could have
         it leave a core file, by limits that it may set."""
         if spec.confinement.view:
-            leave_core(False)
+            leave_no_core()
 
     async def usage(self) -> dict[str, Usage]:
         """What the processes of each server use now, by its name."""

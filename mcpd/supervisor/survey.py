@@ -2,9 +2,9 @@
 
 Theory of operation
     1. Every symbolic link on the way is followed, and the directory is remembered that it lies in.
-    2. A link is *loose* if the child's user may write to its directory, and so may the child: by the view, as far as
-       that is certain, or because a list lets it write there. The child, or another process of its own, can have made
-       it, to have something else allowed at the next start.
+    2. A link is *loose* if the child's user may write to its directory, or to one around it, and so may the child: by
+       the view, as far as that is certain, or because a list lets it write there. The child, or another process of its
+       own, can have made it, to have something else allowed at the next start.
     3. What is certain are the paths that no link leads to which that user could make. Otherwise a loose link could
        say of its own directory that it cannot be written to.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
 from mcpd.supervisor.view import Access, View, is_below, longest
@@ -64,8 +65,12 @@ def follow(path: str) -> Place:
 
 
 def is_writable(path: str) -> bool:
-    """Whether mcpd's user can make something in it."""
-    return os.access(path, os.W_OK)
+    """Whether mcpd's user can make something in it, or let itself do so: no view keeps an owner from changing the mode
+    of a directory."""
+    try:
+        return os.access(path, os.W_OK) or os.stat(path).st_uid == os.geteuid()
+    except OSError:
+        return False
 
 
 def is_open(path: str) -> bool:
@@ -93,7 +98,7 @@ class Survey:
         self.writable = writable = writable or (is_open if view.other_user else is_writable)
         self._places = {path: follow(path) for path in {*listed, *view.private_paths, *view.needed_paths}}
         self._tops = [self.where(path) for path in view.read_write_paths]
-        loose = {path for path in listed if any(map(writable, self._places[path].links))}
+        loose = {path for path in listed if any(map(writable, self._ways(path)))}
         self._certain = view.modes({path: self.where(path) for path in listed if path not in loose})
         self.modes = view.modes({path: self.where(path) for path in listed})
         """What is said of each real path."""
@@ -107,7 +112,12 @@ class Survey:
 
     def is_loose(self, path: str) -> bool:
         """Whether there is a link on the way to it that the child can have made, or can make another one."""
-        return any(self.writable(link) and self._may_write(link) for link in self._places[path].links)
+        return any(self.writable(each) and self._may_write(each) for each in self._ways(path))
+
+    def _ways(self, path: str) -> set[str]:
+        """The directories of its links, and those around them: who may write to one puts another in its place, and back
+        before somebody looks. Not the topmost, which nobody can take away."""
+        return {each for link in self._places[path].links for each in (link, *map(str, PurePath(link).parents))}
 
     def _may_write(self, path: str) -> bool:
         certain = self._certain

@@ -101,7 +101,13 @@ def test_how_a_server_gets_out_of_its_view_is_told(tmp_path, monkeypatch):
     assert f"can read or replace {state}, where mcpd keeps its admin token" in words
     assert openings(msgspec.structs.replace(loose, user="nobody"), supervisor) == []
     (words,) = openings(msgspec.structs.replace(shut, env={"HOME": str(state)}), supervisor)
-    assert words == f"its sandbox hides its home {state}, which is where mcpd keeps its state (set env.HOME)"
+    assert words.startswith(f"its sandbox hides its home {state}, which lies in what mcpd keeps for itself")
+    inside = msgspec.structs.replace(shut, command=str(state / "venv" / "server"))
+    (words,) = openings(inside, supervisor)
+    assert words.startswith(f"its sandbox hides its command {state}/venv/server,")
+    (state / "venv").mkdir()
+    listed = Sandbox(read_only_paths=("/", str(state / "venv")))
+    assert openings(msgspec.structs.replace(inside, sandbox=listed), supervisor) == []
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert openings(plain, supervisor) == []
     (words,) = openings(shut, supervisor)

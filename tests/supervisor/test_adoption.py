@@ -89,7 +89,7 @@ async def test_what_is_no_child_of_this_process_is_not_taken_over(nursery):
 
 async def test_where_one_has_a_view_the_program_leaves_no_core(nursery, monkeypatch):
     calls = []
-    monkeypatch.setattr(module, "leave_core", calls.append)
+    monkeypatch.setattr(module, "leave_no_core", lambda: calls.append("left"))
     supervisor = Supervisor(None)
     gone = [
         ChildState(name="gone", pid=pid, start=1, marker="", stdin=-1, stdout=-1, stderr=-1, age=0.0)

@@ -74,6 +74,7 @@ def test_a_daemon_is_known_for_as_long_as_it_runs(tmp_path):
     assert mine.knows(me)
     mine.record(Record("a", 1, 2))
     mine.forget(1)
+    assert mine.records == ()
     assert mine.knows(me), "a child that is made when the disk is full is below it, too"
     assert not mine.knows(replace(me, start=me.start + 1))
     assert not other.knows(me)
@@ -136,3 +137,16 @@ def test_records_of_another_boot_or_namespace_or_damaged_ones():
     assert decode_records(json.dumps(good | {"namespace": "x"}).encode()) is None
     for damaged in (b"", b"{}", b"[]", json.dumps(good | {"children": [1]}).encode()):
         assert decode_records(damaged) == ()
+
+
+def test_what_the_program_before_an_upgrade_wrote_stays_until_it_is_known_anew(tmp_path):
+    before = Registry(tmp_path)
+    before.record(Record("a", 10, 100))
+    file = tmp_path / CHILDREN_DIR / f"{before.owner.pid}.{before.owner.start}"
+    after = Registry(tmp_path)
+    assert decode_records(file.read_bytes()) == (Record("a", 10, 100),)
+    assert after.records == ()
+    fresh = tmp_path / "fresh"
+    Registry(fresh)
+    (empty,) = (fresh / CHILDREN_DIR).iterdir()
+    assert (decode_records(empty.read_bytes()), stat.S_IMODE(empty.stat().st_mode)) == ((), 0o600)

@@ -227,7 +227,7 @@ def test_outside_the_main_thread_it_looks_now_and_then(monkeypatch):
 async def test_with_a_child_that_has_a_view_mcpd_leaves_no_core(nursery, monkeypatch):
     needs_landlock()
     calls = []
-    monkeypatch.setattr(module, "leave_core", calls.append)
+    monkeypatch.setattr(module, "leave_no_core", lambda: calls.append("left"))
     supervisor = Supervisor(None)
     await nursery.start(supervisor.run)
     plain = make("echo")

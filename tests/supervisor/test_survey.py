@@ -51,6 +51,10 @@ def test_a_loop_ends(tree):
 def test_what_can_be_written(tmp_path, monkeypatch):
     own = str(tmp_path)
     assert is_writable(own)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert is_writable(own), "its owner can change its mode"
+    assert not is_writable(str(tmp_path / "none"))
+    monkeypatch.undo()
     assert is_open("/tmp")
     assert not is_open("/usr"), "root is not the one who starts as another user"
     assert not is_open(str(tmp_path / "none"))
