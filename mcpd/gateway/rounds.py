@@ -8,7 +8,8 @@ waits for what comes next: more questions, or the outcome.
 Rules.
 1. Questions that come within ASK_WINDOW are asked together. Nobody needs a timer for that: those who wait for the
    answers wait for the end of the window first.
-2. An exchange is settled once. What the backend notifies goes to the exchanges that wait, else to nobody.
+2. An exchange is settled once. What the backend notifies goes to the exchanges that wait, else to the next one: the
+   last few, since nobody may come.
 3. A state is good for one round. The same answers again get what the first ones got, other answers are refused.
 4. What was not answered is asked again, with whatever was asked meanwhile. No key is used twice in a call.
 5. A call that nobody wants any more ends. When its client leaves an exchange that waits, and no other one does, it is
@@ -52,6 +53,11 @@ round costs the client a request."""
 
 ASKS_MAX: Final = 256
 """Questions of one call in all. Each took an exchange with a client, which gives up after some ten."""
+
+MISSED_MAX: Final = 16
+MISSED_BYTES: Final = 4096
+"""Notifications that wait for the next exchange, and the size of one: progress and log lines while a client answers. A
+parked call stays small by it."""
 
 USED: Final = "this requestState was used already, with other answers or for an earlier round"
 
@@ -127,6 +133,7 @@ class Rounds:
         "_first",
         "_inputs",
         "_keys",
+        "_missed",
         "_phase",
         "_round",
         "call",
@@ -157,6 +164,8 @@ class Rounds:
         self._asking = 0
         """Tasks that wait for answers."""
         self._keys: tuple[str, ...] = ()
+        self._missed: tuple[tuple[str, bytes], ...] = ()
+        """What was notified while nobody waited."""
         self._due = math.inf
         """When the window ends, while it is open."""
         self._round = 0
@@ -226,6 +235,8 @@ class Rounds:
         """A notification of the call."""
         for each in self._attached:
             each.notify(method, params, self.call.token)
+        if self.parked and len(kept := bytes(params)) <= MISSED_BYTES:
+            self._missed = (*self._missed, (method, kept))[-MISSED_MAX:]
 
     async def ask(self, method: str, params: Buffer) -> Buffer:
         """Ask the client. Raises: RpcError, when it gives no answer. Cancellation: the question is taken back."""
@@ -305,6 +316,9 @@ class Rounds:
         if not self._attached:
             self._inputs.resume(self)
         self._attached = (*self._attached, attached)
+        missed, self._missed = self._missed, ()
+        for method, params in missed:
+            attached.notify(method, params, self.call.token)
         if self._answered is None:
             self._answered = answers
             for key, raw in given.items():

@@ -535,7 +535,7 @@ async def test_progress_goes_to_the_exchange_that_waits_under_its_own_token(back
     progress(1)
     await trio.sleep(ASK_WINDOW)
     await trio.testing.wait_all_tasks_blocked()
-    progress(2)  # parked: nobody hears it
+    progress(2)  # parked: the next one hears it
     answers = {"inputResponses": {"user_name": ACCEPT}, "requestState": turn.state}
     two = await client.start({**CALL, **answers, "_meta": {"progressToken": 2}})
     none = await client.start({**CALL, **answers})
@@ -544,9 +544,34 @@ async def test_progress_goes_to_the_exchange_that_waits_under_its_own_token(back
     calls[0].emit("notifications/message", b'{"level":"info","data":1}')
     log = ("notifications/message", {"level": "info", "data": 1})
     assert turn.heard == [("notifications/progress", {"progressToken": "one", "progress": 1, "x": 1.0})]
-    assert two.heard == [("notifications/progress", {"progressToken": 2, "progress": 3, "x": 1.0}), log]
+    assert two.heard == [
+        ("notifications/progress", {"progressToken": 2, "progress": 2, "x": 1.0}),
+        ("notifications/progress", {"progressToken": 2, "progress": 3, "x": 1.0}),
+        log,
+    ]
     assert one.heard == [("notifications/progress", {"progressToken": "one", "progress": 3, "x": 1.0}), log]
     assert none.heard == [log]
+
+
+async def test_of_what_is_said_while_nobody_waits_the_last_is_kept(backend, client, nursery, autojump_clock):
+    client.use(nursery)
+    calls = []
+
+    async def script(call, ask):
+        calls.append(call)
+        await ask(*NAME).answer()
+        await trio.sleep_forever()
+
+    backend.script = script
+    turn = await client.call()
+    for number in range(module.MISSED_MAX + 5):
+        calls[0].emit("notifications/message", b'{"level":"info","data":%d}' % number)
+    calls[0].emit("notifications/message", b'{"level":"info","data":"%b"}' % (b"x" * module.MISSED_BYTES))
+    again = await client.retry(turn, {"user_name": ACCEPT})
+    numbers = [params["data"] for _, params in again.heard]
+    assert numbers == list(range(5, module.MISSED_MAX + 5)), "the latest, and none that is large"
+    more = await client.retry(turn, {"user_name": ACCEPT})
+    assert more.heard == [], "once"
 
 
 async def test_what_an_exchange_says_of_its_client_holds_from_then_on(backend, client, nursery, autojump_clock):
