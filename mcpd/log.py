@@ -32,6 +32,9 @@ NAME_MAX: Final = 256
 """Characters of what is cleared of secrets once, and then remembered."""
 NAMES_KEPT: Final = 1024
 """Names that are remembered so; some 100 KiB."""
+METHOD_TOLD: Final = 20
+PATH_TOLD: Final = 200
+"""Characters of a request's method and path that are repeated: longer than any that there is."""
 CALLERS_KEPT: Final = 64
 """Callers that `Seldom` tells apart. More that come at once share a turn, so that this many lines and one are the most
 that there can be in its time, wherever they come from."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from mcpd.supervisor.cgroup import Limits
 from mcpd.supervisor.confinement import Confinement
 from mcpd.supervisor.environment import clean_environment
-from mcpd.supervisor.privacy import exposed, is_hidden
+from mcpd.supervisor.privacy import gaps
 from mcpd.supervisor.process import ChildSpec, StopLadder
 from mcpd.supervisor.view import View
 
@@ -92,16 +92,18 @@ def openings(spec: ServerSpec, supervisor: Supervisor) -> list[str]:
     view = made.confinement.view
     if not view:
         return []
+    program = shutil.which(made.argv[0], path=made.env.get("PATH")) or made.argv[0]
+    needed = {"command": program, "home": made.env.get("HOME", "")}
+    exposed, hidden = gaps(view, filter(None, needed.values()))
     words = [
         f"its sandbox can read or replace {path}, where mcpd keeps its admin token: with it a command can be run"
         " outside of it (let it write neither there nor around it, or give it a user of its own)"
-        for path in exposed(view)
+        for path in exposed
     ]
-    program = shutil.which(made.argv[0], path=made.env.get("PATH")) or made.argv[0]
     words += [
         f"its sandbox hides its {what} {path}, which lies in what mcpd keeps for itself (name it in a list)"
-        for what, path in (("command", program), ("home", made.env.get("HOME", "")))
-        if path and is_hidden(view, path)
+        for what, path in needed.items()
+        if path in hidden
     ]
     if os.geteuid() == 0:
         words.append("its sandbox does not confine root, to whom /dev and /proc are open (give it a user)")

@@ -19,6 +19,7 @@ from mcpd.control.ask import STREAMED, Reply
 from mcpd.control.reading import read
 from mcpd.control.refusal import Refusal
 from mcpd.control.tags import require
+from mcpd.log import METHOD_TOLD, PATH_TOLD
 from mcpd.wire.http_request import BODILESS
 
 if TYPE_CHECKING:
@@ -33,10 +34,6 @@ log = logging.getLogger("mcpd.control")
 
 HEADERS: Final = b"Cache-Control: no-store\r\nMcpd-Version: %b\r\n" % __version__.encode()
 JSON: Final = b"Content-Type: application/json\r\n"
-
-METHOD_TOLD: Final = 20
-PATH_TOLD: Final = 200
-"""Characters of a method and of a path that events and the log repeat: longer than any that there is."""
 
 Admit: TypeAlias = "Callable[[], tuple[Operation, Mapping[str, str]]]"
 """Says which operation a request is for, with the parameters of its path, if it may have it. Raises: Refusal."""

@@ -10,7 +10,7 @@ import trio
 
 from mcpd.errors import ProtocolError
 from mcpd.frontends.replies import ANSWERED, refuse
-from mcpd.log import Seldom
+from mcpd.log import METHOD_TOLD, PATH_TOLD, Seldom
 from mcpd.protocol.exchange import read_body
 from mcpd.protocol.jsonrpc import Message
 
@@ -29,10 +29,8 @@ LOOKS: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 LOG_EVERY: Final = 1.0
 """Seconds between two lines about requests of one peer that are refused for where they come from."""
 
-METHOD_TOLD: Final = 20
-PATH_TOLD: Final = 200
 REASON_TOLD: Final = 400
-"""Bytes and characters of a request that the log repeats; a reason has the whole Host or Origin in it."""
+"""Characters of a reason that the log repeats, which has the whole Host or Origin in it."""
 
 MANAGED: Final = b"/servers"
 """What is POSTed there is no message of MCP."""

@@ -20,6 +20,8 @@ from mcpd.supervisor.survey import Misled, Survey
 from mcpd.supervisor.view import Access, TooManyRules, entries_of, is_below, longest, rules
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from mcpd.supervisor.view import View
 
 
@@ -35,32 +37,24 @@ def rules_of(view: View) -> list[tuple[str, Access, bool]]:
         return rules(survey.modes, entries=entries_of)
 
 
-def exposed(view: View) -> list[str]:
-    """Private paths that a child with this view can read. Blocks. Empty where it cannot have its view at all."""
+def gaps(view: View, wanted: Iterable[str] = ()) -> tuple[list[str], list[str]]:
+    """Private paths that a child with this view can read, and which of the `wanted` ones it does not see for their
+    privacy. Blocks. Nothing where it cannot have its view at all.
+    """
     if not view:
-        return []
+        return [], []
     try:
         survey = Survey(view)
-        more, found = privacy(survey)
+        more, exposed = privacy(survey)
         if more:
             rules(survey.modes, entries=entries_of, more=more)
     except TooManyRules:
-        return [*found, *(path for path in map(survey.where, view.private_paths) if path in more)]
+        return [*exposed, *(path for path in map(survey.where, view.private_paths) if path in more)], []
     except (OSError, Misled):
-        return []
-    return found
-
-
-def is_hidden(view: View, path: str) -> bool:
-    """Whether it is for privacy that a child with this view does not see it. Blocks."""
-    try:
-        survey = Survey(view)
-    except Misled:
-        return False
-    more = privacy(survey)[0]
+        return [], []
     modes = {**survey.modes, **more}
-    decides = longest(os.path.realpath(path), modes)
-    return decides in more and modes[decides] <= Access.LIST
+    decides = {each: longest(os.path.realpath(each), modes) for each in wanted}
+    return exposed, [each for each, path in decides.items() if path in more and modes[path] <= Access.LIST]
 
 
 def privacy(survey: Survey) -> tuple[dict[str, Access], list[str]]:
@@ -72,12 +66,8 @@ def privacy(survey: Survey) -> tuple[dict[str, Access], list[str]]:
     view, modes = survey.view, survey.modes
     for private in view.private_paths:
         path = survey.where(private)
-
-        def lies_there(each: str, tops: tuple[str, str] = (private, path)) -> bool:
-            text = os.path.normpath(each)
-            return any(is_below(text, top) and survey.where(each) == tops[1] + text[len(top) :] for top in tops)
-
-        own = {survey.where(each) for each in (*view.read_only_paths, *view.read_write_paths) if lies_there(each)}
+        lists = (*view.read_only_paths, *view.read_write_paths)
+        own = {survey.where(each) for each in lists if _lies_in(each, private, survey)}
         led = {each for each in modes if is_below(each, path) and modes[each] > Access.LIST} - own
         others = {each: mode for each, mode in modes.items() if each not in led}
         decides = longest(path, others)
@@ -88,10 +78,16 @@ def privacy(survey: Survey) -> tuple[dict[str, Access], list[str]]:
             found.append(path)
             continue
         said |= dict.fromkeys((path, *led), min(access, Access.LIST))
-        for needed in filter(lies_there, view.needed_paths):
+        for needed in view.needed_paths:
             there = survey.where(needed)
-            if there != path and longest(there, others) == decides:
+            if _lies_in(needed, private, survey) and there != path and longest(there, others) == decides:
                 said[there] = access
         if survey.is_loose(private):
             found.append(path)
     return said, found
+
+
+def _lies_in(path: str, private: str, survey: Survey) -> bool:
+    """Whether it lies in that directory, or is it, as it is written, by either of the directory's names."""
+    text, real = os.path.normpath(path), survey.where(private)
+    return any(is_below(text, top) and survey.where(path) == real + text[len(top) :] for top in (private, real))

@@ -115,8 +115,8 @@ class Survey:
         return any(self.writable(each) and self._may_write(each) for each in self._ways(path))
 
     def _ways(self, path: str) -> set[str]:
-        """The directories of its links, and those around them: who may write to one puts another in its place, and back
-        before somebody looks. Not the topmost, which nobody can take away."""
+        """The directories of its links, and those around them: who may write to one can put away what is in it, and
+        back again, so that nobody sees who may write to that."""
         return {each for link in self._places[path].links for each in (link, *map(str, PurePath(link).parents))}
 
     def _may_write(self, path: str) -> bool:

@@ -517,20 +517,26 @@ async def test_when_mcpd_stops_parked_calls_are_given_up(gateway, backend, clien
 # ---- what an exchange brings along
 
 
-async def test_progress_goes_to_the_exchange_that_waits_under_its_own_token(backend, client, nursery, autojump_clock):
-    client.use(nursery)
-    calls = []
+def one_question(calls: list):
+    """A backend that asks for a name and never ends; its calls are put into the list."""
 
     async def script(call, ask):
         calls.append(call)
         await ask(*NAME).answer()
         await trio.sleep_forever()
 
+    return script
+
+
+async def test_progress_goes_to_the_exchange_that_waits_under_its_own_token(backend, client, nursery, autojump_clock):
+    client.use(nursery)
+    calls = []
+
     def progress(number):
         params = b'{"progressToken":%b,"progress":%d,"x":1.0}' % (calls[0].token, number)
         calls[0].emit("notifications/progress", params)
 
-    backend.script = script
+    backend.script = one_question(calls)
     turn = await client.start({**CALL, "_meta": {"progressToken": "one"}})
     progress(1)
     await trio.sleep(ASK_WINDOW)
@@ -556,13 +562,7 @@ async def test_progress_goes_to_the_exchange_that_waits_under_its_own_token(back
 async def test_of_what_is_said_while_nobody_waits_the_last_is_kept(backend, client, nursery, autojump_clock):
     client.use(nursery)
     calls = []
-
-    async def script(call, ask):
-        calls.append(call)
-        await ask(*NAME).answer()
-        await trio.sleep_forever()
-
-    backend.script = script
+    backend.script = one_question(calls)
     turn = await client.call()
     for number in range(module.MISSED_MAX + 5):
         calls[0].emit("notifications/message", b'{"level":"info","data":%d}' % number)

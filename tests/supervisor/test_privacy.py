@@ -7,7 +7,7 @@ import os
 import pytest
 
 from mcpd.supervisor import privacy as module
-from mcpd.supervisor.privacy import exposed, privacy, rules_of
+from mcpd.supervisor.privacy import gaps, privacy, rules_of
 from mcpd.supervisor.survey import Place, Survey
 from mcpd.supervisor.view import Access, TooManyRules, View, rules
 
@@ -18,7 +18,7 @@ TREE = {
     "/home": ["me", "you"],
     "/home/me": [".local", "notes"],
     "/home/me/.local": ["bin", "state"],
-    STATE: ["admin-token", "home", "work"],
+    STATE: ["admin-token", "home", "data"],
 }
 
 
@@ -82,12 +82,12 @@ def test_names_are_not_seen_where_a_list_hides_something_below():
 
 
 def test_what_a_server_needs_in_there_stays_as_it_is():
-    inside = (f"{STATE}/home", f"{STATE}/work/a", STATE, "/home/me")
-    found, _ = private(needed=inside, read_only_paths=["/"], read_write_paths=[f"{STATE}/work"])
+    inside = (f"{STATE}/home", f"{STATE}/data/a", STATE, "/home/me")
+    found, _ = private(needed=inside, read_only_paths=["/"], read_write_paths=[f"{STATE}/data"])
     assert {path: access for path, access in found.items() if path.startswith(STATE)} == {
         STATE: Access.LIST,
         f"{STATE}/home": Access.READ,
-        f"{STATE}/work": Access.WRITE,
+        f"{STATE}/data": Access.WRITE,
     }
 
 
@@ -172,10 +172,10 @@ def test_who_may_put_another_in_its_place_is_told():
 
 def test_without_a_view_there_is_nothing_to_tell(tmp_path):
     inner = str(tmp_path.resolve() / "x")
-    assert exposed(View(private_paths=(inner,))) == []
-    assert exposed(View(("/",), private_paths=(inner,))) == []
-    assert exposed(View(("/",), (str(tmp_path),), private_paths=(inner,))) == [inner]
-    assert exposed(View(("/",), (str(tmp_path / "none" / "..."),), private_paths=(inner,))) == []
+    assert gaps(View(private_paths=(inner,)))[0] == []
+    assert gaps(View(("/",), private_paths=(inner,)))[0] == []
+    assert gaps(View(("/",), (str(tmp_path),), private_paths=(inner,)))[0] == [inner]
+    assert gaps(View(("/",), (str(tmp_path / "none" / "..."),), private_paths=(inner,)))[0] == []
 
 
 def test_more_entries_than_there_can_be_rules_are_no_reason_not_to_start(tmp_path, monkeypatch):
@@ -183,7 +183,7 @@ def test_more_entries_than_there_can_be_rules_are_no_reason_not_to_start(tmp_pat
     state.mkdir()
     view = View(("/",), private_paths=(str(state),))
     assert (str(state), Access.LIST, False) in rules_of(view)
-    assert exposed(view) == []
+    assert gaps(view)[0] == []
 
     def few(*arguments, more=(), **options):
         if more:
@@ -192,7 +192,7 @@ def test_more_entries_than_there_can_be_rules_are_no_reason_not_to_start(tmp_pat
 
     monkeypatch.setattr(module, "rules", few)
     assert ("/", Access.READ, True) in rules_of(view)
-    assert exposed(view) == [str(state)], "it is told"
+    assert gaps(view)[0] == [str(state)], "it is told"
     monkeypatch.setattr(module, "rules", lambda *_, **__: few(more=(1,)))
     with pytest.raises(TooManyRules):
         rules_of(View(("/",), (), (str(state),)))
